@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * Sockets as every part of the daemons wants them: born non-blocking and close-on-exec, with TCP_NODELAY
+ * and keepalive, and marked where they go out to the network. Any thread.
+ */
+#include "policy/addr.h"
+#include "policy/conf.h"
+#include "policy/diag.h"
+
+struct sock_options {
+	struct mark mark;     /* for sockets towards the network; mask 0: none */
+	int64_t keepalive_ms; /* 0: none */
+};
+
+/* A TCP listener at `a` with SO_REUSEPORT (one for each worker) and SO_REUSEADDR; IPv6 listeners are
+ * IPv6 only. Connections inherit TCP_NODELAY and keepalive. The descriptor, or -errno with `d`. */
+int sock_listen(const struct addr *a, const struct sock_options *o, struct diag *d);
+
+/* A TCP socket to connect with. The descriptor or -errno. */
+int sock_stream(int family, const struct sock_options *o);
+
+/* connect(2) without waiting: 0 connected, -EINPROGRESS, or another -errno. */
+int sock_connect(int fd, const struct addr *to);
+
+/* Takes and clears the pending error (SO_ERROR): 0 or -errno. */
+int sock_error(int fd);
+
+int sock_mark(int fd, const struct mark *m); /* 0 or -errno */
+
+struct addr sock_local(int fd); /* AF_UNSPEC if the kernel does not say */
+struct addr sock_peer(int fd);
+
+/* Closes with RST instead of FIN, dropping what is unsent: the peer must not take what it got for
+ * the whole. */
+void sock_close_reset(int fd);

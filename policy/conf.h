@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * What the operator wants of a daemon, checked and ready for use. Both daemons run on the same engine
+ * and so share one struct; each has its own option table (conf_transocks.c, conf_usocks.c) that says
+ * which fields its file can set.
+ *
+ * A configuration is immutable once loaded and reference counted: a reload builds a new one, and
+ * flows keep the one they began with. conf_ref() and conf_unref() may be called on any thread.
+ */
+#include "policy/addr.h"
+#include "policy/diag.h"
+#include "policy/option.h"
+#include "policy/url.h"
+
+#include <stdatomic.h>
+
+enum log_level {
+	LOG_LEVEL_CRITICAL,
+	LOG_LEVEL_ERROR,
+	LOG_LEVEL_WARNING,
+	LOG_LEVEL_INFO,
+	LOG_LEVEL_DEBUG
+};
+enum log_format { LOG_FORMAT_PLAIN, LOG_FORMAT_LOGFMT, LOG_FORMAT_JSON };
+
+/* The words of the two enums, in their order, NULL at the end. */
+extern const char *const log_level_words[];
+extern const char *const log_format_words[];
+
+struct addr_list {
+	struct addr *addrs; /* owned by the configuration */
+	size_t n;
+};
+
+struct mark {
+	uint32_t value, mask; /* value 0 and mask 0: no mark */
+};
+
+struct conf {
+	atomic_uint refs;
+
+	struct addr_list listen; /* what to bind; ":1081" is two entries, 0.0.0.0 and :: */
+	bool listen_default;     /* nobody wrote it: a family that the host lacks may be left out */
+	struct proxy_url upstream; /* transocksd */
+	unsigned workers;          /* 0: one per CPU */
+	char *user;
+	struct mark mark;
+
+	struct {
+		char *filename; /* "": standard error */
+		enum log_level level;
+		enum log_format format;
+	} log;
+
+	struct {                   /* milliseconds; 0: no limit */
+		int64_t handshake; /* usocksd: from accept to the end of the client's request */
+		int64_t connect; /* to the upstream, or to the destination where no upstream is used */
+		int64_t greeting;   /* transocksd: the upstream's first answer */
+		int64_t reply;      /* transocksd: until the upstream has reached the destination */
+		int64_t flow_setup; /* all of that together */
+		int64_t idle;
+		int64_t half_close; /* one direction ended; since the last byte */
+		int64_t drain;      /* at TERM */
+		int64_t keepalive;  /* TCP keepalive idle time on both legs */
+	} timeouts;
+
+	struct {
+		struct addr_list servers; /* empty: /etc/resolv.conf */
+	} dns;
+
+	struct { /* usocksd's names for `listen` */
+		uint16_t port;
+		struct addr_list addresses;
+	} incoming;
+};
+
+/* A daemon's configuration: where it is looked for and what it may contain. */
+struct conf_program {
+	const char *name;         /* "transocksd" */
+	const char *default_file; /* "/etc/transocks.toml" */
+	const char *dropin_dir;   /* "/etc/transocks.d" */
+	bool file_optional;       /* the default file may be missing */
+	const struct option *options;
+	/* What no single row can check; fills what is derived. 0 or -EINVAL with `d`. */
+	int (*finish)(struct conf *c, const char *file, struct diag *d);
+};
+
+extern const struct conf_program conf_transocks;
+extern const struct conf_program conf_usocks;
+
+/* Reads `file` alone, or with NULL the default file and then its drop-ins (*.toml by name, a later
+ * value replaces an earlier one). *c is new with one reference. 0; -EINVAL, -ENOENT, ... with `d`. */
+int conf_load(const struct conf_program *p, const char *file, struct conf **c, struct diag *d);
+
+struct conf *conf_ref(struct conf *c);
+/* Frees with the last reference; NULL is fine. */
+void conf_unref(struct conf *c);

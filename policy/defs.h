@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The values that the three programs agree on, each written down once, and the few macros that
+ * every file may use. Exit codes are those of <sysexits.h>; DESIGN and the manuals list them.
+ */
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define TRANSOCKS_VERSION "0.1.0"
+
+/* The user both daemons become; transocks-rules skips the flows of this user. */
+#define DEFAULT_USER "transocks"
+
+/* SO_MARK of every socket the daemons open towards the network; transocks-rules skips it.
+ * Clear of kube-proxy (0x4000, 0x8000), portmap (0x2000), Cilium (0x0f00), Tailscale (0xff0000). */
+#define DEFAULT_MARK_VALUE 0x1000u
+#define DEFAULT_MARK_MASK  0x1000u
+#define DEFAULT_MARK_TEXT  "0x1000/0x1000"
+
+#define DEFAULT_TRANSOCKS_PORT 1081
+#define DEFAULT_USOCKS_PORT    1080
+
+#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+
+#define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
+
+/* For our own mistakes only; bytes from outside are never asserted on. */
+#define BUG_ON(cond)                                                                    \
+	do {                                                                            \
+		if (__builtin_expect(!!(cond), 0)) {                                    \
+			fprintf(stderr, "BUG: %s:%d: %s\n", __FILE__, __LINE__, #cond); \
+			abort();                                                        \
+		}                                                                       \
+	} while (0)

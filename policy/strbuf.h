@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * A string that grows by appending: over memory of the caller (what does not fit is cut, and
+ * `truncated` says so) or on the heap (`truncated` then means that memory ran out). The text is
+ * always NUL-terminated. One owner, one thread.
+ */
+#include "policy/defs.h"
+
+#include <stdbool.h>
+
+struct strbuf {
+	char *data;
+	size_t len; /* bytes without the NUL */
+	size_t cap; /* bytes with the NUL */
+	bool heap;
+	bool truncated;
+};
+
+/* `cap` >= 1 bytes at `mem`, which outlive the strbuf. */
+void strbuf_init(struct strbuf *sb, char *mem, size_t cap);
+
+/* On the heap; strbuf_free() releases it. */
+void strbuf_init_heap(struct strbuf *sb);
+void strbuf_free(struct strbuf *sb);
+
+void strbuf_put(struct strbuf *sb, const void *bytes, size_t n);
+void strbuf_puts(struct strbuf *sb, const char *text);
+void strbuf_putc(struct strbuf *sb, char c);
+void strbuf_printf(struct strbuf *sb, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* Appends the bytes between double quotes as a JSON string (RFC 8259 section 7). Every byte outside
+ * 0x20..0x7e is written as \u00XX, so that nothing from outside can forge a line or a terminal
+ * sequence, whatever its encoding; valid UTF-8 is not kept. */
+void strbuf_put_quoted(struct strbuf *sb, const char *bytes, size_t n);

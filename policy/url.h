@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The URL of an upstream: scheme://[user[:password]@]host:port, or direct://. Pure; a value.
+ */
+#include "policy/addr.h"
+#include "policy/diag.h"
+
+enum proxy_scheme {
+	PROXY_NONE, /* not configured */
+	PROXY_DIRECT,
+	PROXY_SOCKS5,
+};
+
+struct proxy_url {
+	enum proxy_scheme scheme;
+	char host[254];   /* a name (RFC 1035 length) or an IP literal without brackets */
+	struct addr addr; /* set with the port if the host is a literal, else AF_UNSPEC */
+	uint16_t port;    /* 1..65535; 1080 if the URL has none */
+	char user[256];   /* percent-decoded, RFC 1929 lengths; "" : no authentication */
+	char password[256];
+};
+
+/* Scheme case-insensitive as in the Go transocks. 0 or -EINVAL with the reason in `d->text`
+ * (no file or line: the caller knows those). */
+int proxy_url_parse(struct proxy_url *u, const char *text, struct diag *d);
+
+/* "socks5://host:port" or "direct://", never with user or password: it goes to logs.
+ * Returns `out`. */
+#define PROXY_URL_TEXT_MAX 280
+const char *proxy_url_format(const struct proxy_url *u, char *out, size_t cap);
+
+/* The word of the scheme in a URL, such as "socks5". */
+const char *proxy_scheme_name(enum proxy_scheme scheme);
