@@ -5,12 +5,12 @@
  * mapped into IPv6 (RFC 4291 section 2.5.5.2) is turned into plain IPv4 wherever an address comes
  * in, so that two equal addresses have equal bytes. A value; no ownership.
  */
-#include "policy/defs.h"
-
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
+
+#include "policy/defs.h"
 
 struct addr {
 	uint8_t family; /* AF_INET, AF_INET6; AF_UNSPEC: none */

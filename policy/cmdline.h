@@ -5,10 +5,10 @@
  * holds manual and completion against the program read the same row. Go spellings (-logfile) and
  * GNU spellings (--logfile) are both taken.
  */
+#include <stdbool.h>
+
 #include "policy/diag.h"
 #include "policy/strbuf.h"
-
-#include <stdbool.h>
 
 struct flag {
 	const char *name;     /* long name, without dashes: "logfile" */

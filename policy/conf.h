@@ -8,12 +8,12 @@
  * A configuration is immutable once loaded and reference counted: a reload builds a new one, and
  * flows keep the one they began with. conf_ref() and conf_unref() may be called on any thread.
  */
+#include <stdatomic.h>
+
 #include "policy/addr.h"
 #include "policy/diag.h"
 #include "policy/option.h"
 #include "policy/url.h"
-
-#include <stdatomic.h>
 
 enum log_level {
 	LOG_LEVEL_CRITICAL,
@@ -24,8 +24,10 @@ enum log_level {
 };
 enum log_format { LOG_FORMAT_PLAIN, LOG_FORMAT_LOGFMT, LOG_FORMAT_JSON };
 
-/* The words of the two enums, in their order, NULL at the end. */
+/* The words of the two enums, in their order, NULL at the end; and the other spellings of levels that
+ * the Go programs took, as pairs of spelling and word. option_word_index() reads them. */
 extern const char *const log_level_words[];
+extern const char *const log_level_aliases[];
 extern const char *const log_format_words[];
 
 struct addr_list {
@@ -37,11 +39,16 @@ struct mark {
 	uint32_t value, mask; /* value 0 and mask 0: no mark */
 };
 
+struct conf_program;
+
 struct conf {
 	atomic_uint refs;
+	const struct conf_program *program; /* whose options these are */
 
 	struct addr_list listen; /* what to bind; ":1081" is two entries, 0.0.0.0 and :: */
-	bool listen_default;     /* nobody wrote it: a family that the host lacks may be left out */
+	/* `listen` names both families alike (localhost, or all addresses; so does the default):
+	 * nobody asked for one of them, and one that the host lacks may be left out. */
+	bool listen_default;
 	struct proxy_url upstream; /* transocksd */
 	unsigned workers;          /* 0: one per CPU */
 	char *user;
@@ -92,6 +99,14 @@ extern const struct conf_program conf_usocks;
 /* Reads `file` alone, or with NULL the default file and then its drop-ins (*.toml by name, a later
  * value replaces an earlier one). *c is new with one reference. 0; -EINVAL, -ENOENT, ... with `d`. */
 int conf_load(const struct conf_program *p, const char *file, struct conf **c, struct diag *d);
+
+/* For flags of the command line that stand above the file, such as -logfile: sets the option `name` of a
+ * new configuration that nobody else holds yet. 0, -EINVAL or -ENOMEM with `d` (no file or line). */
+int conf_set_string(struct conf *c, const char *name, const char *value, struct diag *d);
+
+/* For finish(): whether every address of the list has its partner of the other family (0.0.0.0 and ::,
+ * 127.0.0.1 and ::1, with the same port). */
+bool addr_list_has_both_families(const struct addr_list *list);
 
 struct conf *conf_ref(struct conf *c);
 /* Frees with the last reference; NULL is fine. */

@@ -6,6 +6,10 @@
  */
 #include "policy/defs.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct diag {
 	char file[256]; /* "" : no file is involved */
 	int line;       /* 0: the file as a whole */
@@ -18,3 +22,7 @@ int diag_set(struct diag *d, int err, const char *file, int line, const char *fm
 
 /* "file:line: text", "file: text" or "text" into `out`; returns `out`. */
 const char *diag_format(const struct diag *d, char *out, size_t cap);
+
+#ifdef __cplusplus
+}
+#endif

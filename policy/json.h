@@ -4,9 +4,9 @@
  * Writes JSON (RFC 8259) into a strbuf, compact, commas placed by itself. Inside an object every
  * call names its key; inside an array and at the top `key` is NULL. One owner, one thread.
  */
-#include "policy/strbuf.h"
-
 #include <stdint.h>
+
+#include "policy/strbuf.h"
 
 struct json {
 	struct strbuf *out;

@@ -5,13 +5,14 @@
  * range checks, errors with the nearest known name, --dump-config and the test that holds manual and
  * sample file against the program all read that row.
  *
- * Pure: values come in as toml_item (policy/toml.h), which knows its file and line.
+ * Pure: values come in as toml_item (policy/toml.h), which knows its file and line. The types that rows
+ * use are in policy/option_types.h.
  */
+#include <stdint.h>
+
 #include "policy/diag.h"
 #include "policy/strbuf.h"
 #include "policy/toml.h"
-
-#include <stdint.h>
 
 struct option_type;
 
@@ -20,33 +21,48 @@ struct option {
 	const struct option_type *type; /* how text becomes a field, and back */
 	size_t offset;                  /* of the field in the configuration struct */
 	const char *def;                /* default as TOML text: "\"5s\"", "0", "[]"; NULL: none */
-	int64_t min, max;               /* for numbers and durations (ms), inclusive */
-	const char *const
-		*words;   /* for words: the allowed ones, ends with NULL; the field is the index */
-	const char *help; /* one line, no final stop */
+	int64_t min, max;           /* inclusive; of a number, a duration (ms), a string (bytes),
+					 * a list (entries) */
+	const char *const *words;   /* option_word: the allowed ones, ends with NULL; the field is
+					 * the index */
+	const char *const *aliases; /* option_word: pairs of another spelling and its word, ends
+					 * with NULL; or NULL */
+	const char *help;           /* one line, no final stop */
 };
 
 /* A type is how a row is read and printed. */
 struct option_type {
-	const char *name; /* in the manual and in errors: "integer", "duration", ... */
-	/* Writes the field at `field`; 0, or -EINVAL with `d` filled (file and line from `item`). */
+	const char *name; /* as the manual says it: "integer", "duration", ... */
+	/* Writes the field at `field` and frees what it held; 0, or -EINVAL or -ENOMEM with `d` filled
+	 * (file and line from `item`) and the field as it was. */
 	int (*set)(const struct option *o, void *field, const struct toml_item *item,
 		   struct diag *d);
-	/* Appends the value as TOML. */
+	/* Appends the value as TOML, or nothing if there is none. */
 	void (*dump)(const struct option *o, const void *field, struct strbuf *out);
+	/* Frees what the field owns and zeroes it; NULL if it owns nothing. */
+	void (*release)(void *field);
 };
 
-/* Sets every field of `conf` to its default. The defaults are ours: a bad one is a BUG. */
-void option_defaults(const struct option *table, void *conf);
+/* Tables end with a row whose name is NULL. Options without a table in their name come first, those
+ * of one table stand together. */
 
-/* Finds the row for `item->path` and sets the field. An unknown name is -EINVAL, with the nearest
- * known name in the text if there is one near enough. The table ends with a row whose name is NULL. */
+/* Sets every field of `conf` (all zero before) to its default. The defaults are ours: a bad one is a
+ * BUG. 0 or -ENOMEM. */
+int option_set_defaults(const struct option *table, void *conf);
+
+/* Finds the row for `item->path` (letter case does not count) and sets the field. An unknown name is
+ * -EINVAL, with the nearest known name in the text if there is one near enough. */
 int option_set(const struct option *table, void *conf, const struct toml_item *item,
 	       struct diag *d);
 
-/* The whole configuration as TOML, grouped by table, each option with its help as a comment. */
+/* option_set() for every item of a document; the same option twice (in different letter case, TOML
+ * itself sees the rest) is an error. Fields set before the first error stay set. */
+int option_set_all(const struct option *table, void *conf, const struct toml_doc *doc,
+		   struct diag *d);
+
+/* The whole configuration as TOML, grouped by table, each option with its help as a comment. Loading
+ * it gives the same configuration. */
 void option_dump(const struct option *table, const void *conf, struct strbuf *out);
 
-/* The entry of `names` (ends with NULL) nearest to `word` by edit distance, or NULL if none is
- * within a third of its length. */
-const char *nearest_word(const char *word, const char *const *names);
+/* Frees what the fields own. `conf` may be half built. */
+void option_release(const struct option *table, void *conf);

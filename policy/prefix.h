@@ -29,7 +29,7 @@ struct special_prefix {
 	const char *source; /* RFC */
 };
 
-/* Sorted and disjoint, no two of them adjacent; state of the registries: SPECIAL_PREFIXES_DATE. */
+/* Sorted and disjoint; state of the registries: SPECIAL_PREFIXES_DATE. */
 #define SPECIAL_PREFIXES_DATE "2025-06"
 extern const struct special_prefix special_prefixes4[];
 extern const size_t n_special_prefixes4;

@@ -5,9 +5,9 @@
  * `truncated` says so) or on the heap (`truncated` then means that memory ran out). The text is
  * always NUL-terminated. One owner, one thread.
  */
-#include "policy/defs.h"
-
 #include <stdbool.h>
+
+#include "policy/defs.h"
 
 struct strbuf {
 	char *data;

@@ -3,11 +3,12 @@
 /*
  * TOML 1.0 through toml++, behind a C face: a document is flattened into items, one for each leaf
  * value, in the order of the file. The document owns every string and array that an item points to.
+ * A table without content is an item too, so that a mistyped [header] does not pass unseen.
  */
-#include "policy/diag.h"
-
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "policy/diag.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -19,11 +20,13 @@ enum toml_kind {
 	TOML_FLOAT,
 	TOML_BOOLEAN,
 	TOML_ARRAY,
+	TOML_TABLE, /* with nothing in it; or as an element of a mixed array, whatever is in it */
 	TOML_OTHER, /* a date or time: no option takes one */
 };
 
 struct toml_item {
-	const char *path; /* "log.level"; an element of an array of tables: "upstream[0].url" */
+	const char *path; /* "log.level"; an element of an array of tables: "upstream[0].url". A key
+			   * that TOML wants in quotes has them here, with escapes as in JSON. */
 	const char *file;
 	int line;
 	enum toml_kind kind;
@@ -39,7 +42,8 @@ struct toml_item {
 struct toml_doc;
 
 /* Parses `n` bytes at `text`; `file` is the name for messages. On success *doc is owned by the
- * caller (toml_free). -EINVAL with file, line and reason in `d`; -ENOMEM. */
+ * caller (toml_free). -EINVAL with file, line and reason in `d` (no line where
+ * toml++ itself fails on a malformed date); -ENOMEM. */
 int toml_parse(const char *text, size_t n, const char *file, struct toml_doc **doc, struct diag *d);
 void toml_free(struct toml_doc *doc);
 

@@ -5,6 +5,7 @@
  */
 #include "policy/addr.h"
 #include "policy/diag.h"
+#include "policy/strbuf.h"
 
 enum proxy_scheme {
 	PROXY_NONE, /* not configured */
@@ -29,6 +30,10 @@ int proxy_url_parse(struct proxy_url *u, const char *text, struct diag *d);
  * Returns `out`. */
 #define PROXY_URL_TEXT_MAX 280
 const char *proxy_url_format(const struct proxy_url *u, char *out, size_t cap);
+
+/* Appends the whole URL, user and password included, in a form that proxy_url_parse() reads back to the
+ * same value. For the operator's own configuration dump only, never for a log. */
+void proxy_url_write(const struct proxy_url *u, struct strbuf *out);
 
 /* The word of the scheme in a URL, such as "socks5". */
 const char *proxy_scheme_name(enum proxy_scheme scheme);

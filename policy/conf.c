@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+#include "policy/conf.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "policy/strbuf.h"
+
+#define CONF_FILE_MAX ((size_t)16 << 20)
+
+const char *const log_level_words[] = {"critical", "error", "warning", "info", "debug", NULL};
+const char *const log_level_aliases[] = {"crit",        "critical", "warn", "warning",
+					 "information", "info",     NULL};
+const char *const log_format_words[] = {"plain", "logfmt", "json", NULL};
+
+bool addr_list_has_both_families(const struct addr_list *list)
+{
+	static const uint8_t loopback4[4] = {127, 0, 0, 1};
+
+	for (size_t i = 0; i < list->n; i++) {
+		const struct addr *a = &list->addrs[i];
+		bool any = addr_is_any(a), found = false;
+
+		if (!any && !(addr_is_loopback(a) &&
+			      (a->family == AF_INET6 || memcmp(a->ip, loopback4, 4) == 0)))
+			return false;
+		for (size_t j = 0; j < list->n && !found; j++) {
+			const struct addr *b = &list->addrs[j];
+
+			found = b->family != a->family && b->port == a->port &&
+				(any ? addr_is_any(b) : addr_is_loopback(b));
+		}
+		if (!found)
+			return false;
+	}
+	return true;
+}
+
+static int file_read_all(int fd, const char *file, struct strbuf *text, struct diag *d)
+{
+	char chunk[16384];
+	ssize_t n;
+
+	while ((n = read(fd, chunk, sizeof(chunk))) != 0) {
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return diag_set(d, errno, file, 0, "cannot read: %s", strerror(errno));
+		if (text->len + (size_t)n > CONF_FILE_MAX)
+			return diag_set(d, EFBIG, file, 0, "larger than %zu MiB",
+					CONF_FILE_MAX >> 20);
+		strbuf_put(text, chunk, (size_t)n);
+	}
+	if (text->truncated)
+		return diag_set(d, ENOMEM, file, 0, "out of memory");
+	return 0;
+}
+
+/* Sets what `file` says. -ENOENT only if the file is not there. */
+static int conf_read_file(struct conf *c, const char *file, struct diag *d)
+{
+	int fd = open(file, O_RDONLY | O_CLOEXEC);
+	struct toml_doc *doc = NULL;
+	struct strbuf text;
+	int r;
+
+	if (fd < 0)
+		return diag_set(d, errno, file, 0, "cannot open: %s", strerror(errno));
+	strbuf_init_heap(&text);
+	r = file_read_all(fd, file, &text, d);
+	close(fd);
+	if (r == 0)
+		r = toml_parse(text.data, text.len, file, &doc, d);
+	if (r == 0)
+		r = option_set_all(c->program->options, c, doc, d);
+	toml_free(doc);
+	strbuf_free(&text);
+	return r;
+}
+
+static int is_dropin(const struct dirent *entry)
+{
+	size_t n = strlen(entry->d_name);
+
+	return entry->d_name[0] != '.' && n > 5 && strcmp(entry->d_name + n - 5, ".toml") == 0;
+}
+
+/* Byte order, whatever the locale: the same everywhere. */
+static int dropin_order(const struct dirent **a, const struct dirent **b)
+{
+	return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int conf_read_dropins(struct conf *c, struct diag *d)
+{
+	const char *dir = c->program->dropin_dir;
+	struct dirent **entries;
+	char path[PATH_MAX];
+	int n = scandir(dir, &entries, is_dropin, dropin_order);
+	int r = 0;
+
+	if (n < 0)
+		return errno == ENOENT
+			       ? 0
+			       : diag_set(d, errno, dir, 0, "cannot read: %s", strerror(errno));
+	for (int i = 0; i < n; i++) {
+		if (r == 0) {
+			snprintf(path, sizeof(path), "%s/%s", dir, entries[i]->d_name);
+			r = conf_read_file(c, path, d);
+		}
+		free(entries[i]);
+	}
+	free(entries);
+	return r;
+}
+
+static int conf_read(struct conf *c, const char *file, struct diag *d)
+{
+	const struct conf_program *p = c->program;
+	int r;
+
+	if (file != NULL)
+		return conf_read_file(c, file, d);
+	r = conf_read_file(c, p->default_file, d);
+	if (r == -ENOENT && !p->file_optional)
+		return diag_set(d, ENOENT, p->default_file, 0,
+				"the configuration file does not exist; write it, or name another "
+				"with -f");
+	if (r < 0 && r != -ENOENT)
+		return r;
+	return conf_read_dropins(c, d);
+}
+
+int conf_load(const struct conf_program *p, const char *file, struct conf **c, struct diag *d)
+{
+	struct conf *conf = calloc(1, sizeof(*conf));
+	int r;
+
+	if (conf == NULL)
+		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+	conf->refs = 1;
+	conf->program = p;
+	r = option_set_defaults(p->options, conf);
+	if (r < 0)
+		diag_set(d, -r, NULL, 0, "out of memory");
+	if (r == 0)
+		r = conf_read(conf, file, d);
+	if (r == 0)
+		r = p->finish(conf, file != NULL ? file : p->default_file, d);
+	if (r < 0) {
+		conf_unref(conf);
+		return r;
+	}
+	*c = conf;
+	return 0;
+}
+
+int conf_set_string(struct conf *c, const char *name, const char *value, struct diag *d)
+{
+	const struct toml_item item = {
+		.path = name, .kind = TOML_STRING, .string = value, .len = strlen(value)};
+
+	return option_set(c->program->options, c, &item, d);
+}
+
+struct conf *conf_ref(struct conf *c)
+{
+	atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
+	return c;
+}
+
+void conf_unref(struct conf *c)
+{
+	/* Release: what this thread read of it comes before another thread frees it. */
+	if (c == NULL || atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	option_release(c->program->options, c);
+	free(c->listen.addrs); /* where no option owns it: filled by finish() */
+	free(c);
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+#include "policy/option.h"
+
+#include <errno.h>
+#include <string.h>
+#include <strings.h>
+
+#include "policy/nearest.h"
+
+#define NAMES_MAX 128
+
+static void *option_field(const struct option *o, void *conf)
+{
+	return (char *)conf + o->offset;
+}
+
+static const struct option *option_find(const struct option *table, const char *path)
+{
+	for (const struct option *o = table; o->name != NULL; o++) {
+		if (strcasecmp(o->name, path) == 0)
+			return o;
+	}
+	return NULL;
+}
+
+/* Whether options live below `path`: "log" is a table because of "log.level". */
+static bool option_is_table(const struct option *table, const char *path)
+{
+	size_t n = strlen(path);
+
+	for (const struct option *o = table; o->name != NULL; o++) {
+		if (strncasecmp(o->name, path, n) == 0 && o->name[n] == '.')
+			return true;
+	}
+	return false;
+}
+
+static int option_unknown(const struct option *table, const struct toml_item *item, struct diag *d)
+{
+	const char *names[NAMES_MAX + 1] = {NULL};
+	const char *near;
+	size_t n = 0;
+
+	if (option_is_table(table, item->path))
+		return diag_set(d, EINVAL, item->file, item->line,
+				"\"%s\" is a table: write [%s] and its options below", item->path,
+				item->path);
+	for (const struct option *o = table; o->name != NULL; o++) {
+		BUG_ON(n == NAMES_MAX);
+		names[n++] = o->name;
+	}
+	near = nearest_word(item->path, names);
+	if (near != NULL)
+		return diag_set(d, EINVAL, item->file, item->line,
+				"unknown option \"%s\"; did you mean \"%s\"?", item->path, near);
+	return diag_set(d, EINVAL, item->file, item->line, "unknown option \"%s\"", item->path);
+}
+
+int option_set(const struct option *table, void *conf, const struct toml_item *item, struct diag *d)
+{
+	const struct option *o = option_find(table, item->path);
+
+	if (o != NULL)
+		return o->type->set(o, option_field(o, conf), item, d);
+	if (item->kind == TOML_TABLE && option_is_table(table, item->path))
+		return 0; /* a [header] with nothing below it */
+	return option_unknown(table, item, d);
+}
+
+/* The items before `i` were all known and different, so there are fewer of them than rows. */
+static int option_check_twice(const struct toml_item *items, size_t i, struct diag *d)
+{
+	for (size_t j = 0; j < i; j++) {
+		if (strcasecmp(items[j].path, items[i].path) == 0)
+			return diag_set(d, EINVAL, items[i].file, items[i].line,
+					"option \"%s\" is already set in line %d (letter case does "
+					"not count)",
+					items[i].path, items[j].line);
+	}
+	return 0;
+}
+
+int option_set_all(const struct option *table, void *conf, const struct toml_doc *doc,
+		   struct diag *d)
+{
+	size_t n;
+	const struct toml_item *items = toml_items(doc, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		int r = option_check_twice(items, i, d);
+
+		if (r == 0)
+			r = option_set(table, conf, &items[i], d);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int option_set_defaults(const struct option *table, void *conf)
+{
+	struct toml_doc *doc = NULL;
+	struct strbuf text;
+	struct diag d = {0};
+	int r = -ENOMEM;
+
+	strbuf_init_heap(&text);
+	for (const struct option *o = table; o->name != NULL; o++) {
+		if (o->def != NULL)
+			strbuf_printf(&text, "%s = %s\n", o->name, o->def);
+	}
+	if (!text.truncated)
+		r = toml_parse(text.data, text.len, "defaults", &doc, &d);
+	if (r == 0)
+		r = option_set_all(table, conf, doc, &d);
+	if (r == -EINVAL)
+		fprintf(stderr, "%s:%d: %s\n", d.file, d.line, d.text);
+	BUG_ON(r == -EINVAL);
+	toml_free(doc);
+	strbuf_free(&text);
+	return r;
+}
+
+static size_t table_len(const char *name)
+{
+	const char *dot = strrchr(name, '.');
+
+	return dot != NULL ? (size_t)(dot - name) : 0;
+}
+
+static void option_dump_row(const struct option *o, const void *conf, struct strbuf *out)
+{
+	size_t prefix = table_len(o->name);
+	const char *key = o->name + prefix + (prefix > 0);
+	struct strbuf value;
+
+	strbuf_init_heap(&value);
+	o->type->dump(o, (const char *)conf + o->offset, &value);
+	out->truncated |= value.truncated;
+	strbuf_printf(out, "# %s\n", o->help);
+	if (value.len > 0)
+		strbuf_printf(out, "%s = %s\n", key, value.data);
+	else
+		strbuf_printf(out, "#%s =\n", key);
+	strbuf_free(&value);
+}
+
+void option_dump(const struct option *table, const void *conf, struct strbuf *out)
+{
+	const char *previous = "";
+
+	for (const struct option *o = table; o->name != NULL; o++) {
+		size_t n = table_len(o->name);
+
+		if (n != table_len(previous) || strncmp(o->name, previous, n) != 0)
+			strbuf_printf(out, "\n[%.*s]\n", (int)n, o->name);
+		option_dump_row(o, conf, out);
+		previous = o->name;
+	}
+}
+
+void option_release(const struct option *table, void *conf)
+{
+	for (const struct option *o = table; o->name != NULL; o++) {
+		if (o->type->release != NULL)
+			o->type->release(option_field(o, conf));
+	}
+}

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "policy/conf.h"
+
+/* A directory of its own for each test, with "main.toml" and "d/" as the files of `program`. */
+struct fixture {
+	char dir[64], file[96], dropins[96];
+	struct conf_program program;
+};
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	strcpy(f->dir, "/tmp/test_conf.XXXXXX");
+	assert_non_null(mkdtemp(f->dir));
+	snprintf(f->file, sizeof(f->file), "%s/main.toml", f->dir);
+	snprintf(f->dropins, sizeof(f->dropins), "%s/d", f->dir);
+	f->program = conf_transocks;
+	f->program.default_file = f->file;
+	f->program.dropin_dir = f->dropins;
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	char command[128];
+	int r;
+
+	snprintf(command, sizeof(command), "rm -rf '%s'", f->dir);
+	r = system(command);
+	free(f);
+	return r;
+}
+
+static void write_bytes(const char *path, const char *bytes, size_t n)
+{
+	FILE *file = fopen(path, "w");
+
+	assert_non_null(file);
+	assert_int_equal(fwrite(bytes, 1, n, file), n);
+	assert_int_equal(fclose(file), 0);
+}
+
+static void write_main(const struct fixture *f, const char *text)
+{
+	write_bytes(f->file, text, strlen(text));
+}
+
+static void write_dropin(const struct fixture *f, const char *name, const char *text)
+{
+	char path[256];
+
+	mkdir(f->dropins, 0755);
+	snprintf(path, sizeof(path), "%s/%s", f->dropins, name);
+	write_bytes(path, text, strlen(text));
+}
+
+static struct conf *load(const struct conf_program *p, const char *file)
+{
+	struct conf *c = NULL;
+	struct diag d = {0};
+	char text[1024];
+
+	if (conf_load(p, file, &c, &d) != 0)
+		fail_msg("%s", diag_format(&d, text, sizeof(text)));
+	return c;
+}
+
+static void assert_list(const struct addr_list *list, const char *const *expected, size_t n)
+{
+	char text[ADDR_TEXT_MAX];
+
+	assert_int_equal(list->n, n);
+	for (size_t i = 0; i < n; i++)
+		assert_string_equal(addr_format(&list->addrs[i], text, sizeof(text)), expected[i]);
+}
+
+static void test_transocks_defaults(void **state)
+{
+	static const char *const listen[] = {"127.0.0.1:1081", "[::1]:1081"};
+	struct fixture *f = *state;
+	struct conf *c;
+
+	write_main(f, "proxy_url = \"direct://\"\n");
+	c = load(&conf_transocks, f->file);
+	assert_int_equal(atomic_load(&c->refs), 1);
+	assert_ptr_equal(c->program, &conf_transocks);
+	assert_list(&c->listen, listen, 2);
+	assert_true(c->listen_default);
+	assert_int_equal(c->upstream.scheme, PROXY_DIRECT);
+	assert_int_equal(c->workers, 0);
+	assert_string_equal(c->user, DEFAULT_USER);
+	assert_int_equal(c->mark.value, DEFAULT_MARK_VALUE);
+	assert_int_equal(c->mark.mask, DEFAULT_MARK_MASK);
+	assert_string_equal(c->log.filename, "");
+	assert_int_equal(c->log.level, LOG_LEVEL_INFO);
+	assert_int_equal(c->log.format, LOG_FORMAT_PLAIN);
+	assert_int_equal(c->timeouts.connect, 5000);
+	assert_int_equal(c->timeouts.greeting, 2000);
+	assert_int_equal(c->timeouts.reply, 30000);
+	assert_int_equal(c->timeouts.flow_setup, 45000);
+	assert_int_equal(c->timeouts.idle, 0);
+	assert_int_equal(c->timeouts.half_close, 600000);
+	assert_int_equal(c->timeouts.drain, 60000);
+	assert_int_equal(c->timeouts.keepalive, 60000);
+	assert_int_equal(c->dns.servers.n, 0);
+	conf_unref(c);
+}
+
+static void test_usocks_defaults(void **state)
+{
+	static const char *const listen[] = {"127.0.0.1:1080", "[::1]:1080"};
+	struct fixture *f = *state;
+	struct conf *c;
+
+	f->program = conf_usocks;
+	f->program.default_file = f->file; /* not there, and need not be */
+	f->program.dropin_dir = f->dropins;
+	c = load(&f->program, NULL);
+	assert_list(&c->listen, listen, 2);
+	assert_true(c->listen_default);
+	assert_int_equal(c->upstream.scheme, PROXY_NONE);
+	assert_string_equal(c->user, DEFAULT_USER);
+	assert_int_equal(c->mark.value, DEFAULT_MARK_VALUE);
+	assert_int_equal(c->timeouts.handshake, 10000);
+	assert_int_equal(c->timeouts.connect, 10000);
+	assert_int_equal(c->timeouts.half_close, 600000);
+	assert_int_equal(c->timeouts.drain, 60000);
+	assert_int_equal(c->timeouts.keepalive, 60000);
+	conf_unref(c);
+}
+
+static void test_usocks_listen(void **state)
+{
+	static const char *const expected[] = {"10.1.2.3:3128", "[2001:db8::1]:3128"};
+	struct fixture *f = *state;
+	struct conf *c;
+
+	write_main(f, "[incoming]\nport = 3128\naddresses = [\"10.1.2.3\", \"2001:db8::1\"]\n");
+	c = load(&conf_usocks, f->file);
+	assert_list(&c->listen, expected, 2);
+	assert_false(c->listen_default);
+	conf_unref(c);
+	write_main(f, "[incoming]\naddresses = [\"0.0.0.0\", \"::\"]\n");
+	c = load(&conf_usocks, f->file);
+	assert_true(c->listen_default);
+	conf_unref(c);
+}
+
+/* A family may be left out only where both are named alike. */
+static void test_both_families(void **state)
+{
+	static const struct {
+		const char *listen;
+		bool both;
+	} cases[] = {
+		{"\"localhost:1081\"", true},
+		{"\":1081\"", true},
+		{"[\":1081\", \"localhost:1\"]", true},
+		{"[\"[::1]:5\", \"127.0.0.1:5\"]", true},
+		{"\"127.0.0.1:1081\"", false},
+		{"\"[::1]:1081\"", false},
+		{"\"[::]:1081\"", false},
+		{"[\"127.0.0.1:1\", \"[::1]:2\"]", false},
+		{"[\"127.0.0.2:1\", \"[::1]:1\"]", false},
+		{"[\"0.0.0.0:1\", \"[::1]:1\"]", false},
+		{"[\":1081\", \"10.0.0.1:1080\"]", false},
+	};
+	struct fixture *f = *state;
+	char text[256];
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct conf *c;
+
+		snprintf(text, sizeof(text), "proxy_url = \"direct://\"\nlisten = %s\n",
+			 cases[i].listen);
+		write_main(f, text);
+		c = load(&conf_transocks, f->file);
+		assert_int_equal(c->listen_default, cases[i].both);
+		conf_unref(c);
+	}
+}
+
+static void test_level_words(void **state)
+{
+	static const struct {
+		const char *word;
+		enum log_level level;
+	} cases[] = {
+		{"critical", LOG_LEVEL_CRITICAL}, {"crit", LOG_LEVEL_CRITICAL},
+		{"error", LOG_LEVEL_ERROR},       {"warning", LOG_LEVEL_WARNING},
+		{"warn", LOG_LEVEL_WARNING},      {"info", LOG_LEVEL_INFO},
+		{"information", LOG_LEVEL_INFO},  {"debug", LOG_LEVEL_DEBUG},
+	};
+	struct fixture *f = *state;
+	struct diag d = {0};
+	struct conf *c;
+
+	write_main(f, "proxy_url = \"direct://\"\n");
+	c = load(&conf_transocks, f->file);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		assert_int_equal(conf_set_string(c, "log.level", cases[i].word, &d), 0);
+		assert_int_equal(c->log.level, cases[i].level);
+	}
+	assert_int_equal(conf_set_string(c, "log.filename", "/x", &d), 0);
+	assert_string_equal(c->log.filename, "/x");
+	assert_int_equal(conf_set_string(c, "log.format", "json", &d), 0);
+	assert_int_equal(c->log.format, LOG_FORMAT_JSON);
+	assert_int_equal(conf_set_string(c, "log.level", "loud", &d), -EINVAL);
+	assert_string_equal(d.file, "");
+	assert_string_equal(d.text,
+			    "option \"log.level\": \"loud\" is not one of: critical, error, "
+			    "warning, info, debug");
+	conf_unref(c);
+}
+
+static void test_dropins(void **state)
+{
+	struct fixture *f = *state;
+	struct conf *c;
+
+	write_main(f, "proxy_url = \"direct://\"\nworkers = 1\nuser = \"a\"\n");
+	write_dropin(f, "20-b.toml", "workers = 3\n");
+	write_dropin(f, "10-a.toml", "workers = 2\nuser = \"b\"\n");
+	write_dropin(f, ".hidden.toml", "workers = 9\n");
+	write_dropin(f, "30.toml.bak", "workers = 9\n");
+	write_dropin(f, ".toml", "workers = 9\n");
+	c = load(&f->program, NULL);
+	assert_int_equal(c->workers, 3);
+	assert_string_equal(c->user, "b");
+	conf_unref(c);
+
+	c = load(&f->program, f->file); /* named: that file alone */
+	assert_int_equal(c->workers, 1);
+	conf_unref(c);
+}
+
+static void test_optional_file_with_dropin(void **state)
+{
+	struct fixture *f = *state;
+	struct conf *c;
+
+	f->program.file_optional = true;
+	write_dropin(f, "a.toml", "proxy_url = \"direct://\"\n");
+	c = load(&f->program, NULL);
+	assert_int_equal(c->upstream.scheme, PROXY_DIRECT);
+	conf_unref(c);
+}
+
+static void assert_fails(const struct conf_program *p, const char *file, int err, const char *where,
+			 const char *why)
+{
+	struct conf *c = NULL;
+	struct diag d = {0};
+	char text[1024];
+
+	assert_int_equal(conf_load(p, file, &c, &d), -err);
+	assert_null(c);
+	diag_format(&d, text, sizeof(text));
+	if (strstr(text, where) == NULL || strstr(text, why) == NULL)
+		fail_msg("%s", text);
+}
+
+static void test_errors(void **state)
+{
+	struct fixture *f = *state;
+	const struct conf_program *p = &f->program;
+
+	assert_fails(p, NULL, ENOENT, "main.toml: ", "name another with -f");
+	assert_fails(p, f->file, ENOENT, "main.toml: ", "cannot open: No such file");
+	assert_fails(p, f->dir, EISDIR, f->dir, "cannot read: Is a directory");
+
+	write_main(f, "workers = 1\n");
+	assert_fails(p, NULL, EINVAL, "main.toml: ", "\"proxy_url\" must be set");
+	assert_fails(p, f->file, EINVAL, "main.toml: ", "direct://");
+	write_main(f, "proxy_url = \"direct://\"\n\nworker = 1\n");
+	assert_fails(p, NULL, EINVAL, "main.toml:3: ", "did you mean \"workers\"?");
+	write_main(f, "proxy_url = \"direct://\"\nworkers = \n");
+	assert_fails(p, NULL, EINVAL, "main.toml:2: ", "expected value");
+	write_main(f, "proxy_url = \"direct://\"\ntimeouts.handshake = \"1s\"\n");
+	assert_fails(p, NULL, EINVAL, "main.toml:2: ", "unknown option \"timeouts.handshake\"");
+
+	write_main(f, "proxy_url = \"direct://\"\n");
+	write_dropin(f, "a.toml", "\nworkers = 257\n");
+	assert_fails(p, NULL, EINVAL, "d/a.toml:2: ", "257 is out of range (0..256)");
+}
+
+static void test_unreadable(void **state)
+{
+	struct fixture *f = *state;
+	bool root = geteuid() == 0;
+
+	write_main(f, "proxy_url = \"direct://\"\n");
+	assert_int_equal(chmod(f->file, 0), 0);
+	if (root && seteuid(65534) != 0)
+		skip(); /* a user namespace with one user: root, who may read everything */
+	assert_fails(&f->program, NULL, EACCES, "main.toml: ", "cannot open: Permission denied");
+	if (root)
+		assert_int_equal(seteuid(0), 0);
+}
+
+static void test_dropin_dir_is_a_file(void **state)
+{
+	struct fixture *f = *state;
+
+	write_main(f, "proxy_url = \"direct://\"\n");
+	write_bytes(f->dropins, "", 0);
+	assert_fails(&f->program, NULL, ENOTDIR, "/d: ", "cannot read: Not a directory");
+}
+
+static void test_size_limit(void **state)
+{
+	size_t limit = (size_t)16 << 20;
+	struct fixture *f = *state;
+	static const char head[] = "proxy_url = \"direct://\"\n";
+	char *text = malloc(limit + 1);
+	struct conf *c;
+
+	memset(text, '\n', limit + 1);
+	memcpy(text, head, strlen(head));
+	write_bytes(f->file, text, limit);
+	c = load(&f->program, NULL);
+	conf_unref(c);
+	write_bytes(f->file, text, limit + 1);
+	assert_fails(&f->program, NULL, EFBIG, "main.toml: ", "larger than 16 MiB");
+	free(text);
+}
+
+static void test_references(void **state)
+{
+	struct fixture *f = *state;
+	struct conf *c;
+
+	write_main(f, "proxy_url = \"direct://\"\n");
+	c = load(&f->program, NULL);
+	assert_ptr_equal(conf_ref(c), c);
+	assert_int_equal(atomic_load(&c->refs), 2);
+	conf_unref(c);
+	assert_int_equal(atomic_load(&c->refs), 1);
+	conf_unref(c); /* freed: the leak checker watches */
+	conf_unref(NULL);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_transocks_defaults),
+		TEST(test_usocks_defaults),
+		TEST(test_usocks_listen),
+		TEST(test_both_families),
+		TEST(test_level_words),
+		TEST(test_dropins),
+		TEST(test_optional_file_with_dropin),
+		TEST(test_errors),
+		TEST(test_unreadable),
+		TEST(test_dropin_dir_is_a_file),
+		TEST(test_size_limit),
+		TEST(test_references),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
