@@ -4,9 +4,9 @@
  * Intrusive, circular, doubly linked list. A node that is in no list points to itself, so that
  * list_del() of it is harmless. Whoever owns the list head owns the order, not the elements.
  */
-#include "policy/defs.h"
-
 #include <stdbool.h>
+
+#include "policy/defs.h"
 
 struct list {
 	struct list *prev, *next;

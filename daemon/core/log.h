@@ -10,7 +10,8 @@
  *
  * Fields (in this order): topic, logged_at (UTC, microseconds), severity, utsname, message, then those
  * of the event. plain: `TIME HOST TOPIC SEVERITY: "message" key=value ...`. Values from outside are
- * escaped (strbuf_put_quoted); a line is at most LOG_LINE_MAX bytes.
+ * escaped (strbuf_put_quoted). A line is at most LOG_LINE_MAX bytes; one that was cut to that ends
+ * with `truncated=true` and still is a line of its format.
  */
 #include "policy/addr.h"
 #include "policy/conf.h"
@@ -19,8 +20,9 @@
 
 #define LOG_LINE_MAX 2048
 
-/* Sets topic, level, format and file ("" is standard error). At start-up and at every reload, on the
- * main thread. A file that cannot be opened: -errno with `d`, and everything stays as it was. */
+/* Sets topic (a constant), level, format and file ("" is standard error). At start-up and at every
+ * reload, on the main thread; lines that are still queued go to the new file. A file that cannot be
+ * opened: -errno with `d`, and everything stays as it was. */
 int log_configure(const char *topic, enum log_level level, enum log_format format,
 		  const char *filename, struct diag *d);
 /* Opens the file again by its name (after rotation). 0 or -errno; on failure the old one stays. */
@@ -28,7 +30,8 @@ int log_reopen(struct diag *d);
 
 /* Starts the log thread; before the workers, after fork and privilege changes. 0 or -errno. */
 int log_start(void);
-/* Writes out what is queued, ends the thread and closes the file. Later lines are written at once. */
+/* Writes out what is queued, ends the thread and closes the file. Later lines are written to
+ * standard error at once. */
 void log_stop(void);
 
 bool log_enabled(enum log_level level);

@@ -2,22 +2,23 @@
 #pragma once
 /*
  * The event loop of one thread: descriptors (epoll), timers, tasks for the next turn, and calls
- * posted by other threads. Everything but loop_post() and loop_stop() belongs to the loop's thread.
+ * posted by other threads. Everything but loop_post() and loop_stop() belongs to its thread.
  *
  * A turn: wait, deliver events, fire timers, run tasks, and only then release what died meanwhile.
  * So a pointer that a handler holds stays valid until the end of the turn, whatever it ends.
  *
- * Descriptors are edge-triggered: a handler works until EAGAIN, or queues a task to go on in the next
- * turn. One that stops early and does neither loses the wake-up.
+ * Descriptors are edge-triggered: a handler works until EAGAIN, or queues a task to go on in the
+ * next turn. One that stops early and does neither loses the wake-up.
  */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+
 #include "daemon/core/list.h"
 #include "daemon/core/pool.h"
 #include "daemon/core/timer.h"
 #include "policy/diag.h"
-
-#include <pthread.h>
-#include <stdint.h>
-#include <sys/epoll.h>
 
 struct loop;
 struct source;
@@ -28,13 +29,13 @@ typedef void source_fn(struct source *src, uint32_t events);
 /* A watched descriptor. It comes from the loop and may change hands (a dial gives the connected one
  * to its session) without a system call: the new owner sets `on_event` and `owner`. */
 struct source {
-	int fd; /* owned by `owner`, who closes it after loop_unwatch() */
+	int fd; /* owned by `owner`, who closes it right after loop_unwatch() */
 	source_fn *on_event;
 	void *owner;
 	struct list node; /* private to the loop */
 };
 
-/* Something to run once in the next turn. Embedded; loop_task_init() once. */
+/* Something to run once, after events and timers. Embedded; loop_task_init() once. */
 struct task {
 	struct list node;
 	void (*fn)(struct task *t);
@@ -50,7 +51,7 @@ struct loop {
 	int epfd;
 	int wake_fd;
 	uint64_t now_ms; /* CLOCK_MONOTONIC at the start of the turn: the time, for everybody */
-	bool stop;
+	atomic_bool stop;
 	struct wheel wheel;
 	struct pool sources;
 	struct list tasks;
@@ -66,6 +67,7 @@ struct loop {
 int loop_init(struct loop *l, struct diag *d);
 /* Runs until loop_stop(). */
 void loop_run(struct loop *l);
+/* Every source must have been unwatched (BUG otherwise); posts that have not run are dropped. */
 void loop_destroy(struct loop *l);
 
 #define LOOP_STREAM (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
@@ -75,15 +77,20 @@ void loop_destroy(struct loop *l);
 struct source *loop_watch(struct loop *l, int fd, uint32_t events, source_fn *fn, void *owner);
 /* For level-triggered sources only (listener, DNS): changes what is waited for. 0 or -errno. */
 int loop_rewatch(struct loop *l, struct source *src, uint32_t events);
-/* No event is delivered any more, also none of this turn. Call it before close(2), which ends the
- * registration; NULL is fine. */
+/* Forgets `src`: no event is delivered any more, also none of this turn. The owner closes the
+ * descriptor before the turn ends, and that ends the registration without a further system call;
+ * `src` may be read until then. NULL is fine. */
 void loop_unwatch(struct loop *l, struct source *src);
+/* The same for a descriptor that stays open, or that has a dup(2): the registration is deleted. */
+void loop_detach(struct loop *l, struct source *src);
 
 void loop_task_init(struct task *t);
-/* Runs `fn` in the next turn, which then comes at once. Queued already: nothing happens. */
+/* Runs `fn` in the task phase: of this turn if an event or a timer queues it, of the next turn,
+ * which then comes at once, if a task does. Queued already: nothing happens. */
 void loop_queue(struct loop *l, struct task *t, void (*fn)(struct task *t));
 void loop_unqueue(struct task *t);
 
+/* Calls `release` at the end of this turn. Once only for each `d`. */
 void loop_bury(struct loop *l, struct dying *d, void (*release)(struct dying *d));
 
 /* timer_set() with this loop's wheel and time. */
@@ -91,5 +98,5 @@ void loop_timer(struct loop *l, struct timer *t, uint64_t delay_ms, void (*fn)(s
 
 /* From any thread: `fn(arg)` runs on the loop's thread, in the order of posting. -ENOMEM. */
 int loop_post(struct loop *l, void (*fn)(void *arg), void *arg);
-/* From any thread; the turn is finished first. */
+/* From any thread; the turn is finished first. Called before loop_run(), that returns at once. */
 void loop_stop(struct loop *l);

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * Timers on a hierarchical wheel: set, cancel and fire cost the same however many there are. A timer
- * is embedded in what it belongs to. It fires once, never early, and at most one tick late when the
- * loop is not busy. Same thread as its loop.
+ * Timers on a hierarchical wheel: set, cancel and fire cost the same however many there are. A
+ * timer is embedded in what it belongs to. It fires once, never early, and at most one tick late
+ * when the loop is not busy. Same thread as its loop.
  */
-#include "daemon/core/list.h"
-
 #include <stdint.h>
+
+#include "daemon/core/list.h"
 
 #define TIMER_TICK_MS 4
 #define WHEEL_BITS    6
 #define WHEEL_SLOTS   (1 << WHEEL_BITS)
-#define WHEEL_LEVELS  5 /* 64^5 ticks of 4 ms: 49 days; what is longer fires then and is set again */
+#define WHEEL_LEVELS  5 /* 64^5 ticks of 4 ms: 49 days; what is longer is filed again then */
 
 struct timer {
 	struct list node;
@@ -38,5 +38,5 @@ bool timer_is_set(const struct timer *t);
 
 /* Calls what is due. A callback may set and cancel any timer. */
 void wheel_advance(struct wheel *w, uint64_t now_ms);
-/* Milliseconds until wheel_advance() may have something to do: an epoll_wait(2) timeout, -1: none. */
-int wheel_timeout(const struct wheel *w, uint64_t now_ms);
+/* Milliseconds until wheel_advance() may have something to do, for epoll_wait(2); -1: never. */
+int wheel_timeout(struct wheel *w, uint64_t now_ms);

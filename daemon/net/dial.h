@@ -2,31 +2,31 @@
 #pragma once
 /*
  * Connects to an address or to a name, as RFC 8305 says: both families are asked, AAAA preferred
- * (50 ms of patience for it), addresses of the two families in turn, a new attempt every 250 ms or at
- * once when one fails, the first that connects wins and the others are closed. There is no time limit
- * of its own: the owner has a timer and calls dial_cancel(). Same thread as its loop.
+ * (50 ms of patience for it), addresses of the two families in turn, a new attempt every 250 ms or
+ * at once when one fails, the first that connects wins and the others are closed. Where
+ * descriptors or memory run out (EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC) the dial ends with that
+ * error at once. There is no time limit of its own: the owner has a timer and calls dial_cancel().
+ * Same thread as its loop.
  */
 #include "daemon/core/loop.h"
 #include "daemon/net/resolve.h"
 #include "daemon/net/sock.h"
 
-#define DIAL_ADDRS_MAX           16
-#define DIAL_ATTEMPTS_MAX        8   /* in flight at once */
+#define DIAL_ADDRS_MAX           16  /* of both families together; what is more is left out */
 #define DIAL_ATTEMPT_DELAY_MS    250 /* RFC 8305 section 5, Connection Attempt Delay */
 #define DIAL_RESOLUTION_DELAY_MS 50  /* RFC 8305 section 3 */
 
 enum dial_phase { DIAL_RESOLVE, DIAL_CONNECT };
 
 struct dial;
-/* `status` 0: `d->won` is the connected socket, handed over to the callee (who sets on_event and owner,
- * and may find it writable already), `d->peer` where it leads. Else -errno: in DIAL_RESOLVE that of
- * query_fn, in DIAL_CONNECT the most telling one of all attempts (refused before timed out before
- * unreachable before the rest). */
+/* `status` 0: `d->won` is the connected socket, handed over to the callee (who sets on_event and
+ * owner, and may find it writable already), `d->peer` where it leads. Else -errno: in DIAL_RESOLVE
+ * that of query_fn, in DIAL_CONNECT the most telling one of all attempts (refused before timed out
+ * before unreachable before the rest). */
 typedef void dial_fn(struct dial *d, int status);
 
 struct dial_attempt {
-	struct source *source; /* NULL: slot is free */
-	struct addr to;
+	struct source *source; /* NULL: not connecting */
 	struct dial *dial;
 };
 
@@ -37,18 +37,20 @@ struct dial {
 	enum dial_phase phase; /* where it is, or where it failed */
 	void *owner;
 
-	dial_fn *done;
+	dial_fn *done; /* NULL: not dialling */
 	struct loop *loop;
 	struct sock_options options;
 	uint16_t port;
 	struct query queries[2]; /* AAAA, A */
 	int query_error;
 	int connect_error;
-	struct timer timer;                /* resolution delay, then attempt delay */
-	struct task task;                  /* reports what ended inside dial_*() */
-	struct addr addrs[DIAL_ADDRS_MAX]; /* not tried yet, in the order of trying */
-	size_t n_addrs, n_attempts;
-	struct dial_attempt attempts[DIAL_ATTEMPTS_MAX];
+	struct timer timer; /* resolution delay, then attempt delay */
+	struct task task;   /* reports a failure */
+	/* In the order of trying; attempts[i] is the one at addrs[i]. */
+	struct addr addrs[DIAL_ADDRS_MAX];
+	struct dial_attempt attempts[DIAL_ADDRS_MAX];
+	size_t n_addrs, n_tried;
+	size_t n_open; /* attempts on their way */
 };
 
 /* `done` is called exactly once unless cancelled, and never from inside these calls. */
@@ -58,5 +60,6 @@ void dial_addr(struct dial *d, struct loop *loop, const struct sock_options *o,
 int dial_name(struct dial *d, struct loop *loop, struct resolver *r, const struct sock_options *o,
 	      const char *name, uint16_t port, dial_fn *done, void *owner);
 
-/* Stops everything and closes what is open; fine after the end, and on a zeroed struct. */
+/* Stops everything and closes what is open; fine after the end (what was won stays), and on a
+ * zeroed struct. */
 void dial_cancel(struct dial *d);

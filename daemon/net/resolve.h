@@ -2,25 +2,27 @@
 #pragma once
 /*
  * Names to addresses through c-ares, one channel for each worker. Sockets to name servers carry the
- * mark. /etc/hosts is read first, search domains are off. Same thread as its loop.
+ * mark. Literals and `localhost` (RFC 6761 section 6.3: always the loopback addresses) are answered
+ * here; for other names /etc/hosts is read first, search domains are off. Same thread as its loop.
  */
 #include "daemon/core/loop.h"
 #include "daemon/net/sock.h"
 
-#define RESOLVE_ADDRS_MAX 16 /* of one answer; what is more is left out */
+#define RESOLVE_ADDRS_MAX  16    /* of one answer; what is more is left out */
+#define RESOLVE_ASKING_MAX 16384 /* queries on their way; c-ares numbers them with 16 bits */
 
 struct resolver;
 
 /* `servers` may be empty (then /etc/resolv.conf). 0 or -errno with `d`. */
 int resolver_new(struct loop *loop, const struct addr_list *servers, const struct sock_options *o,
 		 struct resolver **out, struct diag *d);
-/* Every query must have ended or been cancelled; NULL is fine. */
+/* Every query must have ended or been cancelled; not from a query_fn. NULL is fine. */
 void resolver_free(struct resolver *r);
 
 struct query;
 /* `status` 0 and `n` >= 1 addresses (port 0) that live during the call, or: -ENOENT the name has no
- * address of this family (or does not exist), -ETIMEDOUT no server answered, -ENOMEM, -EIO any other
- * failure of the service. */
+ * address of this family (or does not exist), -ETIMEDOUT no server answered in time, -ENOMEM, -EIO
+ * any other failure of the service: servers that nothing reaches, SERVFAIL, REFUSED. */
 typedef void query_fn(struct query *q, int status, const struct addr *addrs, size_t n);
 
 /* Embedded in what asks. */
@@ -31,8 +33,10 @@ struct query {
 };
 
 /* Asks for AF_INET or AF_INET6 addresses. `done` is called exactly once unless cancelled, and never
- * from inside this call. 0, or -ENOMEM (then `done` is not called). */
+ * from inside this call. 0, or -ENOMEM (no memory, or RESOLVE_ASKING_MAX is reached; `done` is not
+ * called then). */
 int query_start(struct resolver *r, struct query *q, const char *name, int family, query_fn *done,
 		void *owner);
-/* Fine for one that is not asking, if the struct was zeroed once. */
+/* Fine for one that is not asking, if the struct was zeroed once. The name server is asked on; what
+ * it answers is dropped. */
 void query_cancel(struct query *q);

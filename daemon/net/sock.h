@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * Sockets as every part of the daemons wants them: born non-blocking and close-on-exec, with TCP_NODELAY
- * and keepalive, and marked where they go out to the network. Any thread.
+ * Sockets as every part of the daemons wants them: born non-blocking and close-on-exec, with
+ * TCP_NODELAY and keepalive, and marked where they go out to the network. Any thread.
  */
 #include "policy/addr.h"
 #include "policy/conf.h"
@@ -10,14 +10,16 @@
 
 struct sock_options {
 	struct mark mark;     /* for sockets towards the network; mask 0: none */
-	int64_t keepalive_ms; /* 0: none */
+	int64_t keepalive_ms; /* idle time; 0: none. Who is gone is found after about twice that */
 };
 
-/* A TCP listener at `a` with SO_REUSEPORT (one for each worker) and SO_REUSEADDR; IPv6 listeners are
- * IPv6 only. Connections inherit TCP_NODELAY and keepalive. The descriptor, or -errno with `d`. */
+/* A TCP listener at `a` with SO_REUSEPORT (one for each worker) and SO_REUSEADDR; IPv6 listeners
+ * are IPv6 only. Connections inherit TCP_NODELAY and keepalive. The descriptor, or -errno
+ * with `d`. */
 int sock_listen(const struct addr *a, const struct sock_options *o, struct diag *d);
 
-/* A TCP socket to connect with. The descriptor or -errno. */
+/* A TCP socket to connect with. The descriptor or -errno; -EPERM if the mark cannot be set (it
+ * needs CAP_NET_RAW on Linux 5.17, CAP_NET_ADMIN before). */
 int sock_stream(int family, const struct sock_options *o);
 
 /* connect(2) without waiting: 0 connected, -EINPROGRESS, or another -errno. */

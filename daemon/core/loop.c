@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/core/loop.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define EVENTS_MAX 256
+
+struct post {
+	struct post *next;
+	void (*fn)(void *arg);
+	void *arg;
+};
+
+static uint64_t clock_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static struct post *posts_take(struct loop *l)
+{
+	struct post *first;
+
+	pthread_mutex_lock(&l->post_lock);
+	first = l->posts;
+	l->posts = NULL;
+	l->posts_tail = &l->posts;
+	pthread_mutex_unlock(&l->post_lock);
+	return first;
+}
+
+static void on_wake(struct source *src, uint32_t events)
+{
+	struct loop *l = src->owner;
+	struct post *post, *next;
+	uint64_t count;
+
+	(void)events;
+	/* Emptied before the posts are taken: one that comes in between wakes the next turn. */
+	if (read(src->fd, &count, sizeof(count)) < 0)
+		BUG_ON(errno != EAGAIN && errno != EINTR);
+	for (post = posts_take(l); post != NULL; post = next) {
+		next = post->next;
+		post->fn(post->arg);
+		free(post);
+	}
+}
+
+int loop_init(struct loop *l, struct diag *d)
+{
+	int err;
+
+	memset(l, 0, sizeof(*l));
+	l->now_ms = clock_ms();
+	wheel_init(&l->wheel, l->now_ms);
+	pool_init(&l->sources, sizeof(struct source));
+	list_init(&l->tasks);
+	list_init(&l->dying);
+	list_init(&l->dead_sources);
+	l->posts_tail = &l->posts;
+	l->wake_fd = -1;
+	l->epfd = epoll_create1(EPOLL_CLOEXEC);
+	if (l->epfd >= 0)
+		l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (l->wake_fd >= 0)
+		l->wake = loop_watch(l, l->wake_fd, EPOLLIN, on_wake, l);
+	if (l->wake != NULL) {
+		pthread_mutex_init(&l->post_lock, NULL);
+		return 0;
+	}
+	err = errno;
+	if (l->wake_fd >= 0)
+		close(l->wake_fd);
+	if (l->epfd >= 0)
+		close(l->epfd);
+	pool_destroy(&l->sources);
+	return diag_set(d, err, NULL, 0, "cannot set up an event loop: %s", strerror(err));
+}
+
+static void loop_release(struct loop *l)
+{
+	struct list *node;
+
+	while ((node = list_pop(&l->dying)) != NULL) {
+		struct dying *d = container_of(node, struct dying, node);
+
+		d->release(d);
+	}
+	while ((node = list_pop(&l->dead_sources)) != NULL)
+		pool_put(&l->sources, container_of(node, struct source, node));
+}
+
+static void loop_deliver(struct loop *l, int timeout_ms)
+{
+	struct epoll_event events[EVENTS_MAX];
+	int n = epoll_wait(l->epfd, events, EVENTS_MAX, timeout_ms);
+
+	BUG_ON(n < 0 && errno != EINTR);
+	l->now_ms = clock_ms();
+	for (int i = 0; i < n; i++) {
+		struct source *src = events[i].data.ptr;
+
+		if (src->on_event != NULL)
+			src->on_event(src, events[i].events);
+	}
+}
+
+static void loop_turn(struct loop *l)
+{
+	struct list tasks, *node;
+
+	loop_deliver(l, list_empty(&l->tasks) ? wheel_timeout(&l->wheel, l->now_ms) : 0);
+	wheel_advance(&l->wheel, l->now_ms);
+
+	list_init(&tasks);
+	list_splice(&tasks, &l->tasks);
+	while ((node = list_pop(&tasks)) != NULL) {
+		struct task *t = container_of(node, struct task, node);
+
+		t->fn(t);
+	}
+	loop_release(l);
+}
+
+void loop_run(struct loop *l)
+{
+	while (!atomic_load_explicit(&l->stop, memory_order_acquire))
+		loop_turn(l);
+	atomic_store(&l->stop, false);
+}
+
+void loop_destroy(struct loop *l)
+{
+	struct post *post, *next;
+
+	loop_unwatch(l, l->wake);
+	loop_release(l);
+	for (post = posts_take(l); post != NULL; post = next) {
+		next = post->next;
+		free(post);
+	}
+	close(l->wake_fd);
+	close(l->epfd);
+	pthread_mutex_destroy(&l->post_lock);
+	pool_destroy(&l->sources);
+}
+
+struct source *loop_watch(struct loop *l, int fd, uint32_t events, source_fn *fn, void *owner)
+{
+	struct source *src = pool_get(&l->sources);
+	struct epoll_event ev = {.events = events, .data.ptr = src};
+	int err;
+
+	if (src == NULL) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	*src = (struct source){.fd = fd, .on_event = fn, .owner = owner};
+	list_init(&src->node);
+	if (epoll_ctl(l->epfd, EPOLL_CTL_ADD, fd, &ev) < 0) {
+		err = errno;
+		pool_put(&l->sources, src);
+		errno = err;
+		return NULL;
+	}
+	return src;
+}
+
+int loop_rewatch(struct loop *l, struct source *src, uint32_t events)
+{
+	struct epoll_event ev = {.events = events, .data.ptr = src};
+
+	return epoll_ctl(l->epfd, EPOLL_CTL_MOD, src->fd, &ev) < 0 ? -errno : 0;
+}
+
+void loop_unwatch(struct loop *l, struct source *src)
+{
+	if (src == NULL)
+		return;
+	BUG_ON(!list_empty(&src->node));
+	src->on_event = NULL;
+	list_add_tail(&l->dead_sources, &src->node);
+}
+
+void loop_detach(struct loop *l, struct source *src)
+{
+	if (src == NULL)
+		return;
+	epoll_ctl(l->epfd, EPOLL_CTL_DEL, src->fd, NULL);
+	loop_unwatch(l, src);
+}
+
+void loop_task_init(struct task *t)
+{
+	list_init(&t->node);
+	t->fn = NULL;
+}
+
+void loop_queue(struct loop *l, struct task *t, void (*fn)(struct task *t))
+{
+	if (!list_empty(&t->node))
+		return;
+	t->fn = fn;
+	list_add_tail(&l->tasks, &t->node);
+}
+
+void loop_unqueue(struct task *t)
+{
+	list_del(&t->node);
+}
+
+void loop_bury(struct loop *l, struct dying *d, void (*release)(struct dying *d))
+{
+	d->release = release;
+	list_add_tail(&l->dying, &d->node);
+}
+
+void loop_timer(struct loop *l, struct timer *t, uint64_t delay_ms, void (*fn)(struct timer *t))
+{
+	timer_set(&l->wheel, t, l->now_ms, delay_ms, fn);
+}
+
+static void loop_wake(struct loop *l)
+{
+	const uint64_t one = 1;
+
+	/* EAGAIN: the counter is full, so the loop wakes anyway. */
+	if (write(l->wake_fd, &one, sizeof(one)) < 0)
+		BUG_ON(errno != EAGAIN && errno != EINTR);
+}
+
+int loop_post(struct loop *l, void (*fn)(void *arg), void *arg)
+{
+	struct post *post = malloc(sizeof(*post));
+	bool first;
+
+	if (post == NULL)
+		return -ENOMEM;
+	*post = (struct post){.fn = fn, .arg = arg};
+	pthread_mutex_lock(&l->post_lock);
+	first = l->posts == NULL;
+	*l->posts_tail = post;
+	l->posts_tail = &post->next;
+	pthread_mutex_unlock(&l->post_lock);
+	if (first)
+		loop_wake(l);
+	return 0;
+}
+
+void loop_stop(struct loop *l)
+{
+	atomic_store_explicit(&l->stop, true, memory_order_release);
+	loop_wake(l);
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * A listening socket in a worker's loop. Accepts a few at a time, so that established flows get their
+ * turn; never ends by itself: where accept(2) fails for want of something it waits and tries again.
+ * Same thread as its loop.
+ */
+#include "daemon/core/loop.h"
+#include "policy/addr.h"
+#include "policy/diag.h"
+
+struct listener;
+/* The callee owns `fd` from here on. */
+typedef void listener_fn(struct listener *l, int fd, const struct addr *peer);
+
+struct listener {
+	struct addr addr;
+	void *owner;
+	listener_fn *on_accept;
+	struct loop *loop;
+	struct source *source;
+	struct timer retry;
+	uint64_t said_ms; /* when a failure was last logged */
+	bool paused;
+};
+
+/* Can somebody listen at `addr`? Workers share their port by SO_REUSEPORT, and so would a second daemon of
+ * the same user, unnoticed: this asks without it. 0 or -errno with `d`. Any thread. */
+int listener_probe(const struct addr *addr, struct diag *d);
+
+/* Takes over `fd`, a listening socket bound to `addr`. 0 or -ENOMEM, -ENOSPC (`fd` stays the caller's). */
+int listener_start(struct listener *l, struct loop *loop, int fd, const struct addr *addr,
+		   listener_fn *on_accept, void *owner);
+/* Leaves new connections in the kernel's queue until listener_resume(). */
+void listener_pause(struct listener *l);
+void listener_resume(struct listener *l);
+/* Accepts what has connected already, then closes. */
+void listener_drain(struct listener *l);
+/* Closes; fine twice. */
+void listener_stop(struct listener *l);

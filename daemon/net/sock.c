@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/net/sock.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LISTEN_BACKLOG 4096 /* the kernel cuts it to net.core.somaxconn */
+
+/* Probes after the idle time. The count stays the system's (net.ipv4.tcp_keepalive_probes, 9),
+ * which saves a system call for each connection: a vanished peer is found after about twice the
+ * idle time. */
+#define KEEPALIVE_PROBES 9
+#define KEEPALIVE_MAX_S  32767 /* what TCP_KEEPIDLE takes, tcp(7) */
+
+static int set_int(int fd, int level, int name, int value)
+{
+	return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
+}
+
+static int set_keepalive(int fd, int64_t keepalive_ms)
+{
+	int64_t idle_s = (keepalive_ms + 999) / 1000, probe_s;
+	int rc;
+
+	if (idle_s == 0)
+		return 0;
+	if (idle_s > KEEPALIVE_MAX_S)
+		idle_s = KEEPALIVE_MAX_S;
+	probe_s = (idle_s + KEEPALIVE_PROBES - 1) / KEEPALIVE_PROBES;
+	rc = set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	if (rc == 0)
+		rc = set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)idle_s);
+	if (rc == 0)
+		rc = set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, (int)probe_s);
+	return rc;
+}
+
+static int set_stream(int fd, const struct sock_options *o)
+{
+	int rc = set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+
+	return rc < 0 ? rc : set_keepalive(fd, o->keepalive_ms);
+}
+
+static int listener_prepare(int fd, const struct addr *a, const struct sock_options *o)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(a, &ss);
+	int rc = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+
+	if (rc == 0)
+		rc = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+	if (rc == 0 && a->family == AF_INET6)
+		rc = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+	if (rc == 0)
+		rc = set_stream(fd, o);
+	if (rc == 0 && bind(fd, (struct sockaddr *)&ss, len) < 0)
+		rc = -errno;
+	if (rc == 0 && listen(fd, LISTEN_BACKLOG) < 0)
+		rc = -errno;
+	return rc;
+}
+
+int sock_listen(const struct addr *a, const struct sock_options *o, struct diag *d)
+{
+	char text[ADDR_TEXT_MAX];
+	int fd = socket(a->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int rc = fd < 0 ? -errno : listener_prepare(fd, a, o);
+
+	if (rc == 0)
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return diag_set(d, -rc, NULL, 0, "cannot listen on %s: %s",
+			addr_format(a, text, sizeof(text)), strerror(-rc));
+}
+
+int sock_stream(int family, const struct sock_options *o)
+{
+	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int rc;
+
+	if (fd < 0)
+		return -errno;
+	rc = sock_mark(fd, &o->mark);
+	if (rc == 0)
+		rc = set_stream(fd, o);
+	if (rc == 0)
+		return fd;
+	close(fd);
+	return rc;
+}
+
+int sock_connect(int fd, const struct addr *to)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(to, &ss);
+
+	if (connect(fd, (struct sockaddr *)&ss, len) == 0)
+		return 0;
+	return errno == EINTR ? -EINPROGRESS : -errno;
+}
+
+int sock_error(int fd)
+{
+	int err = 0;
+	socklen_t len = sizeof(err);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) < 0)
+		return -errno;
+	return -err;
+}
+
+int sock_mark(int fd, const struct mark *m)
+{
+	if (m->mask == 0)
+		return 0;
+	return set_int(fd, SOL_SOCKET, SO_MARK, (int)m->value);
+}
+
+struct addr sock_local(int fd)
+{
+	struct sockaddr_storage ss = {.ss_family = AF_UNSPEC};
+	socklen_t len = sizeof(ss);
+
+	if (getsockname(fd, (struct sockaddr *)&ss, &len) < 0)
+		return (struct addr){.family = AF_UNSPEC};
+	return addr_from_sockaddr((struct sockaddr *)&ss);
+}
+
+struct addr sock_peer(int fd)
+{
+	struct sockaddr_storage ss = {.ss_family = AF_UNSPEC};
+	socklen_t len = sizeof(ss);
+
+	if (getpeername(fd, (struct sockaddr *)&ss, &len) < 0)
+		return (struct addr){.family = AF_UNSPEC};
+	return addr_from_sockaddr((struct sockaddr *)&ss);
+}
+
+void sock_close_reset(int fd)
+{
+	const struct linger now = {.l_onoff = 1, .l_linger = 0};
+
+	/* Should that fail, a plain close is what remains. */
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close(fd);
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/net/sock.h"
+
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct sock_options options = {.keepalive_ms = 90000};
+
+static int get_int(int fd, int level, int name)
+{
+	int value = -1;
+	socklen_t len = sizeof(value);
+
+	assert_int_equal(getsockopt(fd, level, name, &value, &len), 0);
+	return value;
+}
+
+static struct addr loopback(const char *ip)
+{
+	struct addr a;
+
+	assert_int_equal(addr_parse(&a, ip), 0);
+	return a;
+}
+
+static int accept_one(int listener)
+{
+	struct pollfd p = {.fd = listener, .events = POLLIN};
+
+	assert_int_equal(poll(&p, 1, 5000), 1);
+	return accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+static void wait_for(int fd, short events)
+{
+	struct pollfd p = {.fd = fd, .events = events};
+
+	assert_int_equal(poll(&p, 1, 5000), 1);
+}
+
+static void check_stream(int fd)
+{
+	assert_int_equal(get_int(fd, IPPROTO_TCP, TCP_NODELAY), 1);
+	assert_int_equal(get_int(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
+	assert_int_equal(get_int(fd, IPPROTO_TCP, TCP_KEEPIDLE), 90);
+	assert_int_equal(get_int(fd, IPPROTO_TCP, TCP_KEEPINTVL), 10);
+	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+}
+
+static void connect_and_accept(const char *ip)
+{
+	struct addr a = loopback(ip), at;
+	int listener = sock_listen(&a, &options, NULL), fd, accepted, rc;
+
+	if (listener == -EAFNOSUPPORT || listener == -EADDRNOTAVAIL)
+		skip(); /* a host without IPv6 */
+	assert_true(listener >= 0);
+	at = sock_local(listener);
+	assert_true(addr_equal_ip(&at, &a));
+	assert_int_not_equal(at.port, 0);
+	fd = sock_stream(at.family, &options);
+	assert_true(fd >= 0);
+	check_stream(fd);
+	rc = sock_connect(fd, &at);
+	assert_true(rc == 0 || rc == -EINPROGRESS);
+	accepted = accept_one(listener);
+	assert_true(accepted >= 0);
+	check_stream(accepted); /* inherited from the listener */
+	wait_for(fd, POLLOUT);
+	assert_int_equal(sock_error(fd), 0);
+	a = sock_peer(fd);
+	assert_true(addr_equal(&a, &at));
+	a = sock_local(fd);
+	at = sock_peer(accepted);
+	assert_true(addr_equal(&a, &at));
+	close(accepted);
+	close(fd);
+	close(listener);
+}
+
+static void connects_over_ipv4(void **state)
+{
+	(void)state;
+	connect_and_accept("127.0.0.1");
+}
+
+static void connects_over_ipv6(void **state)
+{
+	(void)state;
+	connect_and_accept("::1");
+}
+
+static void keepalive_seconds(void **state)
+{
+	static const struct {
+		int64_t ms;
+		int on, idle_s, probe_s; /* seconds count only if on */
+	} cases[] = {
+		{0, 0, 0, 0},
+		{1, 1, 1, 1},
+		{1000, 1, 1, 1},
+		{1001, 1, 2, 1},
+		{60000, 1, 60, 7},
+		{90000, 1, 90, 10},
+		{7200000, 1, 7200, 800},
+		{INT64_C(1) << 40, 1, 32767, 3641},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		const struct sock_options o = {.keepalive_ms = cases[i].ms};
+		int fd = sock_stream(AF_INET, &o);
+
+		assert_true(fd >= 0);
+		assert_int_equal(get_int(fd, SOL_SOCKET, SO_KEEPALIVE), cases[i].on);
+		if (cases[i].on) {
+			assert_int_equal(get_int(fd, IPPROTO_TCP, TCP_KEEPIDLE), cases[i].idle_s);
+			assert_int_equal(get_int(fd, IPPROTO_TCP, TCP_KEEPINTVL), cases[i].probe_s);
+		}
+		close(fd);
+	}
+}
+
+static void two_listeners_share_a_port(void **state)
+{
+	struct addr a = loopback("127.0.0.1");
+	int first = sock_listen(&a, &options, NULL), second;
+
+	(void)state;
+	a = sock_local(first);
+	second = sock_listen(&a, &options, NULL);
+	assert_true(second >= 0);
+	close(first);
+	close(second);
+}
+
+static void listening_fails_with_the_address(void **state)
+{
+	struct addr a = loopback("127.0.0.1");
+	char want[200], text[ADDR_TEXT_MAX];
+	struct diag d;
+	int plain = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(&a, &ss);
+
+	(void)state;
+	/* Without SO_REUSEPORT, so that it does not share. */
+	assert_int_equal(bind(plain, (struct sockaddr *)&ss, len), 0);
+	assert_int_equal(listen(plain, 1), 0);
+	a = sock_local(plain);
+	assert_int_equal(sock_listen(&a, &options, &d), -EADDRINUSE);
+	snprintf(want, sizeof(want), "cannot listen on %s: Address already in use",
+		 addr_format(&a, text, sizeof(text)));
+	assert_string_equal(d.text, want);
+	close(plain);
+
+	a = loopback("192.0.2.1");
+	a.port = 1;
+	assert_int_equal(sock_listen(&a, &options, &d), -EADDRNOTAVAIL);
+	assert_string_equal(d.text,
+			    "cannot listen on 192.0.2.1:1: Cannot assign requested address");
+}
+
+static void ipv6_any_leaves_ipv4_alone(void **state)
+{
+	struct addr six = loopback("::"), four = loopback("0.0.0.0");
+	int a = sock_listen(&six, &options, NULL), b;
+
+	(void)state;
+	if (a == -EAFNOSUPPORT)
+		skip(); /* a host without IPv6 */
+	assert_true(a >= 0);
+	assert_int_equal(get_int(a, IPPROTO_IPV6, IPV6_V6ONLY), 1);
+	four.port = sock_local(a).port;
+	b = sock_listen(&four, &options, NULL);
+	assert_true(b >= 0 || b == -EADDRINUSE);
+	if (b >= 0)
+		close(b);
+	close(a);
+}
+
+static void refusal_is_the_pending_error(void **state)
+{
+	struct addr a = loopback("127.0.0.1");
+	int listener = sock_listen(&a, &options, NULL), fd = sock_stream(AF_INET, &options), rc;
+
+	(void)state;
+	a = sock_local(listener);
+	close(listener);
+	rc = sock_connect(fd, &a);
+	if (rc == -EINPROGRESS) {
+		wait_for(fd, POLLOUT);
+		rc = sock_error(fd);
+	}
+	assert_int_equal(rc, -ECONNREFUSED);
+	assert_int_equal(sock_error(fd), 0); /* taken */
+	close(fd);
+	assert_int_equal(sock_error(-1), -EBADF);
+	assert_int_equal(sock_local(-1).family, AF_UNSPEC);
+	assert_int_equal(sock_peer(-1).family, AF_UNSPEC);
+}
+
+static void closing_with_reset(void **state)
+{
+	struct addr a = loopback("127.0.0.1");
+	int listener = sock_listen(&a, &options, NULL), fd = sock_stream(AF_INET, &options), peer;
+	char byte;
+
+	(void)state;
+	a = sock_local(listener);
+	assert_int_equal(sock_connect(fd, &a) == 0 || errno == EINPROGRESS, 1);
+	peer = accept_one(listener);
+	assert_true(peer >= 0);
+	wait_for(fd, POLLOUT);
+	sock_close_reset(fd);
+	wait_for(peer, POLLIN);
+	assert_int_equal(read(peer, &byte, 1), -1);
+	assert_int_equal(errno, ECONNRESET);
+	close(peer);
+	close(listener);
+}
+
+static void mark_is_set_or_refused(void **state)
+{
+	const struct sock_options o = {.mark = {.value = 0x1000, .mask = 0x1000}};
+	const struct mark none = {0, 0};
+	int fd = sock_stream(AF_INET, &o);
+
+	(void)state;
+	assert_int_equal(sock_mark(-1, &none), 0); /* no mark, no system call */
+	assert_int_equal(sock_mark(-1, &o.mark), -EBADF);
+	if (fd == -EPERM)
+		skip(); /* without CAP_NET_RAW or CAP_NET_ADMIN */
+	assert_true(fd >= 0);
+	assert_int_equal(get_int(fd, SOL_SOCKET, SO_MARK), 0x1000);
+	close(fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(connects_over_ipv4),
+		cmocka_unit_test(connects_over_ipv6),
+		cmocka_unit_test(keepalive_seconds),
+		cmocka_unit_test(two_listeners_share_a_port),
+		cmocka_unit_test(listening_fails_with_the_address),
+		cmocka_unit_test(ipv6_any_leaves_ipv4_alone),
+		cmocka_unit_test(refusal_is_the_pending_error),
+		cmocka_unit_test(closing_with_reset),
+		cmocka_unit_test(mark_is_set_or_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
