@@ -47,6 +47,7 @@ struct socks5_dest {
 
 struct socks5_client {
 	uint8_t state;               /* private */
+	bool greeted;                /* private: a method was agreed on */
 	const char *user, *password; /* user "" : no authentication is offered */
 	const struct socks5_dest *dest;
 	/* At SOCKS5_FAIL: */
@@ -59,7 +60,8 @@ struct socks5_client {
 /* The pointers must live until the handshake is over. */
 void socks5_client_init(struct socks5_client *c, const char *user, const char *password,
 			const struct socks5_dest *dest);
-/* True until the first answer (the choice of a method) has come: the greeting phase. */
+/* The greeting phase: until the upstream has chosen one of the methods that were offered. Where it fails
+ * before that, this stays true. */
 bool socks5_client_greeting(const struct socks5_client *c);
 /* Call it first with n = 0: it gives the greeting to be sent. */
 enum socks5_step socks5_client_step(struct socks5_client *c, const uint8_t *in, size_t n,

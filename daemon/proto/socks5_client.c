@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/proto/socks5.h"
+
+#include <string.h>
+
+#include "daemon/proto/socks5_wire.h"
+
+enum client_state {
+	CLIENT_START,
+	CLIENT_METHOD, /* waits for the choice of a method */
+	CLIENT_AUTH,   /* waits for the answer to user name and password */
+	CLIENT_REPLY,  /* waits for the reply to the request */
+	CLIENT_DONE,
+	CLIENT_FAILED,
+};
+
+void socks5_client_init(struct socks5_client *c, const char *user, const char *password,
+			const struct socks5_dest *dest)
+{
+	BUG_ON(strlen(user) > 255 || strlen(password) > 255);
+	*c = (struct socks5_client){
+		.state = CLIENT_START,
+		.user = user,
+		.password = password,
+		.dest = dest,
+	};
+}
+
+bool socks5_client_greeting(const struct socks5_client *c)
+{
+	return !c->greeted;
+}
+
+static enum socks5_step client_fail(struct socks5_client *c, const char *error)
+{
+	c->state = CLIENT_FAILED;
+	c->error = error;
+	return SOCKS5_FAIL;
+}
+
+static enum socks5_step client_send_greeting(struct socks5_client *c, uint8_t *out, size_t *out_len)
+{
+	bool with_password = c->user[0] != '\0';
+
+	out[0] = SOCKS5_VERSION;
+	out[1] = with_password ? 2 : 1;
+	out[2] = SOCKS5_METHOD_NONE;
+	out[3] = SOCKS5_METHOD_PASSWORD;
+	*out_len = 2u + out[1];
+	c->state = CLIENT_METHOD;
+	return SOCKS5_SEND;
+}
+
+/* RFC 1929 section 2. */
+static enum socks5_step client_send_auth(struct socks5_client *c, uint8_t *out, size_t *out_len)
+{
+	size_t user_len = strlen(c->user), password_len = strlen(c->password);
+
+	out[0] = SOCKS5_AUTH_VERSION;
+	out[1] = (uint8_t)user_len;
+	memcpy(out + 2, c->user, user_len);
+	out[2 + user_len] = (uint8_t)password_len;
+	memcpy(out + 3 + user_len, c->password, password_len);
+	*out_len = 3 + user_len + password_len;
+	c->state = CLIENT_AUTH;
+	return SOCKS5_SEND;
+}
+
+static enum socks5_step client_send_request(struct socks5_client *c, uint8_t *out, size_t *out_len)
+{
+	const struct socks5_dest *d = c->dest;
+
+	if (d->addr.family == AF_UNSPEC)
+		*out_len = socks5_put_name(out, SOCKS5_CONNECT, d->name, d->name_len, d->port);
+	else
+		*out_len = socks5_put_addr(out, SOCKS5_CONNECT, &d->addr, d->port);
+	c->state = CLIENT_REPLY;
+	return SOCKS5_SEND;
+}
+
+static enum socks5_step client_read_method(struct socks5_client *c, const uint8_t *in, size_t n,
+					   size_t *used, uint8_t *out, size_t *out_len)
+{
+	if (n >= 1 && in[0] != SOCKS5_VERSION)
+		return client_fail(c, "the upstream does not speak SOCKS5");
+	if (n < 2)
+		return SOCKS5_MORE;
+	*used = 2;
+	if (in[1] == SOCKS5_METHOD_NONE) {
+		c->greeted = true;
+		return client_send_request(c, out, out_len);
+	}
+	if (in[1] == SOCKS5_METHOD_PASSWORD && c->user[0] != '\0') {
+		c->greeted = true;
+		return client_send_auth(c, out, out_len);
+	}
+	if (in[1] != SOCKS5_METHOD_REFUSED)
+		return client_fail(c, "the upstream chose a method that was not offered");
+	return client_fail(
+		c, c->user[0] != '\0'
+			   ? "the upstream accepts neither no authentication nor a password"
+			   : "the upstream wants authentication, and no user is configured");
+}
+
+static enum socks5_step client_read_auth(struct socks5_client *c, const uint8_t *in, size_t n,
+					 size_t *used, uint8_t *out, size_t *out_len)
+{
+	/* Some servers answer with the version of SOCKS instead of that of RFC 1929. */
+	if (n >= 1 && in[0] != SOCKS5_AUTH_VERSION && in[0] != SOCKS5_VERSION)
+		return client_fail(c, "the upstream's answer to the password is malformed");
+	if (n < 2)
+		return SOCKS5_MORE;
+	*used = 2;
+	if (in[1] != 0)
+		return client_fail(c, "the upstream refused the user name or password");
+	return client_send_request(c, out, out_len);
+}
+
+static enum socks5_step client_read_reply(struct socks5_client *c, const uint8_t *in, size_t n,
+					  size_t *used)
+{
+	struct socks5_dest bound;
+	int len;
+
+	if (n >= 1 && in[0] != SOCKS5_VERSION)
+		return client_fail(c, "the upstream's reply is not SOCKS5");
+	/* The rest of a refusal is not waited for: some servers close after two to four bytes. */
+	if (n >= 2 && in[1] != SOCKS5_SUCCEEDED) {
+		*used = 2;
+		c->reply = in[1];
+		return client_fail(c, "the upstream refused the request");
+	}
+	len = socks5_message_len(in, n);
+	if (len < 0)
+		return client_fail(c, "the upstream's reply has an unknown address type");
+	if (len == 0 || n < (size_t)len)
+		return SOCKS5_MORE;
+	*used = (size_t)len;
+	socks5_message_dest(in, &bound);
+	c->bound = bound.addr;
+	c->state = CLIENT_DONE;
+	return SOCKS5_DONE;
+}
+
+enum socks5_step socks5_client_step(struct socks5_client *c, const uint8_t *in, size_t n,
+				    size_t *used, uint8_t *out, size_t *out_len)
+{
+	*used = 0;
+	*out_len = 0;
+	switch ((enum client_state)c->state) {
+	case CLIENT_START:
+		return client_send_greeting(c, out, out_len);
+	case CLIENT_METHOD:
+		return client_read_method(c, in, n, used, out, out_len);
+	case CLIENT_AUTH:
+		return client_read_auth(c, in, n, used, out, out_len);
+	case CLIENT_REPLY:
+		return client_read_reply(c, in, n, used);
+	case CLIENT_DONE:
+		return SOCKS5_DONE;
+	case CLIENT_FAILED:
+		break;
+	}
+	return SOCKS5_FAIL;
+}

@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <string.h>
+
+#include "daemon/proto/socks5.h"
+#include "tests/unit/feed.h"
+
+#define BYTES(s) (const uint8_t *)(s), sizeof(s) - 1
+
+struct result {
+	enum socks5_step step;
+	size_t consumed;
+	uint8_t out[2 * SOCKS5_OUT_MAX];
+	size_t out_len;
+	const char *error;
+	struct socks5_dest dest;
+};
+
+struct run {
+	const struct result *want; /* NULL: keep what comes */
+	struct result got;
+};
+
+static void run_pieces(void *ctx, const uint8_t *bytes, const size_t *ends, size_t n_ends)
+{
+	struct run *r = ctx;
+	struct result *got = &r->got;
+	struct socks5_server s;
+	uint8_t out[SOCKS5_OUT_MAX];
+	size_t used, out_len;
+
+	memset(got, 0, sizeof(*got));
+	memset(&s, 0xee, sizeof(s));
+	socks5_server_init(&s);
+	for (size_t i = 0; i < n_ends; i++) {
+		do {
+			/* A copy of just what is there, so that sanitizers see each byte beyond. */
+			size_t n = ends[i] - got->consumed;
+			uint8_t *in = test_malloc(n + 1);
+
+			memcpy(in + 1, bytes + got->consumed, n);
+			got->step = socks5_server_step(&s, in + 1, n, &used, out, &out_len);
+			test_free(in);
+			assert_true(used <= n);
+			assert_true(out_len <= SOCKS5_OUT_MAX);
+			if (got->step != SOCKS5_FAIL)
+				assert_true(got->step == SOCKS5_SEND ? out_len > 0 : out_len == 0);
+			got->consumed += used;
+			memcpy(got->out + got->out_len, out, out_len);
+			got->out_len += out_len;
+		} while (got->step == SOCKS5_SEND);
+		if (got->step != SOCKS5_MORE)
+			break;
+	}
+	if (got->step == SOCKS5_FAIL)
+		got->error = s.error;
+	if (got->step == SOCKS5_DONE) {
+		got->dest.addr = s.dest.addr;
+		got->dest.port = s.dest.port;
+		got->dest.name_len = s.dest.name_len;
+		memcpy(got->dest.name, s.dest.name, s.dest.name_len + 1u);
+	}
+	if (r->want == NULL)
+		return;
+	assert_int_equal(got->step, r->want->step);
+	assert_int_equal(got->consumed, r->want->consumed);
+	assert_int_equal(got->out_len, r->want->out_len);
+	assert_memory_equal(got->out, r->want->out, got->out_len);
+	assert_ptr_equal(got->error, r->want->error);
+	assert_memory_equal(&got->dest.addr, &r->want->dest.addr, sizeof(got->dest.addr));
+	assert_int_equal(got->dest.port, r->want->dest.port);
+	assert_int_equal(got->dest.name_len, r->want->dest.name_len);
+	assert_memory_equal(got->dest.name, r->want->dest.name, got->dest.name_len + 1u);
+}
+
+struct server_case {
+	const char *what;
+	const uint8_t *in;
+	size_t in_len;
+	const uint8_t *out;
+	size_t out_len;
+	enum socks5_step step;
+	size_t payload;    /* bytes at the end that must be left alone */
+	const char *error; /* SOCKS5_FAIL */
+	const char *addr;  /* SOCKS5_DONE: the address, or NULL for the name */
+	const char *name;
+	size_t name_len;
+	uint16_t port;
+};
+
+#define CHOICE     "\x05\x00"
+#define REFUSAL(r) r "\x00\x01\x00\x00\x00\x00\x00\x00"
+#define REQUEST4   "\x05\x01\x00\x01\x0b\x00\x00\x01\x00\x50"
+#define NAME(s)    (s), sizeof(s) - 1
+
+static const struct server_case cases[] = {
+	{"IPv4", BYTES("\x05\x01\x00" REQUEST4), BYTES(CHOICE), SOCKS5_DONE, 0, NULL, "11.0.0.1:80",
+	 NAME(""), 80},
+	{"IPv6",
+	 BYTES("\x05\x01\x00\x05\x01\x00\x04\x2a\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\x07\x1f\x90"),
+	 BYTES(CHOICE), SOCKS5_DONE, 0, NULL, "[2a00:1::7]:8080", NAME(""), 8080},
+	{"IPv4 in IPv6",
+	 BYTES("\x05\x01\x00\x05\x01\x00\x04\0\0\0\0\0\0\0\0\0\0\xff\xff\x7f\0\0\x01\0\x50"),
+	 BYTES(CHOICE), SOCKS5_DONE, 0, NULL, "127.0.0.1:80", NAME(""), 80},
+	{"name",
+	 BYTES("\x05\x01\x00\x05\x01\x00\x03\x08"
+	       "host.lan"
+	       "\x01\xbb"),
+	 BYTES(CHOICE), SOCKS5_DONE, 0, NULL, NULL, NAME("host.lan"), 443},
+	{"name with NUL and line break",
+	 BYTES("\x05\x01\x00\x05\x01\x00\x03\x05"
+	       "a\0b\r\n"
+	       "\x01\xbb"),
+	 BYTES(CHOICE), SOCKS5_DONE, 0, NULL, NULL, NAME("a\0b\r\n"), 443},
+	{"empty name", BYTES("\x05\x01\x00\x05\x01\x00\x03\x00\x01\xbb"), BYTES(CHOICE),
+	 SOCKS5_DONE, 0, NULL, NULL, NAME(""), 443},
+	{"payload sent ahead", BYTES("\x05\x01\x00" REQUEST4 "GET / HTTP/1.0\r\n"), BYTES(CHOICE),
+	 SOCKS5_DONE, 16, NULL, "11.0.0.1:80", NAME(""), 80},
+	{"reserved byte set", BYTES("\x05\x01\x00\x05\x01\xff\x01\x0b\x00\x00\x01\x00\x50"),
+	 BYTES(CHOICE), SOCKS5_DONE, 0, NULL, "11.0.0.1:80", NAME(""), 80},
+	{"none among others", BYTES("\x05\x04\x01\x02\x80\x00" REQUEST4), BYTES(CHOICE),
+	 SOCKS5_DONE, 0, NULL, "11.0.0.1:80", NAME(""), 80},
+	{"the same method twice", BYTES("\x05\x02\x00\x00" REQUEST4), BYTES(CHOICE), SOCKS5_DONE, 0,
+	 NULL, "11.0.0.1:80", NAME(""), 80},
+	{"port 0", BYTES("\x05\x01\x00\x05\x01\x00\x01\x0b\x00\x00\x01\x00\x00"), BYTES(CHOICE),
+	 SOCKS5_DONE, 0, NULL, "11.0.0.1:0", NAME(""), 0},
+
+	{"nothing came", BYTES(""), BYTES(""), SOCKS5_MORE, 0, NULL, NULL, NULL, 0, 0},
+	{"cut in the greeting", BYTES("\x05\x02\x00"), BYTES(""), SOCKS5_MORE, 3, NULL, NULL, NULL,
+	 0, 0},
+	{"cut in the request", BYTES("\x05\x01\x00\x05\x01\x00\x01\x0b\x00\x00\x01\x00"),
+	 BYTES(CHOICE), SOCKS5_MORE, 9, NULL, NULL, NULL, 0, 0},
+	{"cut in the name",
+	 BYTES("\x05\x01\x00\x05\x01\x00\x03\x08"
+	       "host"),
+	 BYTES(CHOICE), SOCKS5_MORE, 9, NULL, NULL, NULL, 0, 0},
+
+	{"HTTP", BYTES("GET / HTTP/1.1\r\n"), BYTES(""), SOCKS5_FAIL, 16,
+	 "the client does not speak SOCKS5", NULL, NULL, 0, 0},
+	{"TLS", BYTES("\x16\x03\x01\x02\x00"), BYTES(""), SOCKS5_FAIL, 5,
+	 "the client does not speak SOCKS5", NULL, NULL, 0, 0},
+	{"no methods", BYTES("\x05\x00"), BYTES("\x05\xff"), SOCKS5_FAIL, 0,
+	 "the client offers no method that is served", NULL, NULL, 0, 0},
+	{"GSSAPI only", BYTES("\x05\x01\x01"), BYTES("\x05\xff"), SOCKS5_FAIL, 0,
+	 "the client offers no method that is served", NULL, NULL, 0, 0},
+	{"password only", BYTES("\x05\x01\x02\x01\x01u\x01p"), BYTES("\x05\xff"), SOCKS5_FAIL, 5,
+	 "the client offers no method that is served", NULL, NULL, 0, 0},
+	{"SOCKS4 request after the greeting", BYTES("\x05\x01\x00\x04\x01\x00\x50"),
+	 BYTES(CHOICE REFUSAL("\x05\x01")), SOCKS5_FAIL, 4, "the request is not SOCKS5", NULL, NULL,
+	 0, 0},
+	{"BIND", BYTES("\x05\x01\x00\x05\x02\x00\x01\x0b\x00\x00\x01\x00\x50"),
+	 BYTES(CHOICE REFUSAL("\x05\x07")), SOCKS5_FAIL, 0,
+	 "the client asks for a command other than CONNECT", NULL, NULL, 0, 0},
+	{"UDP ASSOCIATE of a name",
+	 BYTES("\x05\x01\x00\x05\x03\x00\x03\x01"
+	       "a"
+	       "\x00\x50"),
+	 BYTES(CHOICE REFUSAL("\x05\x07")), SOCKS5_FAIL, 0,
+	 "the client asks for a command other than CONNECT", NULL, NULL, 0, 0},
+	{"command 9", BYTES("\x05\x01\x00\x05\x09\x00\x01\x0b\x00\x00\x01\x00\x50"),
+	 BYTES(CHOICE REFUSAL("\x05\x07")), SOCKS5_FAIL, 0,
+	 "the client asks for a command other than CONNECT", NULL, NULL, 0, 0},
+	{"address type 2", BYTES("\x05\x01\x00\x05\x01\x00\x02\x0b\x00\x00\x01\x00\x50"),
+	 BYTES(CHOICE REFUSAL("\x05\x08")), SOCKS5_FAIL, 10,
+	 "the request has an unknown address type", NULL, NULL, 0, 0},
+};
+
+static void test_cases(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		const struct server_case *k = &cases[i];
+		struct run r = {.want = NULL};
+		struct result want;
+		char addr[ADDR_TEXT_MAX];
+
+		print_message("case: %s\n", k->what);
+		run_pieces(&r, k->in, &k->in_len, 1);
+		want = r.got;
+		assert_int_equal(want.step, k->step);
+		assert_int_equal(want.out_len, k->out_len);
+		assert_memory_equal(want.out, k->out, k->out_len);
+		assert_int_equal(k->in_len - want.consumed, k->payload);
+		if (k->error != NULL)
+			assert_string_equal(want.error, k->error);
+		if (k->step == SOCKS5_DONE) {
+			assert_int_equal(want.dest.name_len, k->name_len);
+			assert_memory_equal(want.dest.name, k->name, k->name_len + 1);
+			assert_int_equal(want.dest.port, k->port);
+			if (k->addr == NULL)
+				assert_int_equal(want.dest.addr.family, AF_UNSPEC);
+			else
+				assert_string_equal(
+					addr_format(&want.dest.addr, addr, sizeof(addr)), k->addr);
+		}
+		r.want = &want;
+		feed_every_split(run_pieces, &r, k->in, k->in_len);
+	}
+}
+
+/* Every length at its maximum: SOCKS5_REQUEST_MAX is enough for a buffer. */
+static void test_longest_messages(void **state)
+{
+	uint8_t in[SOCKS5_REQUEST_MAX + 1];
+	struct run r = {.want = NULL};
+	struct result want;
+	size_t n = sizeof(in);
+
+	(void)state;
+	memset(in, 0, sizeof(in));
+	in[0] = 5;
+	in[1] = 255;
+	memcpy(in + 257, "\x05\x01\x00\x03\xff", 5);
+	memset(in + 262, 'n', 255);
+	run_pieces(&r, in, &n, 1);
+	assert_int_equal(r.got.step, SOCKS5_DONE);
+	assert_int_equal(r.got.consumed, SOCKS5_REQUEST_MAX);
+	assert_int_equal(r.got.dest.name_len, 255);
+	assert_int_equal(strlen(r.got.dest.name), 255);
+	want = r.got;
+	r.want = &want;
+	for (size_t i = 0; i <= n; i++)
+		run_pieces(&r, in, (size_t[]){i, n}, 2);
+}
+
+static void test_reply(void **state)
+{
+	struct addr a;
+	uint8_t out[SOCKS5_OUT_MAX];
+
+	(void)state;
+	assert_int_equal(socks5_server_reply(SOCKS5_NOT_ALLOWED, NULL, out), 10);
+	assert_memory_equal(out, "\x05\x02\x00\x01\0\0\0\0\0\0", 10);
+	assert_int_equal(addr_parse_endpoint(&a, "11.0.0.9:40000"), 0);
+	assert_int_equal(socks5_server_reply(SOCKS5_SUCCEEDED, &a, out), 10);
+	assert_memory_equal(out, "\x05\x00\x00\x01\x0b\x00\x00\x09\x9c\x40", 10);
+	assert_int_equal(addr_parse_endpoint(&a, "[2a00:1::9]:40000"), 0);
+	assert_int_equal(socks5_server_reply(SOCKS5_SUCCEEDED, &a, out), 22);
+	assert_memory_equal(out, "\x05\x00\x00\x04\x2a\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\x09\x9c\x40",
+			    22);
+}
+
+static void test_end_is_final(void **state)
+{
+	struct socks5_server s;
+	uint8_t out[SOCKS5_OUT_MAX];
+	size_t used, out_len;
+
+	(void)state;
+	socks5_server_init(&s);
+	assert_int_equal(socks5_server_step(&s, BYTES("\x04"), &used, out, &out_len), SOCKS5_FAIL);
+	assert_int_equal(socks5_server_step(&s, BYTES("\x05\x01\x00"), &used, out, &out_len),
+			 SOCKS5_FAIL);
+	assert_int_equal(used + out_len, 0);
+
+	socks5_server_init(&s);
+	assert_int_equal(socks5_server_step(&s, BYTES("\x05\x01\x00"), &used, out, &out_len),
+			 SOCKS5_SEND);
+	assert_int_equal(socks5_server_step(&s, BYTES(REQUEST4), &used, out, &out_len),
+			 SOCKS5_DONE);
+	assert_int_equal(socks5_server_step(&s, BYTES(REQUEST4), &used, out, &out_len),
+			 SOCKS5_DONE);
+	assert_int_equal(used + out_len, 0);
+}
+
+/* Our client against our server, `chunk` bytes at a time each way. */
+static void converse(const char *user, const struct socks5_dest *dest, enum socks5_reply reply,
+		     const struct addr *bound, size_t chunk)
+{
+	struct socks5_client c;
+	struct socks5_server s;
+	uint8_t up[1024], down[1024], out[SOCKS5_OUT_MAX];
+	size_t up_len = 0, down_len = 0, up_at = 0, down_at = 0, up_end = 0, down_end = 0;
+	enum socks5_step cs = SOCKS5_MORE, ss = SOCKS5_MORE;
+	size_t used, n;
+
+	socks5_client_init(&c, user, "secret", dest);
+	socks5_server_init(&s);
+	for (int turn = 0; turn < 2000 && (cs == SOCKS5_MORE || cs == SOCKS5_SEND); turn++) {
+		cs = socks5_client_step(&c, down + down_at, down_end - down_at, &used, out, &n);
+		memcpy(up + up_len, out, n);
+		up_len += n;
+		down_at += used;
+		up_end = up_end + chunk < up_len ? up_end + chunk : up_len;
+		if (ss != SOCKS5_DONE) {
+			ss = socks5_server_step(&s, up + up_at, up_end - up_at, &used, out, &n);
+			assert_int_not_equal(ss, SOCKS5_FAIL);
+			up_at += used;
+			if (ss == SOCKS5_DONE)
+				n = socks5_server_reply(reply, bound, out);
+			memcpy(down + down_len, out, n);
+			down_len += n;
+		}
+		down_end = down_end + chunk < down_len ? down_end + chunk : down_len;
+	}
+	assert_int_equal(ss, SOCKS5_DONE);
+	assert_memory_equal(&s.dest.addr, &dest->addr, sizeof(dest->addr));
+	assert_int_equal(s.dest.port, dest->port);
+	assert_int_equal(s.dest.name_len, dest->name_len);
+	assert_memory_equal(s.dest.name, dest->name, dest->name_len + 1u);
+	if (reply != SOCKS5_SUCCEEDED) {
+		assert_int_equal(cs, SOCKS5_FAIL);
+		assert_int_equal(c.reply, reply);
+		return;
+	}
+	assert_int_equal(cs, SOCKS5_DONE);
+	assert_int_equal(up_at, up_len);
+	assert_int_equal(down_at, down_len);
+	assert_memory_equal(&c.bound, bound, sizeof(*bound));
+}
+
+static void test_client_meets_server(void **state)
+{
+	static const char *const dests[] = {"11.0.0.1:80", "[2a00:1::7]:8080"};
+	static const char *const bounds[] = {"11.0.0.9:40000", "[2a00:1::9]:40000"};
+	static const char *const users[] = {"", "bob"};
+
+	(void)state;
+	for (size_t i = 0; i < 2 * 2 * 3 * 16 * 9; i++) {
+		const char *user = users[i % 2];
+		size_t b = i / 2 % 2, d = i / 4 % 3, chunk = 1 + i / 12 % 16;
+		enum socks5_reply reply = (enum socks5_reply)(i / 192);
+		struct socks5_dest dest = {.port = 443, .name_len = 8, .name = "host.lan"};
+		struct addr bound;
+
+		if (d < ARRAY_LEN(dests)) {
+			dest = (struct socks5_dest){.name_len = 0};
+			assert_int_equal(addr_parse_endpoint(&dest.addr, dests[d]), 0);
+			dest.port = dest.addr.port;
+		}
+		assert_int_equal(addr_parse_endpoint(&bound, bounds[b]), 0);
+		converse(user, &dest, reply, &bound, chunk);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_cases),
+		cmocka_unit_test(test_longest_messages),
+		cmocka_unit_test(test_reply),
+		cmocka_unit_test(test_end_is_final),
+		cmocka_unit_test(test_client_meets_server),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
