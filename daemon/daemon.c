@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/daemon.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "daemon/core/priv.h"
+#include "daemon/options.h"
+
+struct daemon {
+	const struct daemon_program *program;
+	struct daemon_options options;
+	struct conf *conf;
+	struct loop loop; /* the main thread's: signals, drain */
+	struct source *signals;
+	struct timer drain_timer;
+	struct engine *engines;
+	unsigned n_engines, n_finished;
+	bool draining;
+};
+
+static int daemon_fail(const struct daemon *dm, int code, const struct diag *d)
+{
+	char text[1024];
+
+	diag_format(d, text, sizeof(text));
+	fprintf(stderr, "%s: %s\n", dm->program->conf->name, text);
+	return code;
+}
+
+static unsigned daemon_workers(const struct conf *c)
+{
+	cpu_set_t set;
+
+	if (c->workers > 0)
+		return c->workers;
+	if (sched_getaffinity(0, sizeof(set), &set) < 0)
+		return 1;
+	return (unsigned)CPU_COUNT(&set);
+}
+
+/* How many flows a worker may carry at once: two descriptors each, and some for what is not a flow
+ * (epoll, event, log, DNS, attempts that race). */
+static size_t daemon_budget(unsigned n_workers, size_t n_listeners)
+{
+	struct rlimit lim;
+	size_t reserve = 16 + n_workers * (8 + n_listeners);
+	size_t nofile;
+
+	if (getrlimit(RLIMIT_NOFILE, &lim) < 0)
+		return 1;
+	lim.rlim_cur = lim.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &lim);
+	getrlimit(RLIMIT_NOFILE, &lim);
+	nofile = lim.rlim_cur < 1u << 20 ? (size_t)lim.rlim_cur : 1u << 20;
+	return nofile > reserve + 2 * n_workers ? (nofile - reserve) / 2 / n_workers : 1;
+}
+
+/* One listener for each worker. A default address whose family this host lacks is left out. */
+static int daemon_listen_at(struct daemon *dm, const struct addr *a, struct diag *d)
+{
+	struct sock_options o = {.keepalive_ms = dm->conf->timeouts.keepalive};
+	int rc = listener_probe(a, d);
+	int fd;
+
+	if (dm->conf->listen_default && (rc == -EAFNOSUPPORT || rc == -EADDRNOTAVAIL)) {
+		log_text(LOG_LEVEL_WARNING, "%s; going on without it", d->text);
+		return 0;
+	}
+	for (unsigned i = 0; i < dm->n_engines && rc == 0; i++) {
+		fd = sock_listen(a, &o, d);
+		rc = fd < 0 ? fd : engine_listen(&dm->engines[i], fd, a, d);
+	}
+	return rc;
+}
+
+static int daemon_listen(struct daemon *dm, struct diag *d)
+{
+	const struct addr_list *list = &dm->conf->listen;
+	int rc = 0;
+
+	for (size_t i = 0; i < list->n && rc == 0; i++)
+		rc = daemon_listen_at(dm, &list->addrs[i], d);
+	if (rc == 0 && dm->engines[0].n_listeners == 0)
+		rc = diag_set(d, EADDRNOTAVAIL, NULL, 0, "no address to listen on");
+	return rc;
+}
+
+static int daemon_make_engines(struct daemon *dm, struct diag *d)
+{
+	unsigned n = daemon_workers(dm->conf);
+	size_t budget = daemon_budget(n, dm->conf->listen.n);
+	int rc = 0;
+
+	dm->engines = calloc(n, sizeof(*dm->engines));
+	if (dm->engines == NULL)
+		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+	dm->n_engines = n;
+	for (unsigned i = 0; i < n && rc == 0; i++)
+		rc = engine_init(&dm->engines[i], i, dm->program->inbound, budget,
+				 dm->conf->listen.n, d);
+	return rc;
+}
+
+/* Without its mark our own traffic can be redirected back to us. Say so once, here, and go on: the
+ * rules may skip our user, or there may be no rules on this host. */
+static void daemon_check_mark(struct conf *c)
+{
+	struct sock_options none = {0};
+	int fd, rc;
+
+	if (c->mark.mask == 0)
+		return;
+	fd = sock_stream(AF_INET, &none);
+	if (fd < 0)
+		fd = sock_stream(AF_INET6, &none);
+	if (fd < 0)
+		return;
+	rc = sock_mark(fd, &c->mark);
+	close(fd);
+	if (rc == 0)
+		return;
+	log_text(LOG_LEVEL_ERROR,
+		 "cannot set mark 0x%x on sockets (%s): CAP_NET_RAW is needed; without the mark, "
+		 "rules that "
+		 "do not skip this user redirect our own connections back to us",
+		 c->mark.value, strerror(-rc));
+	c->mark = (struct mark){0};
+}
+
+static int daemon_configure_log(const struct daemon *dm, const struct conf *c, struct diag *d)
+{
+	return log_configure(dm->program->conf->name, c->log.level, c->log.format, c->log.filename,
+			     d);
+}
+
+/* What cannot change while we run: the sockets belong to another user by now. */
+static bool daemon_needs_restart(const struct conf *old, const struct conf *new)
+{
+	bool changed = old->listen.n != new->listen.n || old->workers != new->workers ||
+		       strcmp(old->user, new->user) != 0;
+
+	for (size_t i = 0; !changed && i < old->listen.n; i++)
+		changed = !addr_equal(&old->listen.addrs[i], &new->listen.addrs[i]);
+	return changed;
+}
+
+static void daemon_reload(struct daemon *dm)
+{
+	struct conf *c;
+	struct diag d;
+	char text[1024];
+
+	if (options_load(&dm->options, dm->program->conf, &c, &d) < 0 ||
+	    daemon_configure_log(dm, c, &d) < 0) {
+		log_text(LOG_LEVEL_ERROR, "reload failed, the old configuration stays: %s",
+			 diag_format(&d, text, sizeof(text)));
+		return;
+	}
+	if (daemon_needs_restart(dm->conf, c))
+		log_text(LOG_LEVEL_WARNING,
+			 "listen, workers and user cannot change at a reload; they need a restart");
+	daemon_check_mark(c);
+	for (unsigned i = 0; i < dm->n_engines; i++)
+		engine_reload(&dm->engines[i], c);
+	conf_unref(dm->conf);
+	dm->conf = c;
+	log_text(LOG_LEVEL_INFO, "configuration reloaded");
+}
+
+static void daemon_cut(struct daemon *dm, const char *why)
+{
+	log_text(LOG_LEVEL_WARNING, "%s: ending the flows that are left", why);
+	for (unsigned i = 0; i < dm->n_engines; i++)
+		engine_cut(&dm->engines[i]);
+}
+
+static void daemon_drain_timeout(struct timer *t)
+{
+	daemon_cut(container_of(t, struct daemon, drain_timer), "timeouts.drain is over");
+}
+
+static void daemon_drain(struct daemon *dm)
+{
+	if (dm->draining)
+		return;
+	dm->draining = true;
+	log_text(LOG_LEVEL_INFO, "draining: no new flows, those under way may finish");
+	for (unsigned i = 0; i < dm->n_engines; i++)
+		engine_drain(&dm->engines[i]);
+	if (dm->conf->timeouts.drain > 0)
+		loop_timer(&dm->loop, &dm->drain_timer, (uint64_t)dm->conf->timeouts.drain,
+			   daemon_drain_timeout);
+}
+
+static void daemon_signal(struct daemon *dm, int signo)
+{
+	struct diag d;
+
+	switch (signo) {
+	case SIGTERM:
+	case SIGINT:
+		if (dm->draining)
+			daemon_cut(dm, "second signal");
+		daemon_drain(dm);
+		break;
+	case SIGQUIT:
+		daemon_drain(dm);
+		daemon_cut(dm, "SIGQUIT");
+		break;
+	case SIGHUP:
+		daemon_reload(dm);
+		break;
+	case SIGUSR1:
+		if (log_reopen(&d) < 0)
+			log_text(LOG_LEVEL_ERROR, "cannot reopen the log: %s", d.text);
+		break;
+	}
+}
+
+static void daemon_on_signals(struct source *src, uint32_t events)
+{
+	struct signalfd_siginfo si;
+
+	(void)events;
+	while (read(src->fd, &si, sizeof(si)) == sizeof(si))
+		daemon_signal(src->owner, (int)si.ssi_signo);
+}
+
+/* Before any thread exists, so that all of them inherit the mask. */
+static int daemon_take_signals(struct daemon *dm, struct diag *d)
+{
+	static const int signals[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1};
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
+		sigaddset(&set, signals[i]);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	if (fd >= 0)
+		dm->signals = loop_watch(&dm->loop, fd, EPOLLIN, daemon_on_signals, dm);
+	if (dm->signals == NULL)
+		return diag_set(d, errno, NULL, 0, "cannot take signals: %s", strerror(errno));
+	return 0;
+}
+
+static void daemon_engine_finished(void *arg)
+{
+	struct daemon *dm = arg;
+
+	if (++dm->n_finished == dm->n_engines)
+		loop_stop(&dm->loop);
+}
+
+/* On an engine's thread. */
+static void daemon_post_finished(void *arg)
+{
+	struct daemon *dm = arg;
+
+	loop_post(&dm->loop, daemon_engine_finished, dm);
+}
+
+static void daemon_say_ready(const struct daemon *dm)
+{
+	const struct engine *first = &dm->engines[0];
+	char addr[ADDR_TEXT_MAX], mem[LOG_LINE_MAX];
+	struct strbuf listen;
+	struct log_line line;
+
+	if (!log_begin(&line, LOG_LEVEL_INFO, "ready"))
+		return;
+	strbuf_init(&listen, mem, sizeof(mem));
+	for (size_t i = 0; i < first->n_listeners; i++)
+		strbuf_printf(&listen, "%s%s", i > 0 ? "," : "",
+			      addr_format(&first->listeners[i].addr, addr, sizeof(addr)));
+	log_add(&line, "version", TRANSOCKS_VERSION);
+	log_add(&line, "listen", listen.data);
+	log_add(&line, "upstream", first->view->upstream);
+	log_add_uint(&line, "workers", dm->n_engines);
+	log_add_uint(&line, "max_flows", first->budget * dm->n_engines);
+	log_end(&line);
+}
+
+static void daemon_say_finished(const struct daemon *dm)
+{
+	struct log_line line;
+
+	if (!log_begin(&line, LOG_LEVEL_INFO, "finished"))
+		return;
+	for (size_t why = 0; why < WHY_COUNT; why++) {
+		uint64_t n = 0;
+
+		for (unsigned i = 0; i < dm->n_engines; i++)
+			n += dm->engines[i].ended[why];
+		if (n > 0)
+			log_add_uint(&line, why_rows[why].word, n);
+	}
+	log_end(&line);
+}
+
+/* From here on there is somebody to serve. */
+static int daemon_run(struct daemon *dm, struct diag *d)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < dm->n_engines && rc == 0; i++)
+		rc = engine_use(&dm->engines[i], dm->conf, d);
+	for (unsigned i = 0; i < dm->n_engines && rc == 0; i++)
+		rc = engine_start(&dm->engines[i], daemon_post_finished, dm, d);
+	if (rc < 0)
+		return rc;
+	daemon_say_ready(dm);
+	loop_run(&dm->loop);
+	for (unsigned i = 0; i < dm->n_engines; i++)
+		pthread_join(dm->engines[i].thread, NULL);
+	daemon_say_finished(dm);
+	for (unsigned i = 0; i < dm->n_engines; i++)
+		engine_destroy(&dm->engines[i]);
+	return 0;
+}
+
+static void daemon_close(struct daemon *dm)
+{
+	int fd = dm->signals->fd;
+
+	timer_cancel(&dm->drain_timer);
+	loop_unwatch(&dm->loop, dm->signals);
+	close(fd);
+	loop_destroy(&dm->loop);
+	free(dm->engines);
+	conf_unref(dm->conf);
+	log_stop();
+}
+
+static int daemon_serve(struct daemon *dm)
+{
+	struct diag d;
+	int rc;
+
+	timer_init(&dm->drain_timer);
+	if (daemon_configure_log(dm, dm->conf, &d) < 0)
+		return daemon_fail(dm, EX_CONFIG, &d);
+	if (loop_init(&dm->loop, &d) < 0 || daemon_take_signals(dm, &d) < 0 ||
+	    daemon_make_engines(dm, &d) < 0)
+		return daemon_fail(dm, EXIT_FAILURE, &d);
+	/* Bound as root, used as nobody in particular. */
+	rc = daemon_listen(dm, &d);
+	if (rc < 0)
+		return daemon_fail(dm, EX_UNAVAILABLE, &d);
+	if (priv_drop(dm->conf->user, &d) < 0)
+		return daemon_fail(dm, EX_NOPERM, &d);
+	daemon_check_mark(dm->conf);
+	rc = log_start();
+	if (rc < 0) {
+		diag_set(&d, -rc, NULL, 0, "cannot start the log: %s", strerror(-rc));
+		return daemon_fail(dm, EXIT_FAILURE, &d);
+	}
+	rc = daemon_run(dm, &d);
+	if (rc < 0) {
+		log_stop();
+		return daemon_fail(dm, EXIT_FAILURE, &d);
+	}
+	daemon_close(dm);
+	return EXIT_SUCCESS;
+}
+
+static int daemon_print(struct strbuf *text)
+{
+	bool failed = text->truncated || fputs(text->data, stdout) < 0 || fflush(stdout) != 0;
+
+	strbuf_free(text);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int daemon_main(const struct daemon_program *p, int argc, char **argv)
+{
+	struct daemon dm = {.program = p};
+	struct strbuf text;
+	struct diag d;
+
+	strbuf_init_heap(&text);
+	if (options_parse(&dm.options, argc, argv, &d) < 0) {
+		fprintf(stderr, "%s: %s; try %s --help\n", p->conf->name, d.text, p->conf->name);
+		return EX_USAGE;
+	}
+	if (dm.options.help) {
+		options_help(p->conf, p->summary, &text);
+		return daemon_print(&text);
+	}
+	if (dm.options.version) {
+		strbuf_printf(&text, "%s %s\n", p->conf->name, TRANSOCKS_VERSION);
+		return daemon_print(&text);
+	}
+	if (options_load(&dm.options, p->conf, &dm.conf, &d) < 0)
+		return daemon_fail(&dm, EX_CONFIG, &d);
+	if (dm.options.check)
+		strbuf_puts(&text, "configuration OK\n");
+	else if (dm.options.dump)
+		option_dump(p->conf->options, dm.conf, &text);
+	else
+		return daemon_serve(&dm);
+	conf_unref(dm.conf);
+	return daemon_print(&text);
+}

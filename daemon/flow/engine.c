@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/flow/engine.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/flow/session.h"
+#include "policy/name.h"
+
+int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, size_t budget,
+		size_t max_listeners, struct diag *d)
+{
+	int rc;
+
+	*e = (struct engine){.id = id, .inbound = inbound, .budget = budget};
+	rc = loop_init(&e->loop, d);
+	if (rc < 0)
+		return rc;
+	pool_init(&e->sessions, sizeof(struct session));
+	pool_init(&e->setups, sizeof(struct setup));
+	pool_init(&e->bufs, sizeof(struct buf));
+	pool_init(&e->names, NAME_MAX_LEN + 1);
+	list_init(&e->live);
+	e->scratch = pool_get(&e->bufs);
+	e->listeners = calloc(max_listeners, sizeof(*e->listeners));
+	if (e->scratch == NULL || e->listeners == NULL)
+		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+	e->scratch->off = e->scratch->len = 0;
+	return 0;
+}
+
+static void engine_accept(struct listener *l, int fd, const struct addr *peer)
+{
+	struct engine *e = l->owner;
+
+	e->n_live++;
+	if (e->n_live >= e->budget && !e->paused) {
+		e->paused = true;
+		for (size_t i = 0; i < e->n_listeners; i++)
+			listener_pause(&e->listeners[i]);
+	}
+	session_accept(e, l, fd, peer);
+}
+
+int engine_listen(struct engine *e, int fd, const struct addr *addr, struct diag *d)
+{
+	int rc =
+		listener_start(&e->listeners[e->n_listeners], &e->loop, fd, addr, engine_accept, e);
+
+	if (rc < 0)
+		return diag_set(d, -rc, NULL, 0, "cannot watch a listener: %s", strerror(-rc));
+	e->n_listeners++;
+	return 0;
+}
+
+struct view *view_ref(struct view *v)
+{
+	v->refs++;
+	return v;
+}
+
+void view_unref(struct view *v)
+{
+	if (v == NULL || --v->refs > 0)
+		return;
+	resolver_free(v->resolver);
+	conf_unref(v->conf);
+	free(v);
+}
+
+int engine_use(struct engine *e, struct conf *conf, struct diag *d)
+{
+	struct view *v = calloc(1, sizeof(*v));
+	int rc;
+
+	if (v == NULL)
+		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+	v->engine = e;
+	v->sock =
+		(struct sock_options){.mark = conf->mark, .keepalive_ms = conf->timeouts.keepalive};
+	rc = resolver_new(&e->loop, &conf->dns.servers, &v->sock, &v->resolver, d);
+	if (rc < 0) {
+		free(v);
+		return rc;
+	}
+	v->conf = conf_ref(conf);
+	v->refs = 1;
+	if (conf->upstream.scheme == PROXY_SOCKS5)
+		proxy_url_format(&conf->upstream, v->upstream, sizeof(v->upstream));
+	else
+		snprintf(v->upstream, sizeof(v->upstream), "direct");
+	view_unref(e->view);
+	e->view = v;
+	return 0;
+}
+
+static void *engine_thread(void *arg)
+{
+	struct engine *e = arg;
+
+	loop_run(&e->loop);
+	e->on_finish(e->finish_arg);
+	return NULL;
+}
+
+int engine_start(struct engine *e, void (*on_finish)(void *arg), void *arg, struct diag *d)
+{
+	int rc;
+
+	e->on_finish = on_finish;
+	e->finish_arg = arg;
+	rc = pthread_create(&e->thread, NULL, engine_thread, e);
+	return rc == 0 ? 0 : diag_set(d, rc, NULL, 0, "cannot start a worker: %s", strerror(rc));
+}
+
+struct reload {
+	struct engine *engine;
+	struct conf *conf;
+};
+
+static void engine_do_reload(void *arg)
+{
+	struct reload *r = arg;
+	struct diag d;
+	int rc = engine_use(r->engine, r->conf, &d);
+
+	if (rc < 0)
+		log_text(LOG_LEVEL_ERROR, "worker %u keeps its configuration: %s", r->engine->id,
+			 d.text);
+	conf_unref(r->conf);
+	free(r);
+}
+
+void engine_reload(struct engine *e, struct conf *conf)
+{
+	struct reload *r = malloc(sizeof(*r));
+
+	if (r == NULL) {
+		log_text(LOG_LEVEL_ERROR, "worker %u keeps its configuration: out of memory",
+			 e->id);
+		return;
+	}
+	*r = (struct reload){.engine = e, .conf = conf_ref(conf)};
+	if (loop_post(&e->loop, engine_do_reload, r) < 0) {
+		log_text(LOG_LEVEL_ERROR, "worker %u keeps its configuration: out of memory",
+			 e->id);
+		conf_unref(conf);
+		free(r);
+	}
+}
+
+static void engine_check_drained(struct engine *e)
+{
+	if (e->draining && e->n_live == 0)
+		loop_stop(&e->loop);
+}
+
+static void engine_do_drain(void *arg)
+{
+	struct engine *e = arg;
+
+	e->draining = true;
+	for (size_t i = 0; i < e->n_listeners; i++)
+		listener_drain(&e->listeners[i]);
+	engine_check_drained(e);
+}
+
+static void engine_do_cut(void *arg)
+{
+	struct engine *e = arg;
+	struct list *node, *tmp;
+
+	list_for_each_safe (node, tmp, &e->live)
+		session_end(container_of(node, struct session, node), WHY_CUT, 0, NULL);
+}
+
+void engine_drain(struct engine *e)
+{
+	loop_post(&e->loop, engine_do_drain, e);
+}
+
+void engine_cut(struct engine *e)
+{
+	loop_post(&e->loop, engine_do_cut, e);
+}
+
+void engine_flow_ended(struct engine *e, enum why why)
+{
+	e->ended[why]++;
+}
+
+void engine_flow_released(struct engine *e)
+{
+	e->n_live--;
+	if (e->paused && e->n_live < e->budget) {
+		e->paused = false;
+		for (size_t i = 0; i < e->n_listeners; i++)
+			listener_resume(&e->listeners[i]);
+	}
+	engine_check_drained(e);
+}
+
+struct buf *engine_keep_scratch(struct engine *e)
+{
+	struct buf *fresh = pool_get(&e->bufs);
+	struct buf *kept = e->scratch;
+
+	if (fresh == NULL) {
+		kept->off = kept->len = 0;
+		return NULL;
+	}
+	fresh->off = fresh->len = 0;
+	e->scratch = fresh;
+	return kept;
+}
+
+void engine_destroy(struct engine *e)
+{
+	for (size_t i = 0; i < e->n_listeners; i++)
+		listener_stop(&e->listeners[i]);
+	view_unref(e->view);
+	pool_put(&e->bufs, e->scratch);
+	free(e->listeners);
+	loop_destroy(&e->loop);
+	pool_destroy(&e->sessions);
+	pool_destroy(&e->setups);
+	pool_destroy(&e->bufs);
+	pool_destroy(&e->names);
+}

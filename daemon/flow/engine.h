@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * One worker: a thread with its own loop, listeners, pools, counters and view of the configuration.
+ * Workers share nothing on the data path. The main thread creates and joins engines and reaches a
+ * running one only through the functions marked "main thread" below, which post to its loop.
+ */
+#include "daemon/core/buf.h"
+#include "daemon/core/loop.h"
+#include "daemon/flow/why.h"
+#include "daemon/net/listener.h"
+#include "daemon/net/resolve.h"
+#include "daemon/net/sock.h"
+#include "policy/conf.h"
+
+struct session;
+
+/* How flows come in: the first state of a session. One constant for each daemon. */
+struct inbound {
+	/* A client was accepted; must lead to session_connect() or session_end(). */
+	void (*start)(struct session *s);
+	/* The client's socket has news while the session waits for its request (SES_REQUEST). */
+	void (*client_ready)(struct session *s);
+	/* Tells a waiting client how set-up ended, WHY_DONE: the remote end is connected. 0 if there was
+	 * nothing to say or all of it is sent, -errno if the client could not be told. NULL: this way in
+	 * has no word for it, a failure is shown as a reset. */
+	int (*answer)(struct session *s, enum why why, int err);
+};
+
+/* One configuration as this worker uses it. Flows keep the view they began with. */
+struct view {
+	struct engine *engine;
+	struct conf *conf;
+	struct resolver *resolver;
+	struct sock_options sock;
+	char upstream[PROXY_URL_TEXT_MAX]; /* for the log */
+	unsigned refs;                     /* flows, and one while it is current */
+};
+
+struct engine {
+	struct loop loop;
+	unsigned id;
+	pthread_t thread;
+	const struct inbound *inbound;
+	struct view *view;
+	struct pool sessions, setups, bufs, names;
+	struct buf *scratch; /* empty between any two uses */
+	struct list live;
+	size_t n_live, budget; /* flows; at the budget accepting pauses */
+	struct listener *listeners;
+	size_t n_listeners;
+	bool paused, draining;
+	uint64_t ended[WHY_COUNT];
+	void (*on_finish)(void *arg); /* on the engine's thread, once drained */
+	void *finish_arg;
+};
+
+/* Main thread, before the thread runs. 0 or -errno with `d`. */
+int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, size_t budget,
+		size_t max_listeners, struct diag *d);
+/* Takes over `fd`. */
+int engine_listen(struct engine *e, int fd, const struct addr *addr, struct diag *d);
+/* Makes `conf` current for new flows (takes a reference of its own). Also on the engine's thread. */
+int engine_use(struct engine *e, struct conf *conf, struct diag *d);
+int engine_start(struct engine *e, void (*on_finish)(void *arg), void *arg, struct diag *d);
+
+/* Main thread, while it runs. */
+void engine_reload(struct engine *e, struct conf *conf); /* keeps a reference until used */
+void engine_drain(struct engine *e); /* stops accepting, lets flows finish, then finishes */
+void engine_cut(struct engine *e);   /* ends every flow now; after engine_drain() */
+
+/* Main thread, once the thread has been joined. */
+void engine_destroy(struct engine *e);
+
+/* Engine's thread. */
+void engine_flow_ended(struct engine *e, enum why why);
+void engine_flow_released(struct engine *e);
+struct view *view_ref(struct view *v);
+void view_unref(struct view *v);
+/* Gives the scratch buffer, with what is in it, to a flow, and takes a fresh one. NULL: no memory; the
+ * scratch buffer is then empty again. */
+struct buf *engine_keep_scratch(struct engine *e);

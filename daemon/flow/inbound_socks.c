@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/flow/inbound.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "daemon/flow/session.h"
+#include "policy/name.h"
+
+static void socks_start(struct session *s)
+{
+	s->state = SES_REQUEST;
+	socks5_server_init(&s->setup->server);
+	session_phase(s, WHY_REQUEST_TIMEOUT, s->view->conf->timeouts.handshake);
+}
+
+/* Handshake messages are far smaller than an empty send buffer, so one that is not taken whole is a
+ * client in trouble. */
+static int socks_send(struct session *s, const uint8_t *bytes, size_t n)
+{
+	ssize_t sent = send(s->client.source->fd, bytes, n, MSG_NOSIGNAL);
+
+	if (sent < 0)
+		return -errno;
+	return (size_t)sent == n ? 0 : -ENOBUFS;
+}
+
+static int socks_answer(struct session *s, enum why why, int err)
+{
+	uint8_t out[SOCKS5_OUT_MAX];
+	struct addr bound = {.family = AF_UNSPEC};
+	size_t n;
+
+	if (s->state == SES_REQUEST)
+		return why == WHY_REQUEST_TIMEOUT ? -ETIMEDOUT : 0; /* said by socks_step() */
+	if (why == WHY_DONE)
+		bound = sock_local(s->remote.source->fd);
+	n = socks5_server_reply(why == WHY_DONE ? SOCKS5_SUCCEEDED : why_reply(why, err), &bound,
+				out);
+	return socks_send(s, out, n);
+}
+
+/* The request is complete. */
+static void socks_request(struct session *s)
+{
+	const struct socks5_dest *dest = &s->setup->server.dest;
+	int rc;
+
+	s->state = SES_DIAL;
+	s->port = dest->port;
+	if (dest->addr.family != AF_UNSPEC) {
+		s->dest = dest->addr;
+		s->dest.port = dest->port;
+		return session_connect(s);
+	}
+	s->name = pool_get(&s->engine->names);
+	if (s->name == NULL)
+		return session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);
+	rc = name_normalise(dest->name, dest->name_len, s->name, &s->dest);
+	if (rc < 0) {
+		s->name[0] = '\0';
+		return session_end(s, WHY_NAME_BAD, 0,
+				   "the name in the request is not a host name");
+	}
+	s->dest.port = rc == 1 ? dest->port : 0;
+	if (rc == 1) { /* an address, spelt as a name */
+		pool_put(&s->engine->names, s->name);
+		s->name = NULL;
+	}
+	session_connect(s);
+}
+
+/* Takes the handshake as far as the bytes in `in` go. True: more bytes are wanted. */
+static bool socks_step(struct session *s, struct buf *in)
+{
+	struct socks5_server *server = &s->setup->server;
+	uint8_t out[SOCKS5_OUT_MAX];
+	enum socks5_step step;
+	size_t used, n_out;
+	int rc;
+
+	for (;;) {
+		step = socks5_server_step(server, buf_head(in), in->len, &used, out, &n_out);
+		buf_consume(in, used);
+		rc = n_out > 0 ? socks_send(s, out, n_out) : 0;
+		if (rc < 0) {
+			session_end(s, WHY_CLIENT_GONE, -rc, NULL);
+			return false;
+		}
+		if (step == SOCKS5_MORE)
+			return true;
+		if (step == SOCKS5_FAIL)
+			session_end(s, WHY_REQUEST_BAD, 0, server->error);
+		if (step != SOCKS5_SEND)
+			return false;
+	}
+}
+
+/* Reads and takes the handshake on until the request is complete, the session has ended, or the socket
+ * is empty. True: complete. */
+static bool socks_receive(struct session *s, struct buf *in)
+{
+	while (s->client.readable) {
+		size_t room = buf_room(in);
+		ssize_t n = recv(s->client.source->fd, buf_tail(in), room, 0);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN) {
+			s->client.readable = false;
+			break;
+		}
+		if (n <= 0) {
+			session_end(s, WHY_CLIENT_GONE, n < 0 ? errno : 0,
+				    n == 0 ? "the client closed before its request was complete"
+					   : NULL);
+			break;
+		}
+		/* A short read has emptied the socket; only a FIN that is known to wait is left. */
+		s->client.readable = (size_t)n == room || s->client.hangup;
+		in->len += (uint32_t)n;
+		if (!socks_step(s, in))
+			return s->state == SES_REQUEST;
+	}
+	return false;
+}
+
+static void socks_client_ready(struct session *s)
+{
+	struct engine *e = s->engine;
+	struct buf *in = s->client.pending != NULL ? s->client.pending : e->scratch;
+	bool complete = socks_receive(s, in);
+
+	if (s->state != SES_REQUEST) {
+		in->off = in->len = 0;
+		return;
+	}
+	/* What is left is part of the request, or already payload. */
+	if (in == e->scratch && in->len > 0) {
+		s->client.pending = engine_keep_scratch(e);
+		if (s->client.pending == NULL)
+			return session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);
+	}
+	if (complete)
+		socks_request(s);
+}
+
+const struct inbound inbound_socks = {
+	.start = socks_start,
+	.client_ready = socks_client_ready,
+	.answer = socks_answer,
+};

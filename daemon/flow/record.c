@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/flow/record.h"
+
+#include <string.h>
+
+void record_write(const struct session *s, enum why why, int err, const char *detail)
+{
+	const struct why_row *row = &why_rows[why];
+	struct log_line line;
+
+	if (!log_begin(&line, row->level,
+		       row->level >= LOG_LEVEL_INFO ? "flow ended" : "flow failed"))
+		return;
+	log_add(&line, "type", "access");
+	log_add_addr(&line, "client_addr", &s->client_addr);
+	if (s->name != NULL)
+		log_add(&line, "dest_host", s->name);
+	if (s->dest.family != AF_UNSPEC)
+		log_add_addr(&line, "dest_addr", &s->dest);
+	else if (s->name != NULL)
+		log_add_uint(&line, "dest_port", s->port);
+	log_add(&line, "upstream", s->view->upstream);
+	log_add_uint(&line, "bytes_up", s->client.nbytes);
+	log_add_uint(&line, "bytes_down", s->remote.nbytes);
+	log_add_elapsed(&line, "elapsed", s->engine->loop.now_ms - s->start_ms);
+	log_add(&line, "end", row->word);
+	if (why != WHY_DONE)
+		log_add(&line, "phase", row->phase);
+	if (detail != NULL)
+		log_add(&line, "error", detail);
+	else if (err != 0)
+		log_add(&line, "error", strerror(err));
+	log_end(&line);
+}

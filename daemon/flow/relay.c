@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/flow/relay.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "daemon/flow/copy.h"
+
+static void relay_set_timer(struct session *s);
+
+static bool relay_half_closed(const struct session *s)
+{
+	return s->client.finished || s->remote.finished;
+}
+
+static int64_t relay_limit(const struct session *s)
+{
+	const struct conf *c = s->view->conf;
+
+	return relay_half_closed(s) ? c->timeouts.half_close : c->timeouts.idle;
+}
+
+/* The timer is not touched while bytes flow: when it fires it looks at when they last did. */
+static void relay_timeout(struct timer *t)
+{
+	struct session *s = container_of(t, struct session, timer);
+	uint64_t idle_ms = s->engine->loop.now_ms - s->active_ms;
+	int64_t limit = relay_limit(s);
+
+	if (limit > 0 && idle_ms >= (uint64_t)limit)
+		session_end(s, relay_half_closed(s) ? WHY_HALF_CLOSE : WHY_IDLE, 0, NULL);
+	else
+		relay_set_timer(s);
+}
+
+static void relay_set_timer(struct session *s)
+{
+	uint64_t idle_ms = s->engine->loop.now_ms - s->active_ms;
+	int64_t limit = relay_limit(s);
+
+	if (limit == 0)
+		timer_cancel(&s->timer);
+	else
+		loop_timer(&s->engine->loop, &s->timer,
+			   idle_ms < (uint64_t)limit ? (uint64_t)limit - idle_ms : 0,
+			   relay_timeout);
+}
+
+/* The FIN goes on to the other side; the opposite direction lives on. */
+static void relay_pass_fin(struct session *s, struct leg *from, struct leg *to)
+{
+	from->finished = true;
+	s->active_ms = s->engine->loop.now_ms;
+	if (shutdown(to->source->fd, SHUT_WR) < 0)
+		to->broken = true;
+	relay_set_timer(s);
+}
+
+static void relay_lost(struct session *s, const struct leg *leg, int err)
+{
+	session_end(s, leg == &s->client ? WHY_CLIENT_LOST : WHY_REMOTE_LOST, err, NULL);
+}
+
+/* A broken leg takes nothing; this flow is over once it has nothing to give either, or nobody takes
+ * that. */
+static void relay_check_broken(struct session *s, struct leg *leg, struct leg *other)
+{
+	if (leg->broken && (leg->finished || other->broken))
+		relay_lost(s, leg, ECONNRESET);
+}
+
+/* Moves one direction. True: it wants another turn. May end the session. */
+static bool relay_move(struct session *s, struct leg *from, struct leg *to)
+{
+	int err = 0;
+
+	if (from->finished || to->broken)
+		return false;
+	switch (copy_move(s->engine, from, to, &err)) {
+	case MOVE_BLOCKED:
+		return false;
+	case MOVE_MORE:
+		return true;
+	case MOVE_EOF:
+		relay_pass_fin(s, from, to);
+		return to->broken;
+	case MOVE_FROM_FAILED:
+		relay_lost(s, from, err);
+		return false;
+	case MOVE_NO_MEMORY:
+		session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);
+		return false;
+	case MOVE_TO_FAILED:
+		/* Nobody takes these bytes any more, but what that side has sent before it broke
+		 * still belongs to the other one. */
+		to->broken = to->readable = true;
+		return true;
+	}
+	return false;
+}
+
+static void relay_turn(struct task *t)
+{
+	relay_run(container_of(t, struct session, task));
+}
+
+void relay_run(struct session *s)
+{
+	uint64_t before = s->client.nbytes + s->remote.nbytes;
+	bool more;
+
+	more = relay_move(s, &s->client, &s->remote);
+	if (s->state == SES_RELAY)
+		more |= relay_move(s, &s->remote, &s->client);
+	if (s->state != SES_RELAY)
+		return;
+	if (s->client.finished && s->remote.finished)
+		return session_end(s, WHY_DONE, 0, NULL);
+	relay_check_broken(s, &s->client, &s->remote);
+	relay_check_broken(s, &s->remote, &s->client);
+	if (s->state != SES_RELAY)
+		return;
+	if (s->client.nbytes + s->remote.nbytes != before)
+		s->active_ms = s->engine->loop.now_ms;
+	if (more)
+		loop_queue(&s->engine->loop, &s->task, relay_turn);
+}
+
+void relay_start(struct session *s)
+{
+	s->active_ms = s->engine->loop.now_ms;
+	relay_set_timer(s);
+	relay_run(s);
+}

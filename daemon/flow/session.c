@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/flow/session.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "daemon/flow/record.h"
+#include "daemon/flow/relay.h"
+
+/* How long a client that was refused may take to read why and close (RFC 1928 section 6 asks for a close
+ * within 10 seconds). */
+#define LINGER_MS 2000
+
+static void session_handshake(struct session *s);
+static void session_established(struct session *s);
+
+static void leg_note(struct leg *leg, uint32_t events)
+{
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		leg->readable = true;
+	if (events & EPOLLOUT)
+		leg->writable = true;
+	if (events & (EPOLLRDHUP | EPOLLHUP))
+		leg->hangup = true;
+	if (events & EPOLLERR)
+		leg->broken = true;
+}
+
+/* True once the client has nothing more to say or is gone. */
+static bool session_linger_over(struct session *s)
+{
+	struct buf *b = s->engine->scratch;
+
+	for (;;) {
+		ssize_t n = recv(s->client.source->fd, b->data, BUF_CAP, 0);
+
+		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+			return true;
+		if (n < 0 && errno == EAGAIN)
+			return false;
+	}
+}
+
+static void session_release(struct dying *d)
+{
+	struct session *s = container_of(d, struct session, dying);
+	struct engine *e = s->engine;
+
+	pool_put(&e->setups, s->setup);
+	pool_put(&e->bufs, s->client.pending);
+	pool_put(&e->bufs, s->remote.pending);
+	pool_put(&e->names, s->name);
+	view_unref(s->view);
+	pool_put(&e->sessions, s);
+	engine_flow_released(e);
+}
+
+static void leg_close(struct engine *e, struct leg *leg, bool reset)
+{
+	int fd;
+
+	if (leg->source == NULL)
+		return;
+	fd = leg->source->fd;
+	loop_unwatch(&e->loop, leg->source);
+	leg->source = NULL;
+	if (reset)
+		sock_close_reset(fd);
+	else
+		close(fd);
+}
+
+static void session_finish(struct session *s, bool reset)
+{
+	timer_cancel(&s->timer);
+	leg_close(s->engine, &s->client, reset);
+	s->state = SES_ENDED;
+	list_del(&s->node);
+	loop_bury(&s->engine->loop, &s->dying, session_release);
+}
+
+static void session_linger_timeout(struct timer *t)
+{
+	session_finish(container_of(t, struct session, timer), false);
+}
+
+/* The client has been told why: it must be able to read that, so what it still sends is read away
+ * (unread bytes would turn our close into a reset that destroys the answer). */
+static void session_linger(struct session *s)
+{
+	s->state = SES_LINGER;
+	shutdown(s->client.source->fd, SHUT_WR);
+	loop_timer(&s->engine->loop, &s->timer, LINGER_MS, session_linger_timeout);
+	if (session_linger_over(s))
+		session_finish(s, false);
+}
+
+void session_end(struct session *s, enum why why, int err, const char *detail)
+{
+	const struct inbound *in = s->engine->inbound;
+	bool told;
+
+	if (s->state == SES_LINGER && why == WHY_CUT)
+		return session_finish(s, true);
+	if (s->state == SES_LINGER || s->state == SES_ENDED)
+		return;
+	told = s->state != SES_RELAY && in->answer != NULL && why != WHY_CLIENT_GONE &&
+	       why != WHY_CUT && in->answer(s, why, err) == 0;
+	record_write(s, why, err, detail);
+	engine_flow_ended(s->engine, why);
+	if (s->setup != NULL)
+		dial_cancel(&s->setup->dial);
+	timer_cancel(&s->timer);
+	loop_unqueue(&s->task);
+	leg_close(s->engine, &s->remote, why != WHY_DONE);
+	if (told)
+		session_linger(s);
+	else
+		session_finish(s, why != WHY_DONE);
+}
+
+static void session_client_event(struct source *src, uint32_t events)
+{
+	struct session *s = src->owner;
+
+	leg_note(&s->client, events);
+	switch ((enum session_state)s->state) {
+	case SES_REQUEST:
+		if (s->client.broken)
+			session_end(s, WHY_CLIENT_GONE, 0, NULL);
+		else
+			s->engine->inbound->client_ready(s);
+		break;
+	case SES_DIAL:
+	case SES_HANDSHAKE:
+		/* A FIN alone is a client that has said all it wants to say; it may still read. */
+		if (s->client.broken)
+			session_end(s, WHY_CLIENT_GONE, 0, NULL);
+		break;
+	case SES_RELAY:
+		relay_run(s);
+		break;
+	case SES_LINGER:
+		if (session_linger_over(s))
+			session_finish(s, false);
+		break;
+	case SES_ENDED:
+		break;
+	}
+}
+
+static void session_remote_event(struct source *src, uint32_t events)
+{
+	struct session *s = src->owner;
+
+	leg_note(&s->remote, events);
+	if (s->state == SES_HANDSHAKE)
+		session_handshake(s);
+	else if (s->state == SES_RELAY)
+		relay_run(s);
+}
+
+static void session_phase_timeout(struct timer *t)
+{
+	struct session *s = container_of(t, struct session, timer);
+	struct setup *setup = s->setup;
+	enum why why = setup->timeout_why;
+
+	if (why == WHY_CONNECT_TIMEOUT && setup->dial.phase == DIAL_RESOLVE)
+		why = WHY_RESOLVE_TIMEOUT;
+	if (setup->deadline_ms != 0 && s->engine->loop.now_ms >= setup->deadline_ms)
+		session_end(s, WHY_SETUP_TIMEOUT, 0, why_rows[why].word);
+	else
+		session_end(s, why, ETIMEDOUT, NULL);
+}
+
+void session_phase(struct session *s, enum why timeout_why, int64_t ms)
+{
+	uint64_t now = s->engine->loop.now_ms;
+	uint64_t end = ms > 0 ? now + (uint64_t)ms : UINT64_MAX;
+
+	s->setup->timeout_why = timeout_why;
+	if (s->setup->deadline_ms != 0 && s->setup->deadline_ms < end)
+		end = s->setup->deadline_ms;
+	if (end == UINT64_MAX)
+		timer_cancel(&s->timer);
+	else
+		loop_timer(&s->engine->loop, &s->timer, end > now ? end - now : 0,
+			   session_phase_timeout);
+}
+
+static struct session *session_new(struct engine *e, int fd)
+{
+	struct session *s = pool_get(&e->sessions);
+	struct setup *setup = pool_get(&e->setups);
+
+	if (s == NULL || setup == NULL)
+		goto no_memory;
+	memset(s, 0, sizeof(*s));
+	memset(setup, 0, sizeof(*setup));
+	s->client.source = loop_watch(&e->loop, fd, LOOP_STREAM, session_client_event, s);
+	if (s->client.source == NULL)
+		goto no_memory;
+	s->engine = e;
+	s->setup = setup;
+	s->view = view_ref(e->view);
+	timer_init(&s->timer);
+	loop_task_init(&s->task);
+	list_add_tail(&e->live, &s->node);
+	return s;
+
+no_memory:
+	pool_put(&e->setups, setup);
+	pool_put(&e->sessions, s);
+	return NULL;
+}
+
+void session_accept(struct engine *e, struct listener *l, int fd, const struct addr *peer)
+{
+	struct session *s = session_new(e, fd);
+	const struct conf *c = e->view->conf;
+	struct log_line line;
+
+	if (s == NULL) {
+		sock_close_reset(fd);
+		engine_flow_ended(e, WHY_NO_MEMORY);
+		engine_flow_released(e);
+		if (log_begin(&line, LOG_LEVEL_ERROR, "flow failed")) {
+			log_add_addr(&line, "client_addr", peer);
+			log_add(&line, "end", why_rows[WHY_NO_MEMORY].word);
+			log_end(&line);
+		}
+		return;
+	}
+	s->listener = l;
+	s->client_addr = *peer;
+	s->client.writable = true;
+	s->start_ms = e->loop.now_ms;
+	if (c->timeouts.flow_setup > 0)
+		s->setup->deadline_ms = s->start_ms + (uint64_t)c->timeouts.flow_setup;
+	e->inbound->start(s);
+}
+
+static void session_dialled(struct dial *d, int status)
+{
+	struct session *s = d->owner;
+
+	if (status < 0 && d->phase == DIAL_CONNECT)
+		return session_end(s, WHY_CONNECT_FAILED, -status, NULL);
+	if (status == -ENOENT)
+		return session_end(s, WHY_RESOLVE_FAILED, 0, "the name has no address");
+	if (status == -ETIMEDOUT)
+		return session_end(s, WHY_RESOLVE_TIMEOUT, 0, "no name server answered");
+	if (status < 0)
+		return session_end(s, WHY_RESOLVE_FAILED, -status, NULL);
+	s->remote.source = d->won;
+	s->remote.source->on_event = session_remote_event;
+	s->remote.source->owner = s;
+	s->remote.writable = true;
+	if (s->view->conf->upstream.scheme == PROXY_SOCKS5) {
+		/* The upstream speaks second. */
+		s->state = SES_HANDSHAKE;
+		session_phase(s, WHY_GREETING_TIMEOUT, s->view->conf->timeouts.greeting);
+		session_handshake(s);
+	} else {
+		/* The dial may have taken the event that said there is something to read. */
+		s->remote.readable = true;
+		s->dest = d->peer;
+		session_established(s);
+	}
+}
+
+void session_connect(struct session *s)
+{
+	const struct conf *c = s->view->conf;
+	struct setup *setup = s->setup;
+	struct loop *loop = &s->engine->loop;
+	const struct proxy_url *up = &c->upstream;
+	int rc = 0;
+
+	s->state = SES_DIAL;
+	session_phase(s, WHY_CONNECT_TIMEOUT, c->timeouts.connect);
+	if (up->scheme == PROXY_SOCKS5 && up->addr.family != AF_UNSPEC)
+		dial_addr(&setup->dial, loop, &s->view->sock, &up->addr, session_dialled, s);
+	else if (up->scheme == PROXY_SOCKS5)
+		rc = dial_name(&setup->dial, loop, s->view->resolver, &s->view->sock, up->host,
+			       up->port, session_dialled, s);
+	else if (s->dest.family != AF_UNSPEC)
+		dial_addr(&setup->dial, loop, &s->view->sock, &s->dest, session_dialled, s);
+	else
+		rc = dial_name(&setup->dial, loop, s->view->resolver, &s->view->sock, s->name,
+			       s->port, session_dialled, s);
+	if (rc < 0)
+		session_end(s, WHY_NO_MEMORY, -rc, NULL);
+}
+
+static void session_handshake_begin(struct session *s)
+{
+	struct handshake *h = &s->setup->handshake;
+
+	h->dest = (struct socks5_dest){.addr = s->dest, .port = s->dest.port};
+	handshake_start(h, &s->view->conf->upstream);
+}
+
+/* Takes the handshake as far as the upstream's socket lets. */
+static void session_handshake(struct session *s)
+{
+	struct engine *e = s->engine;
+	struct handshake *h = &s->setup->handshake;
+	struct buf *in = s->remote.pending != NULL ? s->remote.pending : e->scratch;
+	enum handshake_result r;
+	bool greeting;
+
+	if (h->client.dest == NULL)
+		session_handshake_begin(s);
+	greeting = handshake_greeting(h);
+	r = handshake_step(h, s->remote.source->fd, in, &s->remote.readable, s->remote.hangup);
+	if (in == e->scratch && in->len > 0 && (s->remote.pending = engine_keep_scratch(e)) == NULL)
+		return session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);
+	switch (r) {
+	case HANDSHAKE_WAIT:
+		if (greeting && !handshake_greeting(h))
+			session_phase(s, WHY_REPLY_TIMEOUT, s->view->conf->timeouts.reply);
+		break;
+	case HANDSHAKE_DONE:
+		session_established(s);
+		break;
+	case HANDSHAKE_REFUSED:
+		session_end(s, WHY_REPLY_REFUSED, 0, socks5_reply_text(h->reply));
+		break;
+	case HANDSHAKE_BAD:
+	case HANDSHAKE_CLOSED:
+	case HANDSHAKE_FAILED:
+		session_end(s, handshake_greeting(h) ? WHY_GREETING_FAILED : WHY_REPLY_FAILED,
+			    h->err, h->error);
+		break;
+	}
+}
+
+static void session_established(struct session *s)
+{
+	struct engine *e = s->engine;
+	int rc;
+
+	if (e->inbound->answer != NULL) {
+		rc = e->inbound->answer(s, WHY_DONE, 0);
+		if (rc < 0)
+			return session_end(s, WHY_CLIENT_GONE, -rc, NULL);
+	}
+	timer_cancel(&s->timer);
+	pool_put(&e->setups, s->setup);
+	s->setup = NULL;
+	s->state = SES_RELAY;
+	relay_start(s);
+}

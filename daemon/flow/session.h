@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * A flow's life, from accept to the access record. The session owns both descriptors, all timers and
+ * buffers; session_end() is the only way out and the only place that logs a failure. Everything runs on
+ * the worker's thread.
+ *
+ *   SES_REQUEST --> SES_DIAL --> [SES_HANDSHAKE] --> SES_RELAY --> end
+ *   (usocksd)                    (transocksd)            (usocksd, set-up failed: SES_LINGER --> end)
+ *
+ * What only set-up needs lives in struct setup and goes back to its pool when the relay begins.
+ */
+#include "daemon/flow/engine.h"
+#include "daemon/net/dial.h"
+#include "daemon/upstream/handshake.h"
+
+enum session_state {
+	SES_REQUEST,   /* waiting for what the client wants */
+	SES_DIAL,      /* connecting to the upstream or the destination */
+	SES_HANDSHAKE, /* with the upstream */
+	SES_RELAY,
+	SES_LINGER, /* the client has been told of a failure and may read that before we close */
+	SES_ENDED,
+};
+
+/* One of the two connections of a flow, client and remote, mirrored halves. What is read from a leg
+ * goes to the other one. */
+struct leg {
+	struct source *source; /* NULL: not connected */
+	struct buf *pending;   /* read from this leg, not passed on yet */
+	uint64_t nbytes;       /* read from this leg and passed on */
+	bool readable; /* what edge-triggered epoll last said, less what we found out since */
+	bool writable;
+	bool hangup;   /* FIN or worse is waiting behind what can be read */
+	bool broken;   /* reset or timed out: what is still readable is all there will be */
+	bool eof;      /* FIN read */
+	bool finished; /* ... and passed on: nothing more comes from this leg */
+};
+
+struct setup {
+	uint64_t deadline_ms; /* of all set-up together; 0: none */
+	enum why timeout_why; /* what it means if the phase's timer fires */
+	struct dial dial;
+	struct handshake handshake;
+	struct socks5_server server;
+};
+
+struct session {
+	struct list node; /* engine->live */
+	struct engine *engine;
+	struct view *view;
+	struct setup *setup; /* NULL once the relay has begun */
+	struct listener *listener;
+	struct leg client, remote;
+	struct timer timer;
+	struct task task;
+	struct dying dying;
+	uint64_t start_ms;
+	uint64_t active_ms; /* when a byte last moved */
+	struct addr client_addr;
+	struct addr dest; /* AF_UNSPEC: not known yet, or a name that has not been resolved */
+	char *name; /* the destination's name where one is known, NAME_MAX_LEN + 1 bytes; or NULL */
+	uint16_t port; /* of the destination */
+	uint8_t state; /* enum session_state */
+};
+
+/* A client came in: takes over `fd`. */
+void session_accept(struct engine *e, struct listener *l, int fd, const struct addr *peer);
+
+/* The destination is known (`dest`, or `name` and `port`): goes towards it. */
+void session_connect(struct session *s);
+
+/* Sets the timer of a set-up phase; `ms` 0: no limit of its own. */
+void session_phase(struct session *s, enum why timeout_why, int64_t ms);
+
+/* Ends the flow: tells the client, closes both legs (with a reset unless `why` is WHY_DONE), writes the
+ * record, gives everything back at the end of the turn. `err` is an errno or 0, `detail` a constant
+ * sentence that says more than the errno, or NULL. Ended already: nothing happens. */
+void session_end(struct session *s, enum why why, int err, const char *detail);

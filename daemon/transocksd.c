@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/daemon.h"
+
+int main(int argc, char **argv)
+{
+	static const struct daemon_program program = {
+		.conf = &conf_transocks,
+		.inbound = &inbound_redirect,
+		.summary =
+			"Carries TCP flows that netfilter redirects to it through a SOCKS5 server.",
+	};
+
+	return daemon_main(&program, argc, argv);
+}
