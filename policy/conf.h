@@ -12,6 +12,7 @@
 
 #include "policy/addr.h"
 #include "policy/diag.h"
+#include "policy/mark.h"
 #include "policy/option.h"
 #include "policy/url.h"
 
@@ -33,10 +34,6 @@ extern const char *const log_format_words[];
 struct addr_list {
 	struct addr *addrs; /* owned by the configuration */
 	size_t n;
-};
-
-struct mark {
-	uint32_t value, mask; /* value 0 and mask 0: no mark */
 };
 
 struct conf_program;

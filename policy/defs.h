@@ -12,6 +12,8 @@
 
 /* The user both daemons become; transocks-rules skips the flows of this user. */
 #define DEFAULT_USER "transocks"
+/* What to type where that user is missing; the name follows. */
+#define USERADD_COMMAND "useradd --system --no-create-home --shell /usr/sbin/nologin"
 
 /* SO_MARK of every socket the daemons open towards the network; transocks-rules skips it.
  * Clear of kube-proxy (0x4000, 0x8000), portmap (0x2000), Cilium (0x0f00), Tailscale (0xff0000). */

@@ -508,54 +508,15 @@ const struct option_type option_dns_servers = {.name = "list of strings",
 
 /* mark */
 
-/* Decimal or 0x hexadecimal, 32 bits; what ends it is at *end. No sign, no blank, no octal. */
-static int mark_number(uint32_t *value, const char *text, const char **end)
-{
-	bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
-	const char *digits = hex ? text + 2 : text;
-	size_t n = strspn(digits, hex ? "0123456789abcdefABCDEF" : "0123456789");
-	unsigned long long v;
-
-	if (n == 0 || n > 10)
-		return -EINVAL;
-	v = strtoull(digits, NULL, hex ? 16 : 10);
-	if (v > UINT32_MAX)
-		return -EINVAL;
-	*value = (uint32_t)v;
-	*end = digits + n;
-	return 0;
-}
-
-static int mark_parse(struct mark *mark, const char *text)
-{
-	const char *end;
-
-	if (mark_number(&mark->value, text, &end) < 0)
-		return -EINVAL;
-	mark->mask = mark->value != 0 ? UINT32_MAX : 0;
-	if (*end == '/' && mark_number(&mark->mask, end + 1, &end) < 0)
-		return -EINVAL;
-	return *end == '\0' ? 0 : -EINVAL;
-}
-
 static int mark_set(const struct option *o, void *field, const struct toml_item *item,
 		    struct diag *d)
 {
-	struct mark mark;
+	const char *why;
 	int r = check_string(o, item, "a string such as \"" DEFAULT_MARK_TEXT "\"", d);
 
 	if (r < 0)
 		return r;
-	if (mark_parse(&mark, item->string) < 0)
-		return bad_text(o, item,
-				"is not VALUE/MASK or VALUE, numbers of 32 bits such as 0x1000", d);
-	if (mark.value & ~mark.mask)
-		return bad_text(o, item, "has bits in its value that are not in its mask", d);
-	if (mark.value == 0 && mark.mask != 0)
-		return bad_text(o, item,
-				"would match what nobody has marked; for no mark write \"0/0\"", d);
-	*(struct mark *)field = mark;
-	return 0;
+	return mark_parse(field, item->string, &why) < 0 ? bad_text(o, item, why, d) : 0;
 }
 
 static void mark_dump(const struct option *o, const void *field, struct strbuf *out)

@@ -17,11 +17,11 @@ int priv_drop(const char *user, struct diag *d)
 		return 0;
 	pw = getpwnam(user);
 	if (pw == NULL)
-		return diag_set(d, ENOENT, NULL, 0,
-				"user \"%s\" does not exist; create it with `useradd --system "
-				"--no-create-home --shell /usr/sbin/nologin %s`, or write "
-				"user = \"root\" into the configuration to stay root",
-				user, user);
+		return diag_set(
+			d, ENOENT, NULL, 0,
+			"user \"%s\" does not exist; create it with `" USERADD_COMMAND
+			" %s`, or write user = \"root\" into the configuration to stay root",
+			user, user);
 	capng_clear(CAPNG_SELECT_BOTH);
 	capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_NET_RAW);
 	/* libcap-ng knows the order in which ids, groups and capabilities must change. */

@@ -280,7 +280,7 @@ static void test_errors(void **state)
 		{"net.mark = \"4294967296\"", "is not VALUE/MASK", 1},
 		{"net.mark = \"99999999999999999999\"", "is not VALUE/MASK", 1},
 		{"net.mark = \"0x3/0x1\"", "has bits in its value that are not in its mask", 1},
-		{"net.mark = \"0/0x1000\"", "for no mark write \"0/0\"", 1},
+		{"net.mark = \"0/0x1000\"", "for no mark write 0/0", 1},
 		/* URL */
 		{"proxy_url = 1", "wants a string such as \"socks5://host:1080\", not an integer",
 		 1},
