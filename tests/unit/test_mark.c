@@ -22,6 +22,7 @@ static void test_good(void **state)
 		{"16/0xff", {16, 0xff}},
 		{"1", {1, UINT32_MAX}},
 		{"0", {0, 0}},
+		{"010", {10, UINT32_MAX}},
 		{"0/0", {0, 0}},
 		{"0XFFFFFFFF", {UINT32_MAX, UINT32_MAX}},
 		{DEFAULT_MARK_TEXT, {DEFAULT_MARK_VALUE, DEFAULT_MARK_MASK}},
@@ -43,13 +44,15 @@ static void test_bad(void **state)
 	static const struct {
 		const char *text, *why;
 	} cases[] = {
-		{"", "VALUE/MASK"},         {"x", "VALUE/MASK"},
-		{"0x", "VALUE/MASK"},       {"1/", "VALUE/MASK"},
-		{"/1", "VALUE/MASK"},       {"1/1/1", "VALUE/MASK"},
-		{" 1", "VALUE/MASK"},       {"-1", "VALUE/MASK"},
-		{"1 ", "VALUE/MASK"},       {"4294967296", "32 bits"},
-		{"0x100000000", "32 bits"}, {"99999999999", "32 bits"},
-		{"3/1", "not in its mask"}, {"0/1", "nobody has marked"},
+		{"", "VALUE/MASK"},           {"/", "VALUE/MASK"},
+		{"1 /1", "VALUE/MASK"},       {"0x/0x1", "VALUE/MASK"},
+		{"x", "VALUE/MASK"},          {"0x", "VALUE/MASK"},
+		{"1/", "VALUE/MASK"},         {"/1", "VALUE/MASK"},
+		{"1/1/1", "VALUE/MASK"},      {" 1", "VALUE/MASK"},
+		{"-1", "VALUE/MASK"},         {"1 ", "VALUE/MASK"},
+		{"4294967296", "32 bits"},    {"0x100000000", "32 bits"},
+		{"99999999999", "32 bits"},   {"3/1", "not in its mask"},
+		{"0/1", "nobody has marked"},
 	};
 
 	(void)state;

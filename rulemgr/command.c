@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+#include "rulemgr/command.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sysexits.h>
+
+const struct command commands[] = {
+	{"install", "redirect new TCP flows to transocksd", args_install_flags, install_run},
+	{"flush", "remove the rules, and tell how many flows that cuts", args_flush_flags,
+	 flush_run},
+	{.name = NULL},
+};
+
+const struct command *command_find(const char *name)
+{
+	for (const struct command *c = commands; c->name != NULL; c++) {
+		if (strcmp(c->name, name) == 0)
+			return c;
+	}
+	return NULL;
+}
+
+void report_init(struct report *r, const char *command, bool as_json)
+{
+	*r = (struct report){.command = command, .as_json = as_json};
+	strbuf_init_heap(&r->text);
+	strbuf_init_heap(&r->members);
+	json_init(&r->json, &r->members);
+	json_object_begin(&r->json, NULL);
+	json_string(&r->json, "command", command);
+}
+
+void report_warn(struct report *r, const char *fmt, ...)
+{
+	struct diag *w = &r->warnings[r->n_warnings];
+	va_list ap;
+
+	BUG_ON(r->n_warnings++ == REPORT_WARNINGS_MAX);
+	va_start(ap, fmt);
+	vsnprintf(w->text, sizeof(w->text), fmt, ap);
+	va_end(ap);
+}
+
+int report_exit_code(int err)
+{
+	switch (err) {
+	case 0:
+		return EX_OK;
+	case -EPERM:
+	case -EACCES:
+		return EX_NOPERM;
+	case -EOPNOTSUPP:
+		return EX_UNAVAILABLE;
+	case -EBUSY:
+		return EXIT_BUSY;
+	default:
+		return EXIT_FAILURE;
+	}
+}
+
+static void report_print_json(struct report *r, int code)
+{
+	json_array_begin(&r->json, "warnings");
+	for (size_t i = 0; i < r->n_warnings; i++)
+		json_string(&r->json, NULL, r->warnings[i].text);
+	json_array_end(&r->json);
+	if (code != 0)
+		json_string(&r->json, "error", r->error.text);
+	json_int(&r->json, "exit", code);
+	json_object_end(&r->json);
+	puts(r->members.data);
+}
+
+int report_finish(struct report *r, int code)
+{
+	for (size_t i = 0; i < r->n_warnings; i++)
+		fprintf(stderr, "transocks-rules: warning: %s\n", r->warnings[i].text);
+	if (code != 0)
+		fprintf(stderr, "transocks-rules: %s\n", r->error.text);
+	if (r->as_json)
+		report_print_json(r, code);
+	else
+		fputs(r->text.data, stdout);
+	strbuf_free(&r->text);
+	strbuf_free(&r->members);
+	return code;
+}

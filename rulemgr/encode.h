@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The model as nf_tables messages, in the form in which nft(8) lists and reads them again without a
+ * difference. Nothing is sent here.
+ */
+#include "rulemgr/batch.h"
+
+/* Adds what removes our table whether it is there or not. 0 or -ENOMEM. */
+int encode_removal(struct batch *b);
+
+/* Adds what creates the model's table. 0, -ENOMEM, or -ENOSPC for a comment that does not fit. */
+int encode_model(struct batch *b, const struct model *m);

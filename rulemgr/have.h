@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * What the kernel has under the name of our table. A value; no ownership.
+ */
+#include "rulemgr/model.h"
+#include "rulemgr/kernel.h"
+
+/* More redirect ports than a table of ours ever has. */
+#define HAVE_PORTS_MAX 8
+
+struct have {
+	uint32_t generation; /* of the ruleset when reading began */
+	bool present;
+	bool ours;                       /* it carries our comment */
+	char comment[MODEL_COMMENT_MAX]; /* "" if it has none */
+	uint16_t ports[HAVE_PORTS_MAX];  /* where its rules redirect to, each once */
+	size_t n_ports;
+};
+
+/* Reads the table. 0; -ERESTART if it changed meanwhile; the kernel's error with `d` filled. */
+int have_read(struct kernel *k, struct have *have, struct diag *d);

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+#include "rulemgr/command.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "rulemgr/listeners.h"
+#include "rulemgr/sync.h"
+
+/* Two names of one interface are one gateway. */
+static int install_add_gateway(struct want *w, const char *name, struct diag *d)
+{
+	char found[IFNAMSIZ];
+	int r = args_find_interface(found, name, d);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < w->n_gateways; i++) {
+		if (strcmp(w->gateways[i], found) == 0)
+			return 0;
+	}
+	memcpy(w->gateways[w->n_gateways++], found, sizeof(found));
+	return 0;
+}
+
+/* What the options mean on this host. Returns an exit code. */
+static int install_resolve(const struct args *a, struct want *w, struct report *r)
+{
+	*w = (struct want){.port = a->port, .mark = a->mark};
+	if (args_find_uid(&w->uid, a->user, &r->error) < 0)
+		return EX_CONFIG;
+	for (size_t i = 0; i < a->n_gateways; i++) {
+		if (install_add_gateway(w, a->gateways[i], &r->error) < 0)
+			return EXIT_FAILURE;
+	}
+	return 0;
+}
+
+/* Nobody on the loopback addresses is a warning: the daemon may come later, and new flows are
+ * refused meanwhile. A gateway cuts off a whole network, so there it is an error. Returns an exit
+ * code. */
+static int install_check_listeners(const struct want *w, struct report *r)
+{
+	bool gateway = w->n_gateways > 0;
+	struct listeners l;
+
+	if (listeners_read(w->port, &l, &r->error) < 0) {
+		if (gateway)
+			return EXIT_FAILURE;
+		report_warn(r, "%s; whether transocksd listens is not known", r->error.text);
+		return 0;
+	}
+	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
+		if (!l.host_has[f])
+			continue;
+		if (gateway && !l.any[f]) {
+			diag_set(&r->error, ENOTCONN, NULL, 0,
+				 "nobody listens on all %s addresses (%s:%u), so --gateway would "
+				 "cut the flows from %s off; "
+				 "start transocksd with listen = \":%u\" first",
+				 listeners_family[f], listeners_any[f], w->port, w->gateways[0],
+				 w->port);
+			return EXIT_FAILURE;
+		}
+		if (!l.loopback[f])
+			report_warn(r,
+				    "nobody listens on %s:%u: new %s connections are refused until "
+				    "transocksd runs",
+				    listeners_loopback[f], w->port, listeners_family[f]);
+	}
+	return 0;
+}
+
+static void install_list(const struct model *m, struct strbuf *out)
+{
+	char hook[64];
+
+	for (size_t i = 0; i < m->n_sets; i++)
+		strbuf_printf(out, "  set %s, %zu elements: %s\n", m->sets[i].name,
+			      m->sets[i].n_elements, m->sets[i].comment);
+	for (size_t i = 0; i < m->n_chains; i++) {
+		const struct chain *c = &m->chains[i];
+
+		strbuf_printf(out, "  chain %s, %s: %s\n", c->name,
+			      chain_format_hook(c, hook, sizeof(hook)), c->comment);
+		for (size_t k = 0; k < c->n_rules; k++)
+			strbuf_printf(out, "    %zu. %s: %s\n", k + 1, c->rules[k].comment,
+				      rule_verdict_name(&c->rules[k]));
+	}
+}
+
+static void install_tell(const struct want *w, const struct model *m, const struct have *have,
+			 bool dry_run, struct strbuf *out)
+{
+	strbuf_printf(out, "%s table %s: new TCP flows go to port %u, except from uid %u",
+		      dry_run ? (have->present ? "would replace" : "would install")
+			      : (have->present ? "replaced" : "installed"),
+		      MODEL_TABLE_TEXT, w->port, w->uid);
+	if (w->mark.mask != 0)
+		strbuf_printf(out, " or with mark 0x%x/0x%x", w->mark.value, w->mark.mask);
+	for (size_t i = 0; i < w->n_gateways; i++)
+		strbuf_printf(out, "%s%s", i == 0 ? "; forwarded flows from " : ", ",
+			      w->gateways[i]);
+	strbuf_putc(out, '\n');
+	if (!dry_run)
+		return;
+	install_list(m, out);
+	strbuf_puts(out, "the kernel accepts all of it; nothing was changed\n");
+}
+
+static void install_put_json(const struct want *w, const struct have *have, bool dry_run,
+			     struct json *j)
+{
+	char mark[32];
+
+	json_string(j, "table", MODEL_TABLE_TEXT);
+	json_bool(j, "dry_run", dry_run);
+	json_bool(j, "replaced", have->present);
+	json_uint(j, "port", w->port);
+	json_uint(j, "uid", w->uid);
+	snprintf(mark, sizeof(mark), "0x%x/0x%x", w->mark.value, w->mark.mask);
+	json_string(j, "mark", mark);
+	json_array_begin(j, "gateway");
+	for (size_t i = 0; i < w->n_gateways; i++)
+		json_string(j, NULL, w->gateways[i]);
+	json_array_end(j);
+}
+
+static int install_with(struct kernel *k, const struct args *a, struct report *r)
+{
+	struct model m = {0};
+	struct have have;
+	struct want w;
+	int err, code = install_resolve(a, &w, r);
+
+	if (code == 0)
+		code = install_check_listeners(&w, r);
+	if (code != 0)
+		return code;
+	err = want_build(&w, &m);
+	if (err < 0)
+		diag_set(&r->error, -err, NULL, 0, "cannot build the table: %s", strerror(-err));
+	else
+		err = sync_table(k, &m, a->dry_run, &have, &r->error);
+	if (err == 0) {
+		install_tell(&w, &m, &have, a->dry_run, &r->text);
+		install_put_json(&w, &have, a->dry_run, &r->json);
+	}
+	model_free(&m);
+	return report_exit_code(err);
+}
+
+int install_run(const struct args *a, struct report *r)
+{
+	struct kernel k;
+	int code, err = kernel_open(&k, &r->error);
+
+	if (err < 0)
+		return report_exit_code(err);
+	code = install_with(&k, a, r);
+	kernel_close(&k);
+	return code;
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+#include "rulemgr/kernel.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <libnftnl/common.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <time.h>
+
+static int kernel_set_options(struct kernel *k)
+{
+	struct timeval timeout = {.tv_sec = KERNEL_TIMEOUT_S};
+	int fd = mnl_socket_get_fd(k->sock);
+	int on = 1, large = 4 << 20;
+
+	/* For large batches. Fails without CAP_NET_ADMIN outside user namespaces; ours are small. */
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &large, sizeof(large));
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &large, sizeof(large));
+	/* Errors come with the kernel's own words, and without our message quoted back. */
+	if (mnl_socket_setsockopt(k->sock, NETLINK_EXT_ACK, &on, sizeof(on)) < 0 ||
+	    mnl_socket_setsockopt(k->sock, NETLINK_CAP_ACK, &on, sizeof(on)) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0)
+		return -errno;
+	return 0;
+}
+
+static int kernel_connect(struct kernel *k)
+{
+	*k = (struct kernel){.seq = (uint32_t)time(NULL)};
+	k->buffer = malloc(KERNEL_BUFFER_LEN);
+	if (k->buffer == NULL)
+		return -ENOMEM;
+	k->sock = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
+	if (k->sock == NULL || mnl_socket_bind(k->sock, 0, MNL_SOCKET_AUTOPID) < 0)
+		return -errno;
+	return kernel_set_options(k);
+}
+
+int kernel_open(struct kernel *k, struct diag *d)
+{
+	uint32_t generation;
+	int r = kernel_connect(k);
+
+	if (r == 0)
+		r = kernel_generation(k, &generation);
+	switch (r) {
+	case 0:
+		return 0;
+	case -EPERM:
+	case -EACCES:
+		diag_set(d, EPERM, NULL, 0,
+			 "changing netfilter rules needs root (CAP_NET_ADMIN in this network "
+			 "namespace)");
+		r = -EPERM;
+		break;
+	case -EINVAL: /* nfnetlink has no such subsystem */
+	case -EPROTONOSUPPORT:
+	case -EAFNOSUPPORT:
+	case -EOPNOTSUPP:
+		diag_set(d, EOPNOTSUPP, NULL, 0,
+			 "this kernel has no nf_tables (CONFIG_NF_TABLES, module nf_tables)");
+		r = -EOPNOTSUPP;
+		break;
+	default:
+		diag_set(d, -r, NULL, 0, "netfilter does not answer: %s", strerror(-r));
+	}
+	kernel_close(k);
+	return r;
+}
+
+void kernel_close(struct kernel *k)
+{
+	if (k->sock != NULL)
+		mnl_socket_close(k->sock);
+	free(k->buffer);
+	*k = (struct kernel){0};
+}
+
+struct nlmsghdr *kernel_question(struct kernel *k, char *buf, uint16_t type, uint16_t family,
+				 uint16_t flags)
+{
+	/* A dump ends by itself; a single answer is followed by the acknowledgement asked for. */
+	return nftnl_nlmsg_build_hdr(buf, type, family, flags != 0 ? flags : NLM_F_ACK, ++k->seq);
+}
+
+int kernel_ask(struct kernel *k, struct nlmsghdr *question, mnl_cb_t fn, void *ctx)
+{
+	unsigned portid = mnl_socket_get_portid(k->sock);
+	ssize_t n;
+	int r;
+
+	if (mnl_socket_sendto(k->sock, question, question->nlmsg_len) < 0)
+		return -errno;
+	do {
+		n = mnl_socket_recvfrom(k->sock, k->buffer, KERNEL_BUFFER_LEN);
+		if (n < 0)
+			return -errno;
+		r = mnl_cb_run(k->buffer, (size_t)n, question->nlmsg_seq, portid, fn, ctx);
+	} while (r > MNL_CB_STOP);
+	if (r == MNL_CB_STOP)
+		return 0;
+	return errno == EINTR ? -ERESTART : -errno; /* EINTR: NLM_F_DUMP_INTR, see mnl_cb_run() */
+}
+
+static int read_generation(const struct nlmsghdr *h, void *ctx)
+{
+	uint32_t *generation = ctx;
+	const struct nlattr *a;
+
+	mnl_attr_for_each(a, h, sizeof(struct nfgenmsg))
+	{
+		if (mnl_attr_get_type(a) == NFTA_GEN_ID && mnl_attr_validate(a, MNL_TYPE_U32) >= 0)
+			*generation = ntohl(mnl_attr_get_u32(a));
+	}
+	return MNL_CB_OK;
+}
+
+int kernel_generation(struct kernel *k, uint32_t *generation)
+{
+	char buf[KERNEL_MESSAGE_MAX] = {0};
+	struct nlmsghdr *h = kernel_question(k, buf, NFT_MSG_GETGEN, AF_UNSPEC, 0);
+	uint32_t found = 0;
+	int r = kernel_ask(k, h, read_generation, &found);
+
+	if (r == 0)
+		*generation = found;
+	return r;
+}

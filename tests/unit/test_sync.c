@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the kernel makes of our batches: in a network namespace of its own, which needs no root
+ * where user namespaces are allowed; skipped where they are not.
+ */
+#include "rulemgr/sync.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+#include "rulemgr/encode.h"
+#include "rulemgr/want.h"
+
+static bool in_namespace;
+
+static int setup(void **state)
+{
+	(void)state;
+	in_namespace = unshare(CLONE_NEWNET) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0;
+	return 0;
+}
+
+static void open_kernel(struct kernel *k)
+{
+	struct diag d;
+
+	if (!in_namespace)
+		skip();
+	assert_int_equal(kernel_open(k, &d), 0);
+}
+
+static void build(struct model *m)
+{
+	struct want w = {.port = 1081,
+			 .uid = 990,
+			 .mark = {0x1000, 0x1000},
+			 .gateways = {"lo"},
+			 .n_gateways = 1};
+
+	assert_int_equal(want_build(&w, m), 0);
+}
+
+static void test_install_and_remove(void **state)
+{
+	struct have have;
+	struct kernel k;
+	struct model m;
+	struct diag d;
+
+	(void)state;
+	open_kernel(&k);
+	build(&m);
+	assert_int_equal(sync_table(&k, &m, true, &have, &d), 0);
+	assert_false(have.present);
+	assert_int_equal(sync_table(&k, &m, false, &have, &d), 0);
+	assert_false(have.present); /* the dry run before has left nothing */
+	assert_int_equal(sync_table(&k, &m, false, &have, &d), 0);
+	assert_true(have.present && have.ours);
+	assert_string_equal(have.comment, m.comment);
+	assert_int_equal(have.n_ports, 1); /* two rules, one port */
+	assert_int_equal(have.ports[0], 1081);
+	assert_int_equal(sync_table(&k, NULL, true, &have, &d), 0);
+	assert_int_equal(sync_table(&k, NULL, false, &have, &d), 0);
+	assert_true(have.present); /* neither has the dry run before */
+	assert_int_equal(sync_table(&k, NULL, false, &have, &d), 0);
+	assert_false(have.present);
+	model_free(&m);
+	kernel_close(&k);
+}
+
+static void spoil_chain(struct model *m)
+{
+	m->chains[0].priority = -400; /* before conntrack */
+}
+
+static void spoil_rule(struct model *m)
+{
+	struct chain *guard = &m->chains[2];
+
+	guard->rules[0].exprs[guard->rules[0].n_exprs - 1].kind = EXPR_REDIRECT;
+}
+
+static void spoil_element(struct model *m)
+{
+	m->sets[0].elements[3] = m->sets[0].elements[2];
+	m->sets[0].elements[3].first[1]++;
+}
+
+static void spoil_set(struct model *m)
+{
+	m->sets[1].name = m->sets[0].name;
+}
+
+static void spoil_payload(struct model *m)
+{
+	struct rule *r = &m->chains[0].rules[m->chains[0].n_rules - 3];
+
+	r->exprs[2].payload.len = 100; /* more than the registers hold */
+}
+
+/* Each error names its part, and the table that was there stays. */
+static void test_errors_name_their_part(void **state)
+{
+	static const struct {
+		void (*spoil)(struct model *m);
+		int result;
+		const char *text;
+	} cases[] = {
+		{spoil_chain, -EOPNOTSUPP, "chain output:"},
+		{spoil_rule, -EOPNOTSUPP,
+		 "rule \"direct connection to the redirect port\" of chain guard:"},
+		{spoil_element, 0, "element 100.65.0.0-100.127.255.255 of set bypass4:"},
+		{spoil_set, 0, "set bypass4:"},
+		{spoil_payload, 0, "rule \"special-purpose IPv4 address\" of chain output:"},
+	};
+	struct have have;
+	struct kernel k;
+	struct diag d;
+
+	(void)state;
+	open_kernel(&k);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct model good, bad;
+		int r;
+
+		build(&good);
+		assert_int_equal(sync_table(&k, &good, false, &have, &d), 0);
+		build(&bad);
+		cases[i].spoil(&bad);
+		r = sync_table(&k, &bad, false, &have, &d);
+		if (r >= 0)
+			fail_msg("accepted: %s", cases[i].text);
+		if (cases[i].result != 0)
+			assert_int_equal(r, cases[i].result);
+		if (strstr(d.text, cases[i].text) == NULL)
+			fail_msg("no \"%s\" in: %s", cases[i].text, d.text);
+		assert_int_equal(have_read(&k, &have, &d), 0);
+		assert_int_equal(have.ports[0], 1081);
+		model_free(&good);
+		model_free(&bad);
+	}
+	assert_int_equal(sync_table(&k, NULL, false, &have, &d), 0);
+	kernel_close(&k);
+}
+
+static int send_model(struct kernel *k, uint32_t generation, struct diag *d)
+{
+	struct batch *b = batch_new(generation);
+	struct model m;
+	int r;
+
+	build(&m);
+	assert_non_null(b);
+	assert_int_equal(encode_removal(b), 0);
+	assert_int_equal(encode_model(b, &m), 0);
+	r = batch_send(b, k, true, d);
+	batch_free(b);
+	model_free(&m);
+	return r;
+}
+
+/* A batch built on what was read before somebody else's change is refused as a whole. */
+static void test_stale_generation(void **state)
+{
+	struct have before, after;
+	struct kernel k;
+	struct diag d;
+
+	(void)state;
+	open_kernel(&k);
+	assert_int_equal(have_read(&k, &before, &d), 0);
+	assert_false(before.present);
+	assert_int_equal(send_model(&k, before.generation + 1, &d), -ERESTART);
+	assert_int_equal(have_read(&k, &after, &d), 0);
+	assert_false(after.present);
+	assert_int_equal(after.generation, before.generation);
+	assert_int_equal(send_model(&k, before.generation, &d), 0);
+	assert_int_equal(have_read(&k, &after, &d), 0);
+	assert_true(after.present);
+	assert_int_not_equal(after.generation, before.generation);
+	assert_int_equal(sync_table(&k, NULL, false, &after, &d), 0);
+	kernel_close(&k);
+}
+
+static void test_foreign_table(void **state)
+{
+	static const char *const comments[] = {"", "transocks", "not transocks-rules "};
+	struct kernel k;
+
+	(void)state;
+	open_kernel(&k);
+	for (size_t i = 0; i < ARRAY_LEN(comments); i++) {
+		struct have have;
+		struct model m;
+		struct diag d;
+		struct batch *b;
+
+		build(&m);
+		assert_int_equal(have_read(&k, &have, &d), 0);
+		b = batch_new(have.generation);
+		assert_non_null(b);
+		snprintf(m.comment, sizeof(m.comment), "%s", comments[i]);
+		assert_int_equal(encode_removal(b), 0);
+		assert_int_equal(encode_model(b, &m), 0);
+		assert_int_equal(batch_send(b, &k, true, &d), 0);
+		batch_free(b);
+
+		assert_int_equal(sync_table(&k, &m, false, &have, &d), -EEXIST);
+		assert_non_null(strstr(d.text, comments[i]));
+		assert_int_equal(sync_table(&k, NULL, false, &have, &d), -EEXIST);
+		assert_int_equal(sync_table(&k, NULL, true, &have, &d), -EEXIST);
+		assert_true(have.present);
+		assert_false(have.ours);
+		model_free(&m);
+	}
+	kernel_close(&k);
+}
+
+/* Adds lists of rules so long that the kernel answers with several pieces. */
+static void test_long_answers(void **state)
+{
+	struct have have;
+	struct kernel k;
+	struct model m;
+	struct diag d;
+
+	(void)state;
+	open_kernel(&k);
+	build(&m);
+	assert_int_equal(have_read(&k, &have, &d), 0);
+	if (have.present) { /* a foreign one, from the test before */
+		struct batch *b = batch_new(have.generation);
+
+		assert_int_equal(encode_removal(b), 0);
+		assert_int_equal(batch_send(b, &k, true, &d), 0);
+		batch_free(b);
+	}
+	for (size_t i = 0; i < m.n_chains; i++) {
+		struct chain *c = &m.chains[i];
+
+		while (c->n_rules < MODEL_RULES) {
+			c->rules[c->n_rules] = c->rules[0];
+			c->n_rules++;
+		}
+	}
+	assert_int_equal(sync_table(&k, &m, false, &have, &d), 0);
+	assert_int_equal(have_read(&k, &have, &d), 0);
+	assert_int_equal(have.n_ports, 1);
+	assert_int_equal(sync_table(&k, NULL, false, &have, &d), 0);
+	model_free(&m);
+	kernel_close(&k);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_install_and_remove),
+		cmocka_unit_test(test_errors_name_their_part),
+		cmocka_unit_test(test_stale_generation),
+		cmocka_unit_test(test_foreign_table),
+		cmocka_unit_test(test_long_answers),
+	};
+
+	return cmocka_run_group_tests(tests, setup, NULL);
+}
