@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: MIT
+"""
+Servers and clients to test against, one per process: peers.py KIND ADDRESS PORT [ARGUMENT...]
+
+    http                    pages: / says who asked whom, /bytes/N sends N bytes of the pattern
+    echo                    sends back what it gets, and ends when the client has ended
+    transfer                the far end of `load`; prints a line for each transfer
+    silent                  accepts and reads, never sends
+    reset N                 sends N bytes of the pattern, then a reset
+    socks greeting          SOCKS5: answers the greeting, never the request
+    socks no-method         SOCKS5: takes none of the methods
+    socks garbage           answers with something else
+    socks code N            SOCKS5: answers the request with reply code N
+    socks drip MS           SOCKS5 to the real destination, each byte of its answers MS apart
+    dns NAME=ADDRESS...     answers A and AAAA; other names do not exist; NAME=silent gets no answer
+    load COUNT SEED         a client: COUNT transfers at once, every byte and end of file checked
+
+Servers print "ready" when they listen and a line for each connection. ADDRESS "::" takes both
+families.
+"""
+import asyncio
+import ipaddress
+import random
+import resource
+import socket
+import struct
+import sys
+import threading
+
+# What is at position p of a stream: PATTERN[(p + seed) % PERIOD]. The period is a prime and so no
+# multiple of a buffer: a lost, doubled or swapped piece shows at its first byte.
+PERIOD = 65521
+PATTERN = random.Random(1928).randbytes(PERIOD)
+_TWICE = PATTERN + PATTERN
+
+
+def pattern(seed, position, length):
+    """The bytes [position, position + length) of stream `seed`; at most PERIOD of them."""
+    start = (position + seed) % PERIOD
+    return _TWICE[start:start + length]
+
+
+def say(text):
+    print(text, flush=True)
+
+
+# --------------------------------------------------------------------------------------------------
+# Servers
+
+
+async def http(reader, writer, _):
+    request = await reader.readuntil(b"\r\n\r\n")
+    path = request.split()[1].decode()
+    peer, here = writer.get_extra_info("peername")[0], writer.get_extra_info("sockname")[0]
+    say(f"http {bare(peer)} {path}")
+    if path.startswith("/bytes/"):
+        length = int(path.split("/")[2])
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % length)
+        for position in range(0, length, PERIOD):
+            writer.write(pattern(0, position, min(PERIOD, length - position)))
+            await writer.drain()
+    else:
+        page = f"This is {bare(here)}, and you came from {bare(peer)}.\n".encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+                     b"Content-Length: %d\r\n\r\n" % len(page) + page)
+    await writer.drain()
+
+
+async def echo(reader, writer, _):
+    say(f"echo {bare(writer.get_extra_info('peername')[0])}")
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+
+
+async def silent(reader, writer, _):
+    say(f"silent {bare(writer.get_extra_info('peername')[0])}")
+    while await reader.read(65536):
+        pass
+    say("silent end")
+
+
+async def reset(reader, writer, args):
+    say(f"reset {bare(writer.get_extra_info('peername')[0])}")
+    await send_pattern(writer, 0, int(args[0]))
+    await asyncio.sleep(0.2)  # what was sent should arrive before the reset overtakes it
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def send_pattern(writer, seed, length):
+    for position in range(0, length, PERIOD):
+        writer.write(pattern(seed, position, min(PERIOD, length - position)))
+        await writer.drain()
+
+
+async def read_pattern(reader, seed, length):
+    """Reads to the end of file: None if exactly those bytes came, else what was wrong."""
+    position = 0
+    while data := await reader.read(32768):
+        if data != pattern(seed, position, len(data)):
+            return f"wrong byte in [{position}, {position + len(data)})"
+        position += len(data)
+    return None if position == length else f"end of file at {position} of {length}"
+
+
+# A transfer begins with its header: id, order, bytes up, bytes down.
+HEADER = struct.Struct("!IBQQ")
+CLIENT_ENDS_FIRST, SERVER_ENDS_FIRST, BOTH_AT_ONCE = range(3)
+
+
+async def transfer(reader, writer, _):
+    number, order, up, down = HEADER.unpack(await reader.readexactly(HEADER.size))
+    if order == CLIENT_ENDS_FIRST:
+        bad = await read_pattern(reader, number, up)
+        await send_pattern(writer, number + 7, down)
+        writer.write_eof()
+    elif order == SERVER_ENDS_FIRST:
+        await send_pattern(writer, number + 7, down)
+        writer.write_eof()
+        bad = await read_pattern(reader, number, up)
+    else:
+        sending = asyncio.create_task(send_pattern(writer, number + 7, down))
+        bad = await read_pattern(reader, number, up)
+        await sending
+        writer.write_eof()
+    say(f"transfer {number} {bad or 'ok'}")
+
+
+async def socks_request(reader, writer):
+    """Serves the greeting; the destination of the request as (host, port)."""
+    version, count = await reader.readexactly(2)
+    if version != 5:
+        raise ValueError(f"version {version}")
+    await reader.readexactly(count)
+    writer.write(b"\x05\x00")
+    _, _, _, kind = await reader.readexactly(4)
+    if kind == 3:
+        host = (await reader.readexactly((await reader.readexactly(1))[0])).decode()
+    else:
+        host = str(ipaddress.ip_address(await reader.readexactly(4 if kind == 1 else 16)))
+    return host, struct.unpack("!H", await reader.readexactly(2))[0]
+
+
+async def socks(reader, writer, args):
+    mode = args[0]
+    say(f"socks {bare(writer.get_extra_info('peername')[0])}")
+    if mode in ("no-method", "garbage"):
+        await reader.read(512)
+        writer.write(b"\x05\xff" if mode == "no-method" else b"HTTP/1.0 400 Bad Request\r\n\r\n")
+        await writer.drain()
+        await reader.read(1)
+        return
+    if mode == "drip":
+        return await socks_drip(reader, writer, int(args[1]) / 1000)
+    host, port = await socks_request(reader, writer)
+    say(f"socks request {host} {port}")
+    if mode == "code":
+        writer.write(struct.pack("!BBBBIH", 5, int(args[1]), 0, 1, 0, 0))
+        await writer.drain()
+    else:
+        await reader.read(1)
+
+
+async def socks_drip(reader, writer, pause):
+    async def drip(data):
+        for byte in data:
+            await asyncio.sleep(pause)
+            writer.write(bytes([byte]))
+            await writer.drain()
+
+    _, count = await reader.readexactly(2)
+    await reader.readexactly(count)
+    await drip(b"\x05\x00")
+    kind = (await reader.readexactly(4))[3]
+    host = str(ipaddress.ip_address(await reader.readexactly(4 if kind == 1 else 16)))
+    port = struct.unpack("!H", await reader.readexactly(2))[0]
+    far_reader, far_writer = await asyncio.open_connection(host, port)
+    await drip(b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")
+    await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+    far_writer.close()
+
+
+async def pump(reader, writer):
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.write_eof()
+
+
+def bare(address):
+    return address.removeprefix("::ffff:")
+
+
+KINDS = {"http": http, "echo": echo, "transfer": transfer, "silent": silent, "reset": reset,
+         "socks": socks}
+
+
+async def serve(kind, address, port, args):
+    async def connection(reader, writer):
+        try:
+            await KINDS[kind](reader, writer, args)
+        except (OSError, ValueError, asyncio.IncompleteReadError) as error:
+            say(f"{kind} error: {error}")
+        finally:
+            writer.close()
+
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if address == "::":
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    sock.bind((address, port))
+    sock.listen(1024)
+    server = await asyncio.start_server(connection, sock=sock, backlog=1024)
+    say("ready")
+    await server.serve_forever()
+
+
+# --------------------------------------------------------------------------------------------------
+# DNS, RFC 1035: one question, answers of one type
+
+
+def dns(address, port, args):
+    names = {}
+    for word in args:
+        name, value = word.split("=")
+        names.setdefault(name.lower(), []).append(value)
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind((address, port))
+    say("ready")
+    while True:
+        query, client = sock.recvfrom(512)
+        reply = dns_reply(query, names)
+        if reply is not None:
+            sock.sendto(reply, client)
+
+
+def dns_reply(query, names):
+    labels, at = [], 12
+    while query[at]:
+        labels.append(query[at + 1:at + 1 + query[at]].decode("ascii", "replace"))
+        at += 1 + query[at]
+    question = query[12:at + 5]
+    (kind,) = struct.unpack_from("!H", query, at + 1)
+    name = ".".join(labels).lower()
+    say(f"dns {name} {'AAAA' if kind == 28 else 'A' if kind == 1 else kind}")
+    if "silent" in names.get(name, ()):
+        return None
+    answers = b""
+    count = 0
+    for value in names.get(name, ()):
+        raw = ipaddress.ip_address(value)
+        if kind == (28 if raw.version == 6 else 1):
+            answers += struct.pack("!HHHIH", 0xC00C, kind, 1, 60, len(raw.packed)) + raw.packed
+            count += 1
+    rcode = 0 if name in names else 3
+    return query[:2] + struct.pack("!HHHHH", 0x8180 | rcode, 1, count, 0, 0) + question + answers
+
+
+# --------------------------------------------------------------------------------------------------
+# The load: COUNT transfers of random sizes at once
+
+
+def one_transfer(address, port, number, sizes, start, results):
+    order, up, down = sizes
+    try:
+        start.wait()
+        with socket.create_connection((address, port), timeout=30) as sock:
+            sock.settimeout(30)
+            sock.sendall(HEADER.pack(number, order, up, down))
+            if order == CLIENT_ENDS_FIRST:
+                upload(sock, number, up)
+                bad = download(sock, number, down)
+            elif order == SERVER_ENDS_FIRST:
+                bad = download(sock, number, down)
+                upload(sock, number, up)
+            else:
+                sender = threading.Thread(target=upload, args=(sock, number, up))
+                sender.start()
+                bad = download(sock, number, down)
+                sender.join()
+    except OSError as error:
+        bad = str(error)
+    results[number] = bad
+
+
+def upload(sock, number, length):
+    random_size = random.Random(number)
+    position = 0
+    while position < length:
+        step = min(random_size.choice((1, 100, 1460, 16384, PERIOD)), length - position)
+        sock.sendall(pattern(number, position, step))
+        position += step
+    sock.shutdown(socket.SHUT_WR)
+
+
+def download(sock, number, length):
+    position = 0
+    while data := sock.recv(32768):
+        if data != pattern(number + 7, position, len(data)):
+            return f"wrong byte in [{position}, {position + len(data)})"
+        position += len(data)
+    return None if position == length else f"end of file at {position} of {length}"
+
+
+def load(address, port, count, seed):
+    rng = random.Random(seed)
+    start, results, threads, total = threading.Barrier(count), {}, [], [0, 0]
+    for number in range(count):
+        # Mostly small, some large enough to fill every buffer on the way, some empty.
+        sizes = [rng.choice((0, 1, rng.randrange(2000), rng.randrange(200_000),
+                             rng.randrange(2_000_000))) for _ in range(2)]
+        total = [total[0] + HEADER.size + sizes[0], total[1] + sizes[1]]
+        sizes = (number % 3, *sizes)
+        thread = threading.Thread(target=one_transfer,
+                                  args=(address, port, number, sizes, start, results))
+        thread.start()
+        threads.append(thread)
+    for thread in threads:
+        thread.join()
+    bad = {n: why for n, why in results.items() if why is not None}
+    for number, why in sorted(bad.items()):
+        say(f"load {number}: {why}")
+    say(f"load {count - len(bad)} ok, {len(bad)} bad, {total[0]} up, {total[1]} down")
+    sys.exit(1 if bad else 0)
+
+
+def main():
+    kind, address, port, *args = sys.argv[1:]
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if kind == "load":
+        load(address, int(port), int(args[0]), int(args[1]))
+    elif kind == "dns":
+        dns(address, int(port), args)
+    else:
+        asyncio.run(serve(kind, address, int(port), args))
+
+
+if __name__ == "__main__":
+    main()

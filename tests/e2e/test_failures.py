@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: MIT
+"""What the client sees and the log says where a flow cannot be carried."""
+import time
+
+import lab
+
+UPSTREAM = "socks5://10.91.3.2:1080"
+
+
+class Failures(lab.TestCase):
+    def start(self, upstream=UPSTREAM, timeouts=""):
+        t = self.build("host")
+        t.transocksd = t.host.transocksd(f'proxy_url = "{upstream}"\n[timeouts]\n{timeouts}\n')
+        t.host.rules("install")
+        return t
+
+    def refused(self, t, end, phase, within=1.5, address="11.0.0.1", error=None, upstream=UPSTREAM):
+        """One flow that must end with a reset; returns its record."""
+        started = time.monotonic()
+        self.assertEqual(t.host.expect_reset(address, 80, b"GET / HTTP/1.0\r\n\r\n"), b"")
+        self.assertLess(time.monotonic() - started, within)
+        record = t.transocksd.wait_records(1)[0]
+        self.assertEqual((record["end"], record["phase"]), (end, phase))
+        self.assertEqual(record["upstream"], upstream)
+        if error is not None:
+            self.assertRegex(record["error"].lower(), error)
+        return record
+
+    def test_upstream_down(self):
+        t = self.start()
+        self.refused(t, "connect-failed", "connect", error="refused")
+
+    def test_upstream_unreachable(self):
+        upstream = "socks5://11.9.0.1:1080"
+        t = self.start(upstream)
+        self.refused(t, "connect-failed", "connect", error="(no route|unreachable)",
+                     upstream=upstream)
+
+    def test_upstream_does_not_answer_to_syn(self):
+        t = self.start("socks5://11.8.0.1:1080", 'connect = "300ms"')
+        record = self.refused(t, "connect-timeout", "connect", upstream="socks5://11.8.0.1:1080")
+        self.assertGreaterEqual(float(record["elapsed"]), 0.3)
+
+    def test_upstream_silent(self):
+        t = self.start(timeouts='greeting = "300ms"')
+        t.proxy.peer("silent", "10.91.3.2", 1080)
+        record = self.refused(t, "greeting-timeout", "greeting")
+        self.assertGreaterEqual(float(record["elapsed"]), 0.3)
+
+    def test_upstream_silent_after_the_request(self):
+        t = self.start(timeouts='reply = "300ms"')
+        t.proxy.peer("socks", "10.91.3.2", 1080, "greeting")
+        self.refused(t, "reply-timeout", "reply")
+
+    def test_set_up_has_one_limit_over_all_phases(self):
+        t = self.start(timeouts='flow_setup = "300ms"')
+        t.proxy.peer("socks", "10.91.3.2", 1080, "greeting")
+        self.refused(t, "setup-timeout", "setup")
+
+    def test_upstream_takes_no_method(self):
+        t = self.start()
+        t.proxy.peer("socks", "10.91.3.2", 1080, "no-method")
+        self.refused(t, "greeting-failed", "greeting")
+
+    def test_upstream_is_no_socks_server(self):
+        t = self.start()
+        t.proxy.peer("socks", "10.91.3.2", 1080, "garbage")
+        self.refused(t, "greeting-failed", "greeting")
+
+    def test_upstream_resets(self):
+        t = self.start()
+        t.proxy.peer("reset", "10.91.3.2", 1080, 0)
+        self.refused(t, "greeting-failed", "greeting", error="reset")
+
+    def test_upstream_refuses_the_destination(self):
+        for code, text in ((1, "general"), (2, "not allowed"), (3, "network"), (4, "host"),
+                           (5, "refused")):
+            with self.subTest(code=code):
+                t = self.start()
+                t.proxy.peer("socks", "10.91.3.2", 1080, "code", code)
+                self.refused(t, "reply-refused", "reply", error=text)
+
+    def test_destination_refuses(self):
+        t = self.start()
+        usocksd = t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        self.refused(t, "reply-refused", "reply", error="refused")
+        record = usocksd.wait_records(1)[0]
+        self.assertEqual((record["end"], record["phase"]), ("connect-failed", "connect"))
+        self.assertRegex(record["error"].lower(), "refused")
+
+    def test_destination_refuses_direct(self):
+        t = self.start("direct://")
+        self.refused(t, "connect-failed", "connect", error="refused", upstream="direct")
+
+    def test_upstream_name_unknown(self):
+        t = self.build("host")
+        t.inet.peer("dns", "10.91.0.1", 53)
+        t.transocksd = t.host.transocksd('proxy_url = "socks5://proxy.test:1080"\n'
+                                         '[dns]\nservers = ["10.91.0.1"]\n')
+        t.host.rules("install")
+        self.refused(t, "resolve-failed", "resolve", upstream="socks5://proxy.test:1080")
+
+    def test_reset_of_the_server_reaches_the_client(self):
+        t = self.start("direct://")
+        t.inet.peer("reset", "::", 80, 5000)
+        self.assertEqual(len(t.host.expect_reset("11.0.0.1", 80)), 5000)
+        self.assertEqual(t.transocksd.wait_records(1)[0]["end"], "remote-lost")
+
+    def test_reset_of_the_client_reaches_the_server(self):
+        t = self.start("direct://")
+        with t.inet.listen("11.0.0.1", 80) as server:
+            sock = t.host.connect("11.0.0.1", 80)
+            sock.sendall(b"x")
+            far = server.accept()[0]
+            far.settimeout(5)
+            self.assertEqual(far.recv(1), b"x")
+            sock.setsockopt(lab.socket.SOL_SOCKET, lab.socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            sock.close()
+            with far, self.assertRaises(ConnectionResetError):
+                far.recv(1)
+        self.assertEqual(t.transocksd.wait_records(1)[0]["end"], "client-lost")
+
+    def test_a_failed_flow_harms_no_other(self):
+        t = self.start()
+        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        t.inet.peer("echo", "::", 7)
+        with t.host.connect("11.0.0.1", 7) as good:
+            for _ in range(20):
+                t.host.expect_reset("11.0.0.1", 80)
+            good.sendall(b"still here")
+            self.assertEqual(good.recv(100), b"still here")
+
+
+class DirectConnections(lab.TestCase):
+    """Who connects to the port itself is refused, and no connection of ours leads back to us."""
+
+    LISTENERS = (('listen = "localhost:1081"\n', ("127.0.0.1", "::1")),
+                 ('listen = ":1081"\n', ("127.0.0.1", "::1", "10.91.0.2", "fd91::2")))
+
+    def refused_by_daemon(self, conntrack):
+        for listen, addresses in self.LISTENERS:
+            t = self.build("host")
+            if conntrack:
+                t.host.nft("table inet other { chain c { type filter hook input priority 0;"
+                           " ct state new counter; }; }")
+            upstream = t.proxy.peer("silent", "10.91.3.2", 1080)
+            daemon = t.host.transocksd(f'{listen}proxy_url = "{UPSTREAM}"\n')
+            for number, address in enumerate(addresses, 1):
+                with self.subTest(listen=listen, address=address):
+                    t.host.expect_reset(address, 1081)
+                    record = daemon.wait_records(number)[-1]
+                    self.assertEqual((record["end"], record["phase"]), ("not-redirected", "accept"))
+            self.assertNotIn("silent 10", upstream.log())
+
+    def test_refused_without_rules(self):
+        self.refused_by_daemon(conntrack=False)
+
+    def test_refused_without_rules_where_conntrack_is_active(self):
+        self.refused_by_daemon(conntrack=True)
+
+    def test_refused_by_the_guard_rule(self):
+        t = self.build("gateway")
+        t.inet.peer("http", "::", 80)
+        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        daemon = t.gateway.transocksd(f'listen = ":1081"\nproxy_url = "{UPSTREAM}"\n')
+        t.gateway.rules("install", "--gateway", "lan0")
+        for host, address in ((t.gateway, "127.0.0.1"), (t.gateway, "::1"),
+                              (t.gateway, "10.91.1.1"), (t.client, "10.91.1.1"),
+                              (t.client, "fd91:0:1::1"), (t.inet, "10.91.2.2"),
+                              (t.inet, "fd91:0:2::2")):
+            with self.subTest(host=host.name, address=address):
+                with self.assertRaises(ConnectionRefusedError):
+                    host.connect(address, 1081).close()
+        self.assertIn("came from 10.91.3.2", t.client.curl("http://11.0.0.1/").stdout)
+        daemon.wait_records(1)
+
+    def test_own_port_as_upstream(self):
+        t = self.build("host")
+        daemon = t.host.transocksd('proxy_url = "socks5://127.0.0.1:1081"\n')
+        t.host.rules("install")
+        t.host.expect_reset("11.0.0.1", 80)
+        time.sleep(0.3)
+        self.assertEqual(daemon.wait_records(1)[0]["end"], "connect-failed")
+
+
+if __name__ == "__main__":
+    lab.main()

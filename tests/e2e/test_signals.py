@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: MIT
+"""Both daemons: privileges, drain, reload."""
+import pathlib
+import re
+import signal
+
+import lab
+
+CAP_NET_RAW = 1 << 13
+
+
+def talk(sock, text=b"ping"):
+    sock.sendall(text)
+    return sock.recv(100) == text
+
+
+class Signals(lab.TestCase):
+    """A flow through transocksd to an echo server, direct or by a usocksd on `proxy`."""
+
+    def start(self, config='proxy_url = "direct://"\n'):
+        t = self.build("host")
+        t.inet.peer("echo", "::", 7)
+        t.daemon = t.host.transocksd(config)
+        t.host.rules("install")
+        t.live = self.open(t)
+        return t
+
+    def open(self, t):
+        sock = t.host.connect("11.0.0.1", 7)
+        self.addCleanup(sock.close)
+        self.assertTrue(talk(sock))
+        return sock
+
+    def refused(self, t):
+        with self.assertRaises(ConnectionRefusedError):
+            t.host.connect("11.0.0.1", 7).close()
+
+    def drain(self, t, number=signal.SIGTERM):
+        t.daemon.signal(number)
+        t.daemon.wait_log("draining")
+        lab.wait_until(lambda: not t.host.listening(1081), 5, "still listening")
+
+    def test_term_drains(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with self.subTest(signal=number.name):
+                t = self.start()
+                self.drain(t, number)
+                self.refused(t)
+                self.assertTrue(talk(t.live))
+                t.live.shutdown(lab.socket.SHUT_WR)
+                self.assertEqual(t.live.recv(1), b"")
+                self.assertEqual(t.daemon.wait(5), 0)
+                self.assertEqual([r["end"] for r in t.daemon.wait_records(1)], ["done"])
+
+    def test_term_without_flows_exits(self):
+        t = self.start()
+        t.live.close()
+        t.daemon.wait_records(1)
+        t.daemon.signal(signal.SIGTERM)
+        self.assertEqual(t.daemon.wait(5), 0)
+
+    def cut(self, t):
+        with self.assertRaises(ConnectionResetError):
+            t.live.recv(1)
+        self.assertEqual(t.daemon.wait(5), 0)
+        self.assertEqual([r["end"] for r in t.daemon.wait_records(1)], ["cut"])
+
+    def test_second_term_exits_now(self):
+        t = self.start()
+        self.drain(t)
+        t.daemon.signal(signal.SIGTERM)
+        self.cut(t)
+
+    def test_quit_exits_now(self):
+        t = self.start()
+        t.daemon.signal(signal.SIGQUIT)
+        self.cut(t)
+
+    def test_drain_has_an_end(self):
+        t = self.start('proxy_url = "direct://"\n[timeouts]\ndrain = "500ms"\n')
+        self.drain(t)
+        self.cut(t)
+
+    def rewrite(self, t, text):
+        t.daemon.config.write_text(f'user = "{lab.DAEMON_USER}"\n{text}')
+        t.daemon.signal(signal.SIGHUP)
+
+    def test_reload_of_a_bad_file_changes_nothing(self):
+        for text, line in (('proxy_url = "socks5://10.91.3.2:1080"\nnonsense = 1\n', 3),
+                           ('proxy_url = \n', 2),
+                           ('proxy_url = "direct://"\n[timeouts]\nconnect = "never"\n', 4)):
+            with self.subTest(text=text):
+                t = self.start()
+                self.rewrite(t, text)
+                t.daemon.wait_log(rf"reload failed.*{re.escape(str(t.daemon.config))}:{line}\b")
+                self.assertTrue(talk(t.live))
+                self.open(t)
+                self.assertTrue(t.daemon.alive())
+
+    def test_reload_of_a_file_that_is_gone(self):
+        t = self.start()
+        t.daemon.config.unlink()
+        t.daemon.signal(signal.SIGHUP)
+        t.daemon.wait_log("reload failed")
+        self.open(t)
+
+    def test_reload_takes_new_flows_elsewhere(self):
+        t = self.start()
+        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        echo = t.inet.procs[0]
+        self.rewrite(t, 'proxy_url = "socks5://10.91.3.2:1080"\n')
+        t.daemon.wait_log("configuration reloaded")
+        second = self.open(t)
+        echo.wait_log("^echo 10.91.3.2$")
+        self.assertTrue(talk(t.live), "the old flow goes on")
+        for sock in (t.live, second):
+            sock.close()
+        upstreams = [r["upstream"] for r in t.daemon.wait_records(2)]
+        self.assertEqual(sorted(upstreams), ["direct", "socks5://10.91.3.2:1080"])
+
+    def test_many_reloads_under_load(self):
+        t = self.start()
+        t.inet.peer("transfer", "::", 7000)
+        load = t.host.spawn(lab.PYTHON, lab.PEERS, "load", "11.0.0.1", 7000, 60, 9)
+        for number in range(20):
+            t.daemon.signal(signal.SIGHUP)
+            t.daemon.wait_line(number + 1, message="configuration reloaded")
+        self.assertEqual(load.wait(40), 0, load.log())
+        self.assertTrue(talk(t.live))
+
+    def test_usr1_opens_the_log_again(self):
+        t = self.build("host")
+        logs = lab.WORK / "logs"
+        logs.mkdir(exist_ok=True)
+        logs.chmod(0o777)
+        path = logs / "transocksd.log"
+        path.unlink(missing_ok=True)
+        daemon = t.host.transocksd('proxy_url = "direct://"\n', "-logfile", path)
+        path.rename(logs / "old.log")
+        daemon.signal(signal.SIGUSR1)
+        lab.wait_until(path.exists)
+        t.host.expect_reset("127.0.0.1", 1081)
+        lab.wait_until(lambda: "not-redirected" in path.read_text())
+
+
+class Privileges(lab.TestCase):
+    def status(self, proc):
+        text = pathlib.Path(f"/proc/{proc.pid}/status").read_text()
+        return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+
+    @lab.needs_uids
+    def test_user_and_capabilities_after_start(self):
+        t = self.build("host")
+        for proc in (t.host.transocksd('proxy_url = "direct://"\n'), t.host.usocksd()):
+            status = self.status(proc)
+            self.assertEqual(status["Uid"].split(), [str(lab.DAEMON_UID)] * 4)
+            self.assertEqual(status["Gid"].split(), [str(lab.DAEMON_UID)] * 4)
+            self.assertEqual(status["Groups"].split(), [])
+            for name in ("CapEff", "CapPrm"):
+                self.assertEqual(int(status[name], 16), CAP_NET_RAW, name)
+            self.assertEqual(int(status["CapInh"], 16) | int(status["CapAmb"], 16), 0)
+            self.assertEqual(int(status["CapBnd"], 16) & ~CAP_NET_RAW, 0)
+
+    @lab.needs_uids
+    def test_started_as_that_user(self):
+        """Without privileges it runs, and says once that it cannot set its mark."""
+        t = self.build("host")
+        proc = t.host.transocksd('proxy_url = "direct://"\n', user="transocks")
+        proc.wait_log("cannot set mark")
+        self.assertEqual(proc.log().count("cannot set mark"), 1)
+
+    @lab.needs_uids
+    def test_user_that_does_not_exist(self):
+        t = self.build("host")
+        for start, text in ((t.host.transocksd, 'proxy_url = "direct://"\n'), (t.host.usocksd, "")):
+            proc = start(f'user = "nosuchuser"\n{text}', wait=False)
+            self.assertEqual(proc.wait(5), 77)
+            self.assertRegex(proc.log(), "nosuchuser")
+
+
+if __name__ == "__main__":
+    lab.main()
