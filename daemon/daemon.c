@@ -21,6 +21,7 @@ struct daemon {
 	struct source *signals;
 	struct timer drain_timer;
 	struct engine *engines;
+	struct budget budget;
 	unsigned n_engines, n_finished;
 	bool draining;
 };
@@ -45,12 +46,12 @@ static unsigned daemon_workers(const struct conf *c)
 	return (unsigned)CPU_COUNT(&set);
 }
 
-/* How many flows a worker may carry at once: two descriptors each, and some for what is not a flow
- * (epoll, event, log, DNS, attempts that race). */
-static size_t daemon_budget(unsigned n_workers, size_t n_listeners)
+/* How many flows there may be at once: two descriptors each, and some for what is not a flow (epoll, event,
+ * log, DNS, attempts that race). */
+static size_t daemon_max_flows(unsigned n_workers, size_t n_listeners)
 {
 	struct rlimit lim;
-	size_t reserve = 16 + n_workers * (8 + n_listeners);
+	size_t reserve = 16 + n_workers * (4 + n_listeners);
 	size_t nofile;
 
 	if (getrlimit(RLIMIT_NOFILE, &lim) < 0)
@@ -59,7 +60,7 @@ static size_t daemon_budget(unsigned n_workers, size_t n_listeners)
 	setrlimit(RLIMIT_NOFILE, &lim);
 	getrlimit(RLIMIT_NOFILE, &lim);
 	nofile = lim.rlim_cur < 1u << 20 ? (size_t)lim.rlim_cur : 1u << 20;
-	return nofile > reserve + 2 * n_workers ? (nofile - reserve) / 2 / n_workers : 1;
+	return nofile > reserve + 2 ? (nofile - reserve) / 2 : 1;
 }
 
 /* One listener for each worker. A default address whose family this host lacks is left out. */
@@ -95,15 +96,15 @@ static int daemon_listen(struct daemon *dm, struct diag *d)
 static int daemon_make_engines(struct daemon *dm, struct diag *d)
 {
 	unsigned n = daemon_workers(dm->conf);
-	size_t budget = daemon_budget(n, dm->conf->listen.n);
 	int rc = 0;
 
 	dm->engines = calloc(n, sizeof(*dm->engines));
 	if (dm->engines == NULL)
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
 	dm->n_engines = n;
+	dm->budget.max = daemon_max_flows(n, dm->conf->listen.n);
 	for (unsigned i = 0; i < n && rc == 0; i++)
-		rc = engine_init(&dm->engines[i], i, dm->program->inbound, budget,
+		rc = engine_init(&dm->engines[i], i, dm->program->inbound, &dm->budget,
 				 dm->conf->listen.n, d);
 	return rc;
 }
@@ -157,10 +158,12 @@ static void daemon_reload(struct daemon *dm)
 	struct diag d;
 	char text[1024];
 
-	if (options_load(&dm->options, dm->program->conf, &c, &d) < 0 ||
-	    daemon_configure_log(dm, c, &d) < 0) {
+	if (options_load(&dm->options, dm->program->conf, &c, &d) < 0)
+		c = NULL;
+	if (c == NULL || daemon_configure_log(dm, c, &d) < 0) {
 		log_text(LOG_LEVEL_ERROR, "reload failed, the old configuration stays: %s",
 			 diag_format(&d, text, sizeof(text)));
+		conf_unref(c);
 		return;
 	}
 	if (daemon_needs_restart(dm->conf, c))
@@ -286,7 +289,7 @@ static void daemon_say_ready(const struct daemon *dm)
 	log_add(&line, "listen", listen.data);
 	log_add(&line, "upstream", first->view->upstream);
 	log_add_uint(&line, "workers", dm->n_engines);
-	log_add_uint(&line, "max_flows", first->budget * dm->n_engines);
+	log_add_uint(&line, "max_flows", dm->budget.max);
 	log_end(&line);
 }
 
@@ -341,12 +344,34 @@ static void daemon_close(struct daemon *dm)
 	log_stop();
 }
 
+/* Becomes the user that needs no more than it is left with. */
+static int daemon_drop(const struct daemon *dm, const struct priv_user *user, struct diag *d)
+{
+	const struct conf_program *p = dm->program->conf;
+	const char *file = dm->options.file != NULL ? dm->options.file : p->default_file;
+	int rc = 0;
+
+	if (user->change)
+		rc = log_give(user->uid, user->gid, d);
+	if (rc == 0)
+		rc = priv_drop(user, d);
+	if (rc == 0 && user->change && access(file, R_OK) < 0 && errno == EACCES)
+		log_text(LOG_LEVEL_WARNING,
+			 "user \"%s\" may not read %s, so SIGHUP cannot either; give it the group: "
+			 "chgrp %s %s && chmod 640 %s",
+			 dm->conf->user, file, dm->conf->user, file, file);
+	return rc;
+}
+
 static int daemon_serve(struct daemon *dm)
 {
+	struct priv_user user;
 	struct diag d;
 	int rc;
 
 	timer_init(&dm->drain_timer);
+	if (priv_find(dm->conf->user, &user, &d) < 0)
+		return daemon_fail(dm, EX_NOPERM, &d);
 	if (daemon_configure_log(dm, dm->conf, &d) < 0)
 		return daemon_fail(dm, EX_CONFIG, &d);
 	if (loop_init(&dm->loop, &d) < 0 || daemon_take_signals(dm, &d) < 0 ||
@@ -356,7 +381,7 @@ static int daemon_serve(struct daemon *dm)
 	rc = daemon_listen(dm, &d);
 	if (rc < 0)
 		return daemon_fail(dm, EX_UNAVAILABLE, &d);
-	if (priv_drop(dm->conf->user, &d) < 0)
+	if (daemon_drop(dm, &user, &d) < 0)
 		return daemon_fail(dm, EX_NOPERM, &d);
 	daemon_check_mark(dm->conf);
 	rc = log_start();

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -50,26 +51,52 @@ static int log_open(const char *filename, struct diag *d)
 	return diag_set(d, err, filename, 0, "cannot open the log file: %s", strerror(err));
 }
 
-int log_configure(const char *topic, enum log_level level, enum log_format format,
-		  const char *filename, struct diag *d)
+/* The file, unless it is the one that is open already. */
+static int log_change_file(const char *filename, struct diag *d)
 {
-	int fd = filename[0] != '\0' ? log_open(filename, d) : STDERR_FILENO;
+	int fd = STDERR_FILENO;
 	char *copy;
 
-	if (fd < 0)
-		return fd;
+	if (strcmp(filename, log_filename != NULL ? log_filename : "") == 0)
+		return 0;
 	copy = strdup(filename);
-	if (copy == NULL) {
-		if (fd != STDERR_FILENO)
-			close(fd);
+	if (copy == NULL)
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+	if (filename[0] != '\0')
+		fd = log_open(filename, d);
+	if (fd < 0) {
+		free(copy);
+		return fd;
 	}
 	free(log_filename);
 	log_filename = copy;
+	log_sink_switch(fd);
+	return 0;
+}
+
+int log_configure(const char *topic, enum log_level level, enum log_format format,
+		  const char *filename, struct diag *d)
+{
+	int rc = log_change_file(filename, d);
+
+	if (rc < 0)
+		return rc;
 	atomic_store(&log_topic, topic);
 	atomic_store(&log_level, (int)level);
 	atomic_store(&log_format, (int)format);
-	log_sink_switch(fd);
+	return 0;
+}
+
+int log_give(uid_t uid, gid_t gid, struct diag *d)
+{
+	struct stat st;
+
+	/* Whatever else it is, a terminal or a pipe, is not ours to give away. */
+	if (log_filename == NULL || stat(log_filename, &st) < 0 || !S_ISREG(st.st_mode))
+		return 0;
+	if (chown(log_filename, uid, gid) < 0)
+		return diag_set(d, errno, log_filename, 0, "cannot give the log file away: %s",
+				strerror(errno));
 	return 0;
 }
 

@@ -13,6 +13,8 @@
  * escaped (strbuf_put_quoted). A line is at most LOG_LINE_MAX bytes; one that was cut to that ends
  * with `truncated=true` and still is a line of its format.
  */
+#include <sys/types.h>
+
 #include "policy/addr.h"
 #include "policy/conf.h"
 #include "policy/json.h"
@@ -21,17 +23,21 @@
 #define LOG_LINE_MAX 2048
 
 /* Sets topic (a constant), level, format and file ("" is standard error). At start-up and at every
- * reload, on the main thread; lines that are still queued go to the new file. A file that cannot be
- * opened: -errno with `d`, and everything stays as it was. */
+ * reload, on the main thread; lines that are still queued go to the new file. The file is opened only
+ * if its name has changed: log_reopen() is for the rest. A file that cannot be opened: -errno with `d`,
+ * and everything stays as it was. */
 int log_configure(const char *topic, enum log_level level, enum log_format format,
 		  const char *filename, struct diag *d);
+/* Makes the file belong to the user that the daemon is about to become, who may have to open it again.
+ * 0 or -errno with `d`. */
+int log_give(uid_t uid, gid_t gid, struct diag *d);
 /* Opens the file again by its name (after rotation). 0 or -errno; on failure the old one stays. */
 int log_reopen(struct diag *d);
 
 /* Starts the log thread; before the workers, after fork and privilege changes. 0 or -errno. */
 int log_start(void);
 /* Writes out what is queued, ends the thread and closes the file. Later lines are written to
- * standard error at once. */
+ * standard error at once. Where writing blocks, it gives up after a second and the rest is lost. */
 void log_stop(void);
 
 bool log_enabled(enum log_level level);

@@ -12,8 +12,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RING_SIZE  (256u * 1024) /* a power of two */
-#define CACHE_LINE 64
+#define RING_SIZE    (256u * 1024) /* a power of two */
+#define CACHE_LINE   64
+#define STOP_SECONDS 1 /* for what is still queued at the end */
 
 /* One thread puts in, whoever holds sink.lock takes out. */
 struct ring {
@@ -381,12 +382,24 @@ int log_sink_start(void)
 	return -err;
 }
 
+/* True: the thread has ended. What it writes to may block for ever, a pipe that nobody reads; then the
+ * rest of the log is given up rather than the end of the program. */
+static bool thread_end(void)
+{
+	struct timespec until;
+
+	atomic_store(&stopping, true);
+	sink_wake();
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += STOP_SECONDS;
+	return pthread_timedjoin_np(thread, NULL, &until) == 0;
+}
+
 void log_sink_stop(void)
 {
 	if (atomic_load(&mode) != MODE_DIRECT) {
-		atomic_store(&stopping, true);
-		sink_wake();
-		pthread_join(thread, NULL);
+		if (!thread_end())
+			return; /* later lines go into rings that nobody empties */
 		atomic_store(&mode, MODE_DIRECT);
 	}
 	pthread_mutex_lock(&sink.lock);

@@ -23,7 +23,7 @@
 struct loop;
 struct source;
 
-/* `events` are EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLHUP, EPOLLERR as epoll_wait(2) gives them. */
+/* `events` are EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLPRI, EPOLLHUP, EPOLLERR as epoll_wait(2) gives them. */
 typedef void source_fn(struct source *src, uint32_t events);
 
 /* A watched descriptor. It comes from the loop and may change hands (a dial gives the connected one
@@ -70,7 +70,7 @@ void loop_run(struct loop *l);
 /* Every source must have been unwatched (BUG otherwise); posts that have not run are dropped. */
 void loop_destroy(struct loop *l);
 
-#define LOOP_STREAM (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+#define LOOP_STREAM (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET)
 
 /* Watches `fd` with one registration for its whole life. NULL with errno: out of memory (ENOMEM) or
  * of watches (ENOSPC). */

@@ -3,9 +3,21 @@
 /*
  * What is left of root after start-up. Main thread, before any other thread exists.
  */
+#include <stdbool.h>
+#include <sys/types.h>
+
 #include "policy/diag.h"
 
-/* Started as root: becomes `user` with its group and no other, keeps CAP_NET_RAW alone (SO_MARK needs
- * it, Linux >= 5.17), and gives up gaining privileges by exec. `user` "root": stays as it is. Not
- * started as root: nothing to give up. 0, -ENOENT (no such user; `d` says how to make one) or -EPERM. */
-int priv_drop(const char *user, struct diag *d);
+struct priv_user {
+	bool change; /* false: this process stays what it is */
+	uid_t uid;
+	gid_t gid;
+};
+
+/* Whom to become: nobody else if not started as root, or if `user` is "root". 0, or -ENOENT: no such
+ * user, and `d` says how to make one. */
+int priv_find(const char *user, struct priv_user *u, struct diag *d);
+
+/* Becomes that user with its group and no other, keeps CAP_NET_RAW alone (SO_MARK needs it,
+ * Linux >= 5.17), and gives up gaining privileges by exec. 0 or -EPERM. */
+int priv_drop(const struct priv_user *u, struct diag *d);

@@ -39,9 +39,9 @@ static bool copy_receive(struct engine *e, struct leg *from, enum move *result, 
 	} while (n < 0 && errno == EINTR);
 	if (n > 0) {
 		e->scratch->len = (uint32_t)n;
-		/* A short read has emptied the socket: what comes later is a new event. Only a FIN
-		 * that is known to wait has to be fetched now. */
-		if (n < BUF_CAP && !from->hangup && !from->broken)
+		/* A short read has emptied the socket, unless something is known to come after it:
+		 * what arrives later is a new event. */
+		if (n < BUF_CAP && !from->behind && !from->broken)
 			from->readable = false;
 		return true;
 	}

@@ -8,7 +8,11 @@
 #include "daemon/flow/session.h"
 #include "policy/name.h"
 
-int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, size_t budget,
+/* A paused worker looks again so often: the flow that ends may be another worker's. */
+#define PAUSE_MS     100
+#define SAY_EVERY_MS 1000
+
+int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, struct budget *budget,
 		size_t max_listeners, struct diag *d)
 {
 	int rc;
@@ -22,6 +26,7 @@ int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, si
 	pool_init(&e->bufs, sizeof(struct buf));
 	pool_init(&e->names, NAME_MAX_LEN + 1);
 	list_init(&e->live);
+	timer_init(&e->pause);
 	e->scratch = pool_get(&e->bufs);
 	e->listeners = calloc(max_listeners, sizeof(*e->listeners));
 	if (e->scratch == NULL || e->listeners == NULL)
@@ -30,16 +35,56 @@ int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, si
 	return 0;
 }
 
+static bool engine_has_room(const struct engine *e)
+{
+	return atomic_load_explicit(&e->budget->live, memory_order_relaxed) < e->budget->max;
+}
+
+static void engine_resume(struct engine *e)
+{
+	e->paused = false;
+	timer_cancel(&e->pause);
+	for (size_t i = 0; i < e->n_listeners; i++)
+		listener_resume(&e->listeners[i]);
+}
+
+static void engine_pause_over(struct timer *t)
+{
+	struct engine *e = container_of(t, struct engine, pause);
+
+	if (engine_has_room(e))
+		engine_resume(e);
+	else
+		loop_timer(&e->loop, &e->pause, PAUSE_MS, engine_pause_over);
+}
+
+/* New connections wait in the kernel's queue. */
+static void engine_pause(struct engine *e)
+{
+	struct log_line line;
+
+	e->paused = true;
+	for (size_t i = 0; i < e->n_listeners; i++)
+		listener_pause(&e->listeners[i]);
+	loop_timer(&e->loop, &e->pause, PAUSE_MS, engine_pause_over);
+	if (e->said_ms != 0 && e->loop.now_ms - e->said_ms < SAY_EVERY_MS)
+		return;
+	e->said_ms = e->loop.now_ms;
+	if (log_begin(&line, LOG_LEVEL_WARNING,
+		      "as many flows as descriptors allow, new ones wait")) {
+		log_add_uint(&line, "max_flows", e->budget->max);
+		log_end(&line);
+	}
+}
+
 static void engine_accept(struct listener *l, int fd, const struct addr *peer)
 {
 	struct engine *e = l->owner;
 
 	e->n_live++;
-	if (e->n_live >= e->budget && !e->paused) {
-		e->paused = true;
-		for (size_t i = 0; i < e->n_listeners; i++)
-			listener_pause(&e->listeners[i]);
-	}
+	atomic_fetch_add_explicit(&e->budget->live, 1, memory_order_relaxed);
+	if (!e->paused && !engine_has_room(e))
+		engine_pause(e);
 	session_accept(e, l, fd, peer);
 }
 
@@ -161,6 +206,7 @@ static void engine_do_drain(void *arg)
 	struct engine *e = arg;
 
 	e->draining = true;
+	timer_cancel(&e->pause);
 	for (size_t i = 0; i < e->n_listeners; i++)
 		listener_drain(&e->listeners[i]);
 	engine_check_drained(e);
@@ -193,11 +239,9 @@ void engine_flow_ended(struct engine *e, enum why why)
 void engine_flow_released(struct engine *e)
 {
 	e->n_live--;
-	if (e->paused && e->n_live < e->budget) {
-		e->paused = false;
-		for (size_t i = 0; i < e->n_listeners; i++)
-			listener_resume(&e->listeners[i]);
-	}
+	atomic_fetch_sub_explicit(&e->budget->live, 1, memory_order_relaxed);
+	if (e->paused && !e->draining && engine_has_room(e))
+		engine_resume(e);
 	engine_check_drained(e);
 }
 

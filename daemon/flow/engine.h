@@ -5,6 +5,8 @@
  * Workers share nothing on the data path. The main thread creates and joins engines and reaches a
  * running one only through the functions marked "main thread" below, which post to its loop.
  */
+#include <stdatomic.h>
+
 #include "daemon/core/buf.h"
 #include "daemon/core/loop.h"
 #include "daemon/flow/why.h"
@@ -37,6 +39,13 @@ struct view {
 	unsigned refs;                     /* flows, and one while it is current */
 };
 
+/* How many flows there are in all workers, and may be. The one thing they share; touched when a flow comes
+ * and when it goes. A worker looks after it has accepted, so each but the first may be over by one. */
+struct budget {
+	atomic_size_t live;
+	size_t max;
+};
+
 struct engine {
 	struct loop loop;
 	unsigned id;
@@ -46,7 +55,10 @@ struct engine {
 	struct pool sessions, setups, bufs, names;
 	struct buf *scratch; /* empty between any two uses */
 	struct list live;
-	size_t n_live, budget; /* flows; at the budget accepting pauses */
+	size_t n_live;
+	struct budget *budget; /* when it is used up, accepting pauses */
+	struct timer pause;    /* until another worker's flow may have ended */
+	uint64_t said_ms;      /* when the pause was last logged */
 	struct listener *listeners;
 	size_t n_listeners;
 	bool paused, draining;
@@ -56,7 +68,7 @@ struct engine {
 };
 
 /* Main thread, before the thread runs. 0 or -errno with `d`. */
-int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, size_t budget,
+int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, struct budget *budget,
 		size_t max_listeners, struct diag *d);
 /* Takes over `fd`. */
 int engine_listen(struct engine *e, int fd, const struct addr *addr, struct diag *d);

@@ -116,8 +116,8 @@ static bool socks_receive(struct session *s, struct buf *in)
 					   : NULL);
 			break;
 		}
-		/* A short read has emptied the socket; only a FIN that is known to wait is left. */
-		s->client.readable = (size_t)n == room || s->client.hangup;
+		/* A short read has emptied the socket, unless something is known to come after it. */
+		s->client.readable = (size_t)n == room || s->client.behind;
 		in->len += (uint32_t)n;
 		if (!socks_step(s, in))
 			return s->state == SES_REQUEST;

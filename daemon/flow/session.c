@@ -18,12 +18,14 @@ static void session_established(struct session *s);
 
 static void leg_note(struct leg *leg, uint32_t events)
 {
-	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLHUP | EPOLLERR))
 		leg->readable = true;
 	if (events & EPOLLOUT)
 		leg->writable = true;
-	if (events & (EPOLLRDHUP | EPOLLHUP))
-		leg->hangup = true;
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLPRI))
+		leg->behind = true;
+	if (events & EPOLLPRI)
+		sock_inline_urgent(leg->source->fd);
 	if (events & EPOLLERR)
 		leg->broken = true;
 }
@@ -258,15 +260,12 @@ static void session_dialled(struct dial *d, int status)
 	s->remote.source = d->won;
 	s->remote.source->on_event = session_remote_event;
 	s->remote.source->owner = s;
-	s->remote.writable = true;
+	leg_note(&s->remote, d->events);
 	if (s->view->conf->upstream.scheme == PROXY_SOCKS5) {
-		/* The upstream speaks second. */
 		s->state = SES_HANDSHAKE;
 		session_phase(s, WHY_GREETING_TIMEOUT, s->view->conf->timeouts.greeting);
 		session_handshake(s);
 	} else {
-		/* The dial may have taken the event that said there is something to read. */
-		s->remote.readable = true;
 		s->dest = d->peer;
 		session_established(s);
 	}
@@ -316,7 +315,7 @@ static void session_handshake(struct session *s)
 	if (h->client.dest == NULL)
 		session_handshake_begin(s);
 	greeting = handshake_greeting(h);
-	r = handshake_step(h, s->remote.source->fd, in, &s->remote.readable, s->remote.hangup);
+	r = handshake_step(h, s->remote.source->fd, in, &s->remote.readable, s->remote.behind);
 	if (in == e->scratch && in->len > 0 && (s->remote.pending = engine_keep_scratch(e)) == NULL)
 		return session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);
 	switch (r) {

@@ -31,7 +31,7 @@ struct leg {
 	uint64_t nbytes;       /* read from this leg and passed on */
 	bool readable; /* what edge-triggered epoll last said, less what we found out since */
 	bool writable;
-	bool hangup;   /* FIN or worse is waiting behind what can be read */
+	bool behind;   /* a short read is not the last: a FIN or an urgent mark comes after it */
 	bool broken;   /* reset or timed out: what is still readable is all there will be */
 	bool eof;      /* FIN read */
 	bool finished; /* ... and passed on: nothing more comes from this leg */

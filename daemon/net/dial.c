@@ -125,6 +125,7 @@ static void on_attempt(struct source *src, uint32_t events)
 	d->n_open--;
 	src->on_event = NULL;
 	d->won = src;
+	d->events = events;
 	d->peer = d->addrs[at - d->attempts];
 	dial_finish(d, 0);
 }
@@ -176,11 +177,9 @@ static void dial_next(struct dial *d)
 				loop_timer(d->loop, &d->timer, DIAL_ATTEMPT_DELAY_MS, on_timer);
 			return;
 		}
-		if (is_exhaustion(err)) {
-			d->connect_error = err;
-			dial_fail(d);
-			return;
-		}
+		/* No more of them, then; those on their way may still arrive. */
+		if (is_exhaustion(err))
+			d->n_addrs = d->n_tried;
 		if (connect_rank(err) > connect_rank(d->connect_error))
 			d->connect_error = err;
 	}

@@ -4,9 +4,9 @@
  * Connects to an address or to a name, as RFC 8305 says: both families are asked, AAAA preferred
  * (50 ms of patience for it), addresses of the two families in turn, a new attempt every 250 ms or
  * at once when one fails, the first that connects wins and the others are closed. Where
- * descriptors or memory run out (EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC) the dial ends with that
- * error at once. There is no time limit of its own: the owner has a timer and calls dial_cancel().
- * Same thread as its loop.
+ * descriptors or memory run out (EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC) no further attempt is made;
+ * without any on its way the dial ends with that error. There is no time limit of its own: the owner has
+ * a timer and calls dial_cancel(). Same thread as its loop.
  */
 #include "daemon/core/loop.h"
 #include "daemon/net/resolve.h"
@@ -20,7 +20,8 @@ enum dial_phase { DIAL_RESOLVE, DIAL_CONNECT };
 
 struct dial;
 /* `status` 0: `d->won` is the connected socket, handed over to the callee (who sets on_event and
- * owner, and may find it writable already), `d->peer` where it leads. Else -errno: in DIAL_RESOLVE
+ * owner), `d->events` what epoll said with it: they will not come again, and a FIN may be among
+ * them; `d->peer` is where it leads. Else -errno: in DIAL_RESOLVE
  * that of query_fn, in DIAL_CONNECT the most telling one of all attempts (refused before timed out
  * before unreachable before the rest). */
 typedef void dial_fn(struct dial *d, int status);
@@ -30,9 +31,10 @@ struct dial_attempt {
 	struct dial *dial;
 };
 
-/* Embedded in what dials, zeroed once. The fields below `won` and `peer` are private. */
+/* Embedded in what dials, zeroed once. The fields below `owner` are private. */
 struct dial {
 	struct source *won;
+	uint32_t events;
 	struct addr peer;
 	enum dial_phase phase; /* where it is, or where it failed */
 	void *owner;

@@ -55,6 +55,8 @@ static int listener_prepare(int fd, const struct addr *a, const struct sock_opti
 	if (rc == 0 && a->family == AF_INET6)
 		rc = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
 	if (rc == 0)
+		rc = sock_inline_urgent(fd);
+	if (rc == 0)
 		rc = set_stream(fd, o);
 	if (rc == 0 && bind(fd, (struct sockaddr *)&ss, len) < 0)
 		rc = -errno;
@@ -138,6 +140,11 @@ struct addr sock_peer(int fd)
 	if (getpeername(fd, (struct sockaddr *)&ss, &len) < 0)
 		return (struct addr){.family = AF_UNSPEC};
 	return addr_from_sockaddr((struct sockaddr *)&ss);
+}
+
+int sock_inline_urgent(int fd)
+{
+	return set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
 }
 
 void sock_close_reset(int fd)

@@ -14,7 +14,7 @@ struct sock_options {
 };
 
 /* A TCP listener at `a` with SO_REUSEPORT (one for each worker) and SO_REUSEADDR; IPv6 listeners
- * are IPv6 only. Connections inherit TCP_NODELAY and keepalive. The descriptor, or -errno
+ * are IPv6 only. Connections inherit TCP_NODELAY, keepalive and inline urgent data. The descriptor, or -errno
  * with `d`. */
 int sock_listen(const struct addr *a, const struct sock_options *o, struct diag *d);
 
@@ -32,6 +32,10 @@ int sock_mark(int fd, const struct mark *m); /* 0 or -errno */
 
 struct addr sock_local(int fd); /* AF_UNSPEC if the kernel does not say */
 struct addr sock_peer(int fd);
+
+/* Urgent data (RFC 6093) stays in the stream, where it was sent; accepted sockets inherit that from their
+ * listener. 0 or -errno. */
+int sock_inline_urgent(int fd);
 
 /* Closes with RST instead of FIN, dropping what is unsent: the peer must not take what it got for
  * the whole. */

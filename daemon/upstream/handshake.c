@@ -42,7 +42,7 @@ static enum handshake_result handshake_send(struct handshake *h, int fd)
 
 /* DONE: something came. */
 static enum handshake_result handshake_receive(struct handshake *h, int fd, struct buf *in,
-					       bool *readable, bool hangup)
+					       bool *readable, bool behind)
 {
 	size_t room = buf_room(in);
 	ssize_t n;
@@ -58,14 +58,14 @@ static enum handshake_result handshake_receive(struct handshake *h, int fd, stru
 		h->error = "the upstream closed the connection during the handshake";
 		return HANDSHAKE_CLOSED;
 	}
-	/* A short read has emptied the socket; only a FIN that is known to wait has to be fetched. */
-	*readable = (size_t)n == room || hangup;
+	/* A short read has emptied the socket, unless something is known to come after it. */
+	*readable = (size_t)n == room || behind;
 	in->len += (uint32_t)n;
 	return HANDSHAKE_DONE;
 }
 
 enum handshake_result handshake_step(struct handshake *h, int fd, struct buf *in, bool *readable,
-				     bool hangup)
+				     bool behind)
 {
 	enum handshake_result r;
 	enum socks5_step step;
@@ -82,7 +82,7 @@ enum handshake_result handshake_step(struct handshake *h, int fd, struct buf *in
 		case SOCKS5_SEND:
 			continue;
 		case SOCKS5_MORE:
-			r = handshake_receive(h, fd, in, readable, hangup);
+			r = handshake_receive(h, fd, in, readable, behind);
 			if (r != HANDSHAKE_DONE)
 				return r;
 			continue;

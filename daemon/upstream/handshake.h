@@ -33,6 +33,7 @@ void handshake_start(struct handshake *h, const struct proxy_url *upstream);
 bool handshake_greeting(const struct handshake *h);
 /* Sends and receives as much as the socket lets. `in` collects what was received and not consumed;
  * what is in it at HANDSHAKE_DONE is the first payload. *readable is what edge-triggered epoll last said,
- * and is cleared once the socket is found empty; `hangup`: a FIN waits behind what can be read. */
+ * and is cleared once the socket is found empty; `behind`: a
+ * short read is not the last, something comes after it. */
 enum handshake_result handshake_step(struct handshake *h, int fd, struct buf *in, bool *readable,
-				     bool hangup);
+				     bool behind);

@@ -388,14 +388,14 @@ class Host:
     # Sockets of the test itself
 
     def connect(self, address, port, seconds=10, source=None):
-        """A connected socket on this host."""
+        """A connected socket on this host; `source` is an (address, port) to bind it to."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with self.inside():
             sock = socket.socket(family, socket.SOCK_STREAM)
         sock.settimeout(seconds)
         try:
             if source is not None:
-                sock.bind((source, 0))
+                sock.bind(source)
             sock.connect((address, port))
         except BaseException:
             sock.close()
@@ -448,22 +448,26 @@ class Host:
 
     # The programs under test
 
-    def _daemon(self, program, text, ports, args, wait, user):
+    def _daemon(self, program, text, ports, args, wait, user, nofile=None):
         if not re.search(r"^user\s*=", text, re.M):
             text = f'user = "{DAEMON_USER}"\n' + text
         config = WORK / f"{program}-{Proc.count}.toml"
         config.write_text(text)
         if "-logformat" not in args:
             args = ("-logformat", "json", *args)
-        proc = self.spawn(BUILD / program, "-f", config, *args, user=user)
+        limits = [] if nofile is None else ["prlimit", f"--nofile={nofile}:{nofile}"]
+        proc = self.spawn(*limits, BUILD / program, "-f", config, *args, user=user)
         proc.config = config
         for port in ports if wait else ():
             self.wait_port(port, alive=proc)
         return proc
 
-    def transocksd(self, text, *args, ports=(1081,), wait=True, user=None):
-        """Starts it with this configuration and `user`, logging in JSON; waits until it listens."""
-        return self._daemon("transocksd", text, ports, args, wait, user)
+    def transocksd(self, text, *args, ports=(1081,), wait=True, user=None, nofile=None):
+        """
+        Starts it with this configuration and `user`, logging in JSON; waits until it listens.
+        `nofile`: how many descriptors it may have.
+        """
+        return self._daemon("transocksd", text, ports, args, wait, user, nofile)
 
     def usocksd(self, text="", *args, ports=(1080,), wait=True, user=None):
         return self._daemon("usocksd", text, ports, args, wait, user)

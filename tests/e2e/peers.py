@@ -5,6 +5,7 @@ Servers and clients to test against, one per process: peers.py KIND ADDRESS PORT
     http                    pages: / says who asked whom, /bytes/N sends N bytes of the pattern
     echo                    sends back what it gets, and ends when the client has ended
     transfer                the far end of `load`; prints a line for each transfer
+    banner N                sends N bytes of the pattern and ends at once
     silent                  accepts and reads, never sends
     reset N                 sends N bytes of the pattern, then a reset
     socks greeting          SOCKS5: answers the greeting, never the request
@@ -12,7 +13,8 @@ Servers and clients to test against, one per process: peers.py KIND ADDRESS PORT
     socks garbage           answers with something else
     socks code N            SOCKS5: answers the request with reply code N
     socks drip MS           SOCKS5 to the real destination, each byte of its answers MS apart
-    dns NAME=ADDRESS...     answers A and AAAA; other names do not exist; NAME=silent gets no answer
+    dns NAME=ADDRESS...     answers A and AAAA; other names do not exist; NAME=silent gets no answer,
+                            NAME=long an answer that is cut, so that the client asks again by TCP
     load COUNT SEED         a client: COUNT transfers at once, every byte and end of file checked
 
 Servers print "ready" when they listen and a line for each connection. ADDRESS "::" takes both
@@ -71,6 +73,11 @@ async def echo(reader, writer, _):
     while data := await reader.read(65536):
         writer.write(data)
         await writer.drain()
+
+
+async def banner(_, writer, args):
+    say(f"banner {bare(writer.get_extra_info('peername')[0])}")
+    await send_pattern(writer, 0, int(args[0]))
 
 
 async def silent(reader, writer, _):
@@ -193,7 +200,7 @@ def bare(address):
     return address.removeprefix("::ffff:")
 
 
-KINDS = {"http": http, "echo": echo, "transfer": transfer, "silent": silent, "reset": reset,
+KINDS = {"http": http, "echo": echo, "transfer": transfer, "banner": banner, "silent": silent, "reset": reset,
          "socks": socks}
 
 
@@ -226,17 +233,32 @@ def dns(address, port, args):
     for word in args:
         name, value = word.split("=")
         names.setdefault(name.lower(), []).append(value)
-    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.create_server((address, port), family=family)
+    threading.Thread(target=dns_tcp, args=(listener, names), daemon=True).start()
+    sock = socket.socket(family, socket.SOCK_DGRAM)
     sock.bind((address, port))
     say("ready")
     while True:
         query, client = sock.recvfrom(512)
-        reply = dns_reply(query, names)
+        reply = dns_reply(query, names, "udp")
         if reply is not None:
             sock.sendto(reply, client)
 
 
-def dns_reply(query, names):
+def dns_tcp(listener, names):
+    """One connection at a time, each message behind its length."""
+    while True:
+        connection, client = listener.accept()
+        say(f"dns by tcp from {bare(client[0])}")
+        with connection, connection.makefile("rb") as stream:
+            while len(head := stream.read(2)) == 2:
+                query = stream.read(struct.unpack("!H", head)[0])
+                reply = dns_reply(query, names, "tcp")
+                connection.sendall(struct.pack("!H", len(reply)) + reply)
+
+
+def dns_reply(query, names, transport):
     labels, at = [], 12
     while query[at]:
         labels.append(query[at + 1:at + 1 + query[at]].decode("ascii", "replace"))
@@ -245,12 +267,14 @@ def dns_reply(query, names):
     (kind,) = struct.unpack_from("!H", query, at + 1)
     name = ".".join(labels).lower()
     say(f"dns {name} {'AAAA' if kind == 28 else 'A' if kind == 1 else kind}")
-    if "silent" in names.get(name, ()):
+    values = names.get(name, [])
+    if "silent" in values:
         return None
+    if "long" in values and transport == "udp":
+        return query[:2] + struct.pack("!HHHHH", 0x8380, 1, 0, 0, 0) + question
     answers = b""
     count = 0
-    for value in names.get(name, ()):
-        raw = ipaddress.ip_address(value)
+    for raw in (ipaddress.ip_address(value) for value in values if value != "long"):
         if kind == (28 if raw.version == 6 else 1):
             answers += struct.pack("!HHHIH", 0xC00C, kind, 1, 60, len(raw.packed)) + raw.packed
             count += 1

@@ -183,5 +183,45 @@ class DirectConnections(lab.TestCase):
         self.assertEqual(daemon.wait_records(1)[0]["end"], "connect-failed")
 
 
+class Limits(lab.TestCase):
+    def test_more_flows_than_descriptors(self):
+        """Those beyond the limit wait, the log says so now and then, nothing spins, and it goes on at once."""
+        t = self.build("host")
+        daemon = t.host.transocksd('workers = 2\nproxy_url = "direct://"\n', nofile=64)
+        t.host.rules("install")
+        t.inet.peer("echo", "::", 7)
+        limit = daemon.lines(message="ready")[0]["max_flows"]
+        flows = []
+        for _ in range(limit + 10):
+            flows.append(t.host.connect("11.0.0.1", 7))
+            self.addCleanup(flows[-1].close)
+        daemon.wait_log("new ones wait")
+        before = self.cpu(daemon)
+        time.sleep(1)
+        self.assertLess(self.cpu(daemon) - before, 0.2)
+        self.assertLess(daemon.log().count("new ones wait"), 8)
+        served = [sock for sock in flows if self.answers(sock, 0.2)]
+        # A worker sees that the limit is reached when it accepts, so the other one may be over by one.
+        self.assertIn(len(served), (limit, limit + 1))
+        for sock in served:
+            sock.close()
+        for sock in flows:
+            self.assertTrue(sock in served or self.answers(sock, 5))
+
+    def answers(self, sock, seconds):
+        sock.settimeout(seconds)
+        try:
+            sock.sendall(b"y")
+            return sock.recv(10) != b""
+        except TimeoutError:
+            return False
+
+    def cpu(self, proc):
+        """Seconds of processor time so far."""
+        with open(f"/proc/{proc.pid}/stat", encoding="ascii") as f:
+            fields = f.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / 100
+
+
 if __name__ == "__main__":
     lab.main()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The main job: what is redirected reaches the Internet through an upstream, byte for byte."""
 import re
+import socket
 
 import lab
 
@@ -129,6 +130,43 @@ class Flows(lab.TestCase):
         self.pages(t, [("11.0.0.1", "http://11.0.0.1/", "10.91.0.2"),
                        ("2a00:1::1", "http://[2a00:1::1]/", "fd91::2")])
         self.assertEqual(t.transocksd.wait_records(2)[1]["upstream"], "direct")
+
+    def banners(self, t):
+        """The answer and its end are there as soon as the connection is: neither may be missed."""
+        t.inet.peer("banner", "::", 7001, 20)
+        for address in ["11.0.0.1", "2a00:1::1"] * 40:
+            with t.client.connect(address, 7001, 5) as sock:
+                got = b""
+                while data := sock.recv(100):
+                    got += data
+                self.assertEqual(len(got), 20)
+
+    def test_server_that_ends_at_once(self):
+        t = self.start_host()
+        self.start_usocksd(t)
+        self.banners(t)
+
+    def test_server_that_ends_at_once_direct(self):
+        self.banners(self.start_host("direct://"))
+
+    def test_urgent_data(self):
+        """The urgent byte stays where it was sent, and what is behind it is not held back."""
+        t = self.start_host("direct://")
+        for address in ("11.0.0.1", "2a00:1::1"):
+            server = t.inet.listen(address, 7002)
+            with t.client.connect(address, 7002) as client, server.accept()[0] as far:
+                far.settimeout(5)
+                for one, other in [(client, far)] * 10 + [(far, client)] * 10:
+                    one.send(b"a" * 100)
+                    one.send(b"!", socket.MSG_OOB)
+                    one.send(b"b" * 100)
+                    got = b""
+                    while len(got) < 200:
+                        got += other.recv(1000)
+                    self.assertEqual(got.replace(b"!", b""), b"a" * 100 + b"b" * 100)
+                    if one is client:
+                        self.assertEqual(got.count(b"!"), 1)
+            server.close()
 
     def test_private_destinations_stay_direct(self):
         t = self.start_host()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Both daemons: privileges, drain, reload."""
+import os
 import pathlib
 import re
 import signal
@@ -143,6 +144,22 @@ class Signals(lab.TestCase):
         lab.wait_until(lambda: "not-redirected" in path.read_text())
 
 
+    def test_end_with_a_log_that_nobody_reads(self):
+        """A stalled reader of the log costs the rest of the log, not the end of the program."""
+        t = self.build("host")
+        fifo = lab.WORK / "log.fifo"
+        fifo.unlink(missing_ok=True)
+        os.mkfifo(fifo)
+        os.chmod(fifo, 0o666)
+        reader = os.open(fifo, os.O_RDWR)  # its end, never read
+        self.addCleanup(os.close, reader)
+        daemon = t.host.transocksd('workers = 1\nproxy_url = "direct://"\n', "-logfile", fifo)
+        for _ in range(500):
+            t.host.expect_reset("127.0.0.1", 1081)
+        daemon.signal(signal.SIGTERM)
+        self.assertEqual(daemon.wait(10), 0)
+
+
 class Privileges(lab.TestCase):
     def status(self, proc):
         text = pathlib.Path(f"/proc/{proc.pid}/status").read_text()
@@ -168,6 +185,37 @@ class Privileges(lab.TestCase):
         proc = t.host.transocksd('proxy_url = "direct://"\n', user="transocks")
         proc.wait_log("cannot set mark")
         self.assertEqual(proc.log().count("cannot set mark"), 1)
+
+    @lab.needs_uids
+    def test_reload_as_that_user(self):
+        """A log that only root could make is no obstacle to a reload; a file it cannot read is named at start."""
+        t = self.build("host")
+        logs = lab.WORK / "rootlogs"
+        logs.mkdir(exist_ok=True)
+        log = logs / "transocksd.log"
+        log.unlink(missing_ok=True)
+        daemon = t.host.transocksd('proxy_url = "direct://"\n', "-logfile", log)
+        daemon.signal(signal.SIGHUP)
+        lab.wait_until(lambda: "configuration reloaded" in log.read_text())
+        log.rename(logs / "old.log")
+        log.write_text("")  # as logrotate's `create` does
+        os.chown(log, lab.DAEMON_UID, lab.DAEMON_UID)
+        daemon.signal(signal.SIGUSR1)
+        daemon.signal(signal.SIGHUP)
+        lab.wait_until(lambda: "configuration reloaded" in log.read_text())
+        self.assertNotIn("may not read", (logs / "old.log").read_text())
+
+    @lab.needs_uids
+    def test_file_that_the_user_cannot_read(self):
+        t = self.build("host")
+        file = lab.WORK / "secret.toml"
+        file.write_text('proxy_url = "direct://"\n')
+        file.chmod(0o600)
+        daemon = t.host.spawn(lab.BUILD / "transocksd", "-f", file)
+        daemon.wait_log("may not read .*secret.toml.*chgrp transocks")
+        daemon.wait_log("ready")
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_log("reload failed, the old configuration stays: .*secret.toml: cannot open: Permission denied")
 
     @lab.needs_uids
     def test_user_that_does_not_exist(self):

@@ -131,7 +131,7 @@ class Survival(lab.TestCase):
         """The administrator's own session: it comes from outside, and our side speaks first."""
         t = self.start("host")
         t.host.peer("echo", "::", 2222)
-        old = [Live(self, t.inet.connect(address, 2222, source=source)).sock
+        old = [Live(self, t.inet.connect(address, 2222, source=(source, 0))).sock
                for address, source in (("10.91.0.2", "11.3.0.1"), ("fd91::2", "2a00:1:3::1"))]
         self.live_through(t, old)
 
@@ -221,7 +221,7 @@ class OwnFlows(lab.TestCase):
         t = self.start()
         t.transocksd.kill()
         t.transocksd = t.host.transocksd('proxy_url = "direct://"\nmark = "0x40/0xf0"\n')
-        t.host.rules("install", "--mark", "0x40/0xf0")
+        t.host.rules("install", "--mark", "0x40/0xf0", "--uid", 4242)
         self.assertEqual(self.source_by_mark(t, "11.0.0.1", 0x145), self.DIRECT["11.0.0.1"])
         self.assertEqual(t.transocksd.lines(type="access"), [])
         self.assertEqual(self.source_by_mark(t, "11.0.0.1", 0x1000), self.DIRECT["11.0.0.1"])
@@ -231,7 +231,7 @@ class OwnFlows(lab.TestCase):
         """usocksd and transocksd on one redirected host: one connection each, none leads back."""
         t = self.build("host")
         web = t.inet.peer("http", "::", 80)
-        dns = t.inet.peer("dns", "11.0.0.53", 53, "web.test=11.0.0.1", "web.test=2a00:1::1")
+        dns = t.inet.peer("dns", "11.0.0.53", 53, "web.test=long", "web.test=11.0.0.1")
         user = f'user = "{daemon_user}"\n'
         usocksd = t.host.usocksd(user + '[dns]\nservers = ["11.0.0.53"]\n')
         transocksd = t.host.transocksd(user + 'proxy_url = "socks5://127.0.0.1:1080"\n')
@@ -244,7 +244,7 @@ class OwnFlows(lab.TestCase):
         usocksd.wait_records(3)
         transocksd.wait_records(2)
         self.assertEqual(web.log().count("\nhttp "), 3)
-        self.assertIn("dns web.test", dns.log())
+        self.assertIn("dns by tcp from 10.91.0.2", dns.log())
 
     def test_both_daemons_on_one_host_by_mark_alone(self):
         self.beside("root", "4242")
@@ -271,6 +271,27 @@ class ForeignRules(lab.TestCase):
         self.assertEqual(t.gateway.ruleset(), before)
         t.gateway.rules("flush")
         self.assertEqual(t.gateway.ruleset(), before)
+
+    @lab.needs_program("iptables")
+    def test_rules_of_iptables(self):
+        t = self.build("gateway")
+        t.gateway.transocksd('listen = ":1081"\nproxy_url = "direct://"\n')
+        for program, address in (("iptables", "11.77.0.1"), ("ip6tables", "2a00:1:77::1")):
+            t.gateway.run(program, "-t", "nat", "-A", "OUTPUT", "-p", "tcp", "-d", address,
+                          "-j", "REDIRECT", "--to-ports", 8080)
+            t.gateway.run(program, "-A", "FORWARD", "-m", "conntrack", "--ctstate", "INVALID",
+                          "-j", "DROP")
+
+        def saved():
+            texts = [t.gateway.run(f"{x}-save").stdout for x in ("iptables", "ip6tables")]
+            return [line for line in "".join(texts).splitlines() if not line.startswith("#")]
+
+        before = saved(), t.gateway.ruleset()
+        self.assertEqual("\n".join(before[0]).count("REDIRECT"), 2)
+        t.gateway.rules("install", "--gateway", "lan0")
+        self.assertEqual(saved(), before[0])
+        t.gateway.rules("flush")
+        self.assertEqual((saved(), t.gateway.ruleset()), before)
 
     def test_text_reloads_to_the_same_text(self):
         t = self.build("gateway")
