@@ -73,6 +73,15 @@ static void report_print_json(struct report *r, int code)
 	puts(r->members.data);
 }
 
+/* What was done is done; that nobody could be told is an error of its own. */
+static int report_flush(int code)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return code;
+	fprintf(stderr, "transocks-rules: cannot write the result: %s\n", strerror(errno));
+	return code != 0 ? code : EXIT_FAILURE;
+}
+
 int report_finish(struct report *r, int code)
 {
 	for (size_t i = 0; i < r->n_warnings; i++)
@@ -85,5 +94,5 @@ int report_finish(struct report *r, int code)
 		fputs(r->text.data, stdout);
 	strbuf_free(&r->text);
 	strbuf_free(&r->members);
-	return code;
+	return report_flush(code);
 }

@@ -55,10 +55,7 @@ static int encode_table(struct batch *b, uint16_t type, uint16_t flags, const ch
 
 int encode_removal(struct batch *b)
 {
-	/* Creating what may be there is no error, deleting what is not there would be one. */
-	int r = encode_table(b, NFT_MSG_NEWTABLE, NLM_F_CREATE, NULL);
-
-	return r < 0 ? r : encode_table(b, NFT_MSG_DELTABLE, 0, NULL);
+	return encode_table(b, NFT_MSG_DELTABLE, 0, NULL);
 }
 
 /* What every set message says. NULL: no memory. */

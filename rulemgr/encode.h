@@ -6,7 +6,9 @@
  */
 #include "rulemgr/batch.h"
 
-/* Adds what removes our table whether it is there or not. 0 or -ENOMEM. */
+/* Adds what removes our table, which must be there: the generation of the batch says that it still is.
+ * (Creating it first, to be able to remove it in any case, would show others a table without our
+ * comment for a moment.) 0 or -ENOMEM. */
 int encode_removal(struct batch *b);
 
 /* Adds what creates the model's table. 0, -ENOMEM, or -ENOSPC for a comment that does not fit. */

@@ -20,6 +20,32 @@ static int unreadable(int err)
 	return MNL_CB_ERROR;
 }
 
+static void have_add_port(struct have *have, uint16_t port)
+{
+	for (size_t i = 0; i < have->n_ports; i++) {
+		if (have->ports[i] == port)
+			return;
+	}
+	if (have->n_ports < MODEL_PORTS_MAX)
+		have->ports[have->n_ports++] = port;
+}
+
+/* The ports that the comment lists. */
+static void have_add_earlier_ports(struct have *have)
+{
+	const char *at = strstr(have->comment, MODEL_COMMENT_EARLIER);
+	unsigned port;
+	int used;
+
+	if (at == NULL)
+		return;
+	at += strlen(MODEL_COMMENT_EARLIER);
+	while (sscanf(at, "%5u%n", &port, &used) == 1 && port <= UINT16_MAX) {
+		have_add_port(have, (uint16_t)port);
+		at += used;
+	}
+}
+
 static int read_table(const struct nlmsghdr *h, void *ctx)
 {
 	struct have *have = ctx;
@@ -42,18 +68,10 @@ static int read_table(const struct nlmsghdr *h, void *ctx)
 		snprintf(have->comment, sizeof(have->comment), "%s", comment);
 	have->ours =
 		strncmp(have->comment, MODEL_COMMENT_PREFIX, strlen(MODEL_COMMENT_PREFIX)) == 0;
+	if (have->ours)
+		have_add_earlier_ports(have);
 	nftnl_table_free(t);
 	return MNL_CB_OK;
-}
-
-static void have_add_port(struct have *have, uint16_t port)
-{
-	for (size_t i = 0; i < have->n_ports; i++) {
-		if (have->ports[i] == port)
-			return;
-	}
-	if (have->n_ports < HAVE_PORTS_MAX)
-		have->ports[have->n_ports++] = port;
 }
 
 /* A redirect takes its port from a register that the expression before it has loaded. */

@@ -6,15 +6,12 @@
 #include "rulemgr/model.h"
 #include "rulemgr/kernel.h"
 
-/* More redirect ports than a table of ours ever has. */
-#define HAVE_PORTS_MAX 8
-
 struct have {
 	uint32_t generation; /* of the ruleset when reading began */
 	bool present;
 	bool ours;                       /* it carries our comment */
 	char comment[MODEL_COMMENT_MAX]; /* "" if it has none */
-	uint16_t ports[HAVE_PORTS_MAX];  /* where its rules redirect to, each once */
+	uint16_t ports[MODEL_PORTS_MAX]; /* where its rules redirect to, or those before it did */
 	size_t n_ports;
 };
 

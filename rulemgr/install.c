@@ -127,6 +127,22 @@ static void install_put_json(const struct want *w, const struct have *have, bool
 	json_array_end(j);
 }
 
+/* Flows that the table to be replaced has redirected live on; flush must be able to count them. */
+static int install_add_earlier_ports(struct kernel *k, struct want *w, struct diag *d)
+{
+	struct have have;
+	int r = have_read(k, &have, d);
+
+	if (r ==
+	    -ERESTART) /* somebody installs at this moment; sync_table() sees what comes of it */
+		return 0;
+	for (size_t i = 0; r == 0 && i < have.n_ports; i++) {
+		if (have.ports[i] != w->port)
+			w->earlier_ports[w->n_earlier_ports++] = have.ports[i];
+	}
+	return r;
+}
+
 static int install_with(struct kernel *k, const struct args *a, struct report *r)
 {
 	struct model m = {0};
@@ -138,6 +154,9 @@ static int install_with(struct kernel *k, const struct args *a, struct report *r
 		code = install_check_listeners(&w, r);
 	if (code != 0)
 		return code;
+	err = install_add_earlier_ports(k, &w, &r->error);
+	if (err < 0)
+		return report_exit_code(err);
 	err = want_build(&w, &m);
 	if (err < 0)
 		diag_set(&r->error, -err, NULL, 0, "cannot build the table: %s", strerror(-err));

@@ -17,12 +17,16 @@
 
 /* A table is ours if its comment begins so. */
 #define MODEL_COMMENT_PREFIX "transocks-rules "
+/* Before the list of ports that replaced tables redirected to, blanks between them. */
+#define MODEL_COMMENT_EARLIER ", earlier ports "
+/* Redirect ports that are kept track of; what is more is forgotten. */
+#define MODEL_PORTS_MAX 8
 
 /* Bytes of a comment with its NUL: what nft(8) takes (NFTNL_UDATA_COMMENT_MAXLEN). */
 #define MODEL_COMMENT_MAX 128
 
 /* More than any rule, chain or table of ours needs; want.c asserts it. */
-#define MODEL_EXPRS  12
+#define MODEL_EXPRS  15
 #define MODEL_RULES  12
 #define MODEL_CHAINS 3
 #define MODEL_SETS   3

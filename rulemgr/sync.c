@@ -24,8 +24,10 @@ static int sync_once(struct kernel *k, const struct have *have, const struct mod
 		     bool dry_run, struct diag *d)
 {
 	struct batch *b = batch_new(have->generation);
-	int r = b != NULL ? encode_removal(b) : -ENOMEM;
+	int r = b != NULL ? 0 : -ENOMEM;
 
+	if (r == 0 && have->present)
+		r = encode_removal(b);
 	if (r == 0 && want != NULL)
 		r = encode_model(b, want);
 	if (r < 0)

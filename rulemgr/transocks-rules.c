@@ -5,6 +5,7 @@
  */
 #include "rulemgr/command.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sysexits.h>
 
@@ -28,19 +29,34 @@ static bool is_word(const char *arg, const char *word)
 	return arg[0] == '-' && strcmp(arg + strspn(arg, "-"), word) == 0;
 }
 
-static int command_run(const struct command *c, int argc, char **argv)
+/* Whether --json is on the command line, in one of its spellings. Known before parsing, so that a mistake
+ * there is told as JSON as well. */
+static bool wants_json(int argc, char **argv)
 {
-	bool as_json = false;
+	for (int i = 1; i < argc; i++) {
+		const char *word = argv[i] + strspn(argv[i], "-");
+		size_t len = strcspn(word, "=");
+
+		if (word == argv[i] || len == 0)
+			continue;
+		if (strncmp(word, "json", len) == 0)
+			return true;
+		/* "-nj" */
+		if (word == argv[i] + 1 && strspn(word, "nj") == len &&
+		    memchr(word, 'j', len) != NULL)
+			return true;
+	}
+	return false;
+}
+
+static int command_run(const struct command *c, bool as_json, int argc, char **argv)
+{
 	struct args a;
 	struct report r;
 
-	/* Known before parsing, so that a mistake on the command line is told as JSON as well. */
-	for (int i = 1; i < argc; i++)
-		as_json |= is_word(argv[i], "json") || is_word(argv[i], "j");
 	report_init(&r, c->name, as_json);
 	if (args_parse(&a, c->flags, argc, argv, &r.error) < 0)
 		return report_finish(&r, EX_USAGE);
-	r.as_json |= a.json;
 	if (a.help) {
 		cmdline_help(c->flags, &r.text);
 		r.as_json = false;
@@ -49,26 +65,33 @@ static int command_run(const struct command *c, int argc, char **argv)
 	return report_finish(&r, c->run(&a, &r));
 }
 
+static int command_missing(const char *name, bool as_json)
+{
+	struct report r;
+
+	report_init(&r, name, as_json);
+	if (name[0] == '\0' || name[0] == '-')
+		diag_set(&r.error, EINVAL, NULL, 0, "no command; --help lists them");
+	else
+		diag_set(&r.error, EINVAL, NULL, 0, "no command \"%s\"; --help lists them", name);
+	return report_finish(&r, EX_USAGE);
+}
+
 int main(int argc, char **argv)
 {
-	const struct command *c;
+	const char *name = argc > 1 ? argv[1] : "";
+	bool as_json = wants_json(argc, argv);
+	const struct command *c = command_find(name);
 
-	if (argc < 2) {
-		fputs("transocks-rules: no command; --help lists them\n", stderr);
-		return EX_USAGE;
-	}
-	if (is_word(argv[1], "version") || is_word(argv[1], "V")) {
+	if (is_word(name, "version") || is_word(name, "V")) {
 		puts("transocks-rules " TRANSOCKS_VERSION);
 		return 0;
 	}
-	if (is_word(argv[1], "help") || is_word(argv[1], "h")) {
+	if (is_word(name, "help") || is_word(name, "h")) {
 		help_print();
 		return 0;
 	}
-	c = command_find(argv[1]);
-	if (c == NULL) {
-		fprintf(stderr, "transocks-rules: no command \"%s\"; --help lists them\n", argv[1]);
-		return EX_USAGE;
-	}
-	return command_run(c, argc - 1, argv + 1);
+	if (c == NULL)
+		return command_missing(name, as_json);
+	return command_run(c, as_json, argc - 1, argv + 1);
 }

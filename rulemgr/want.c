@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "policy/prefix.h"
+#include "policy/strbuf.h"
 
 /* One behind "dstnat" (-100): at one priority the chain registered last runs first, and the first
  * chain that translates a flow wins. So what Docker, kube-proxy or libvirt translate stays
@@ -130,16 +131,23 @@ static void skip_not_tcp(struct chain *c)
 	end_return(r);
 }
 
+/* Loads what the test for the initial SYN compares. */
+static void load_syn_flags(struct rule *r)
+{
+	uint8_t mask = TH_FIN | TH_SYN | TH_RST | TH_ACK;
+
+	load_header(r, NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1);
+	value_add(r, EXPR_MASK, &mask, sizeof(mask));
+}
+
 /* Without conntrack before us, the next packet of a live connection looks like a new flow
  * (nf_conntrack_tcp_loose); redirecting it would kill the connection. */
 static void skip_not_syn(struct chain *c)
 {
 	struct rule *r = rule_add(c, "not the first packet of a connection");
-	uint8_t mask = TH_FIN | TH_SYN | TH_RST | TH_ACK;
 
 	match_tcp(r);
-	load_header(r, NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1);
-	value_add(r, EXPR_MASK, &mask, sizeof(mask));
+	load_syn_flags(r);
 	match_not_u8(r, TH_SYN);
 	end_return(r);
 }
@@ -242,7 +250,8 @@ static void build_prerouting(struct model *m, const struct want *w)
 }
 
 /* A connection made to the port itself has the daemon's own address as original destination: it
- * would dial itself without end. */
+ * would dial itself without end. Only its first packet is looked at: a live connection of somebody
+ * whose own port happens to be this one would look like one of these. */
 static void build_guard(struct model *m, const struct want *w)
 {
 	struct chain *c = chain_add(m, (struct chain){.name = "guard",
@@ -255,6 +264,8 @@ static void build_guard(struct model *m, const struct want *w)
 	match_tcp(r);
 	load_header(r, NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2);
 	match_u16_be(r, w->port);
+	load_syn_flags(r);
+	match_u8(r, TH_SYN);
 	load_ct(r, NFT_CT_DIRECTION);
 	match_u8(r, IP_CT_DIR_ORIGINAL);
 	load_ct(r, NFT_CT_STATUS);
@@ -357,15 +368,28 @@ static int build_sets(struct model *m, const struct want *w)
 	return r;
 }
 
+/* The ports of the tables before this one stay known: flows that those redirected live on. */
+static void build_comment(struct model *m, const struct want *w)
+{
+	struct strbuf sb;
+
+	strbuf_init(&sb, m->comment, sizeof(m->comment));
+	strbuf_puts(&sb, MODEL_COMMENT_PREFIX TRANSOCKS_VERSION);
+	for (size_t i = 0; i < w->n_earlier_ports; i++)
+		strbuf_printf(&sb, "%s%u", i == 0 ? MODEL_COMMENT_EARLIER : " ",
+			      w->earlier_ports[i]);
+}
+
 int want_build(const struct want *w, struct model *m)
 {
-	struct model built = {.comment = MODEL_COMMENT_PREFIX TRANSOCKS_VERSION};
+	struct model built = {0};
 	int r = build_sets(&built, w);
 
 	if (r < 0) {
 		model_free(&built);
 		return r;
 	}
+	build_comment(&built, w);
 	build_output(&built, w);
 	if (w->n_gateways > 0)
 		build_prerouting(&built, w);

@@ -20,6 +20,8 @@ struct want {
 	struct mark mark; /* nor flows with this mark; mask 0: no such rule */
 	char gateways[WANT_GATEWAYS_MAX][IFNAMSIZ]; /* forwarded flows are taken from these */
 	size_t n_gateways;
+	uint16_t earlier_ports[MODEL_PORTS_MAX]; /* of tables that this one replaces */
+	size_t n_earlier_ports;
 };
 
 /* Builds the table. *m is written only on success and then owned by the caller (model_free).

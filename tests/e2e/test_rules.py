@@ -140,9 +140,10 @@ class Text(RulesCase):
         host.nft("add rule inet transocks output drop\nadd chain inet transocks more")
         host.rules("install")
         replaced = host.ruleset()
+        self.assertIn(", earlier ports 1234", replaced)
         host.rules("flush")
         host.rules("install")
-        self.assertEqual(host.ruleset(), replaced)
+        self.assertEqual(host.ruleset(), replaced.replace(", earlier ports 1234", ""))
 
     def test_flush(self):
         host = self.lonely()
@@ -230,6 +231,13 @@ class Mistakes(RulesCase):
                      ("install", "--mark", "1/0"), ("install", "--gateway")):
             self.refused(host, *args, code=64)
         self.json(host, "flush", "--nosuch", code=64)
+        for args in (("--json",), ("nosuch", "--json"), ("--json", "install"), ("install", "-nj", "-p"),
+                     ("install", "--js", "-p"), ("install", "--json=1")):
+            done = host.run(RULES, *args, check=False)
+            self.assertEqual(done.returncode, 64)
+            self.assertEqual(json.loads(done.stdout)["exit"], 64)
+        done = host.run("sh", "-c", f"{RULES} flush --json >/dev/full", check=False)
+        self.assertEqual((done.returncode, done.stderr.count("No space left")), (1, 1))
 
     def test_help_and_version(self):
         host = self.lonely()
@@ -404,6 +412,35 @@ class Traffic(RulesCase):
         t.host.rules("flush", "--dry-run")
         for pair in live:
             self.passes(*pair)
+
+    def test_own_port_of_a_live_connection(self):
+        """A connection whose own port is the redirect port is none to it: the guard leaves it alone."""
+        t = self.build("host")
+        self.server(t.host, "127.0.0.1", 1081), self.server(t.host, "::1", 1081)
+        live = []
+        for source, address in ((("10.91.0.2", 1081), "11.1.2.3"), (("fd91::2", 1081), "2a00:1:5::7")):
+            far = self.server(t.inet, address, 0)
+            client = t.host.connect(address, far.getsockname()[1], source=source)
+            live.append((client, far.accept()[0]))
+        for pair in live:
+            self.addCleanup(pair[0].close)
+            self.addCleanup(pair[1].close)
+        t.host.rules("install")
+        for client, server in live:
+            self.passes(server, client)  # the server speaks first
+
+    def test_flush_counts_flows_of_an_earlier_port(self):
+        t = self.build("host")
+        first, second = (self.server(t.host, "127.0.0.1", port) for port in (1081, 1082))
+        t.host.rules("install")
+        old = self.proxied(t.host, first, "11.1.2.3")
+        t.host.rules("install", "--port", 1082)
+        self.proxied(t.host, second, "11.1.2.3", 81)
+        t.host.rules("install", "--port", 1082)
+        self.passes(*old)
+        self.assertEqual(self.json(t.host, "flush")["flows_cut"], 2)
+        t.host.rules("install")
+        self.assertNotIn("earlier", t.host.ruleset())
 
     def test_flush_counts_what_it_cuts(self):
         t = self.build("host")

@@ -202,6 +202,24 @@ static void test_values(void **state)
 	model_free(&m);
 }
 
+static void test_comment(void **state)
+{
+	struct want w = {.port = 1081};
+	struct model m;
+
+	(void)state;
+	assert_int_equal(want_build(&w, &m), 0);
+	assert_string_equal(m.comment, "transocks-rules " TRANSOCKS_VERSION);
+	model_free(&m);
+	w.earlier_ports[0] = 1082;
+	w.earlier_ports[1] = 65535;
+	w.n_earlier_ports = 2;
+	assert_int_equal(want_build(&w, &m), 0);
+	assert_string_equal(m.comment,
+			    "transocks-rules " TRANSOCKS_VERSION ", earlier ports 1082 65535");
+	model_free(&m);
+}
+
 /* Every special-purpose prefix lies whole in one element, whose comment names it and its RFC. */
 static void check_set(const struct set *s, const struct special_prefix *prefixes, size_t n)
 {
@@ -337,6 +355,7 @@ int main(void)
 		cmocka_unit_test(test_syn_only),
 		cmocka_unit_test(test_lookups_are_guarded),
 		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_comment),
 		cmocka_unit_test(test_sets_are_complete),
 		cmocka_unit_test(test_adjacent_are_joined),
 		cmocka_unit_test(test_gateway_set),
