@@ -21,7 +21,9 @@ import sys
 import tempfile
 import time
 
-import tree
+sys.dont_write_bytecode = True
+
+import tree  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PYTHON = "/usr/bin/python3"

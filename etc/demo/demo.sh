@@ -3,9 +3,9 @@
 #
 # sudo make demo: the main job, shown on three machines that are only network namespaces.
 #
-# The second half of this script runs in mount, pid and network namespaces of its own. Whatever way it
-# ends, the kernel takes the namespaces and every process in them away; the machine's network, rules,
-# users and /run are never touched.
+# The second half of this script runs in mount, pid and network namespaces of its own. When it ends,
+# the kernel takes the namespaces and every process in them away; the machine's network, rules, users
+# and /run are never touched.
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -19,7 +19,11 @@ outside() {
 	etc/demo/deps.sh
 	make --no-print-directory BUILD="$bin" -j"$(nproc)" all
 	[ -z "${SUDO_UID-}" ] || chown -R "$SUDO_UID:${SUDO_GID-$SUDO_UID}" "$bin"
-	exec unshare --net --mount --pid --fork --kill-child --mount-proc etc/demo/demo.sh inside
+	# unshare itself is deaf to signals; its death takes all the rest with it.
+	unshare --net --mount --pid --fork --kill-child --mount-proc etc/demo/demo.sh inside &
+	child=$!
+	trap 'kill -KILL "$child" 2>/dev/null; exit 1' HUP INT TERM
+	wait "$child"
 }
 
 bold=
