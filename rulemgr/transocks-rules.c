@@ -70,7 +70,7 @@ static int command_missing(const char *name, bool as_json)
 	struct report r;
 
 	report_init(&r, name, as_json);
-	if (name[0] == '\0' || name[0] == '-')
+	if (name[0] == '\0')
 		diag_set(&r.error, EINVAL, NULL, 0, "no command; --help lists them");
 	else
 		diag_set(&r.error, EINVAL, NULL, 0, "no command \"%s\"; --help lists them", name);
