@@ -40,6 +40,16 @@ static int socks_answer(struct session *s, enum why why, int err)
 	return socks_send(s, out, n);
 }
 
+/* For the record alone, which escapes it: as it came, but as one C string. */
+static void socks_keep_bad_name(char name[NAME_MAX_LEN + 1], const struct socks5_dest *dest)
+{
+	size_t n = dest->name_len < NAME_MAX_LEN ? dest->name_len : NAME_MAX_LEN;
+
+	for (size_t i = 0; i < n; i++)
+		name[i] = dest->name[i] != '\0' ? dest->name[i] : '?';
+	name[n] = '\0';
+}
+
 /* The request is complete. */
 static void socks_request(struct session *s)
 {
@@ -58,7 +68,7 @@ static void socks_request(struct session *s)
 		return session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);
 	rc = name_normalise(dest->name, dest->name_len, s->name, &s->dest);
 	if (rc < 0) {
-		s->name[0] = '\0';
+		socks_keep_bad_name(s->name, dest);
 		return session_end(s, WHY_NAME_BAD, 0,
 				   "the name in the request is not a host name");
 	}

@@ -11,7 +11,8 @@
 
 /* How long a client that was refused may take to read why and close (RFC 1928 section 6 asks for a close
  * within 10 seconds). */
-#define LINGER_MS 2000
+#define LINGER_MS    2000
+#define LINGER_READS 4 /* buffers at once; a client that sends more than that does not listen */
 
 static void session_handshake(struct session *s);
 static void session_established(struct session *s);
@@ -30,19 +31,20 @@ static void leg_note(struct leg *leg, uint32_t events)
 		leg->broken = true;
 }
 
-/* True once the client has nothing more to say or is gone. */
+/* True once the client has nothing more to say, is gone, or does not stop. */
 static bool session_linger_over(struct session *s)
 {
 	struct buf *b = s->engine->scratch;
 
-	for (;;) {
+	for (int i = 0; i < LINGER_READS; i++) {
 		ssize_t n = recv(s->client.source->fd, b->data, BUF_CAP, 0);
 
-		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-			return true;
 		if (n < 0 && errno == EAGAIN)
 			return false;
+		if (n == 0 || (n < 0 && errno != EINTR))
+			return true;
 	}
+	return true;
 }
 
 static void session_release(struct dying *d)

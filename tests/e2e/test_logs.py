@@ -85,6 +85,7 @@ class Logs(lab.TestCase):
             daemon.wait_log("flow failed")
             daemon.kill()
             raw = daemon.path.read_bytes()
+            self.assertIn(b"\\u001b[31m\\u00ff fake", raw)
             self.assertNotIn(b"\x1b", raw)
             self.assertNotIn(b"\r", raw)
             self.assertEqual(sum(b"flow failed" in line for line in raw.splitlines()), 1)
