@@ -2,6 +2,7 @@
 #include "daemon/daemon.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -16,8 +17,9 @@
 struct daemon {
 	const struct daemon_program *program;
 	struct daemon_options options;
-	struct conf *conf;
-	struct loop loop; /* the main thread's: signals, drain */
+	struct conf *conf;    /* what new flows use */
+	struct conf *started; /* what the listeners and the user come from */
+	struct loop loop;     /* the main thread's: signals, drain */
 	struct source *signals;
 	struct timer drain_timer;
 	struct engine *engines;
@@ -158,6 +160,10 @@ static void daemon_reload(struct daemon *dm)
 	struct diag d;
 	char text[1024];
 
+	if (dm->draining) {
+		log_text(LOG_LEVEL_WARNING, "no reload while draining");
+		return;
+	}
 	if (options_load(&dm->options, dm->program->conf, &c, &d) < 0)
 		c = NULL;
 	if (c == NULL || daemon_configure_log(dm, c, &d) < 0) {
@@ -166,7 +172,7 @@ static void daemon_reload(struct daemon *dm)
 		conf_unref(c);
 		return;
 	}
-	if (daemon_needs_restart(dm->conf, c))
+	if (daemon_needs_restart(dm->started, c))
 		log_text(LOG_LEVEL_WARNING,
 			 "listen, workers and user cannot change at a reload; they need a restart");
 	daemon_check_mark(c);
@@ -341,6 +347,7 @@ static void daemon_close(struct daemon *dm)
 	loop_destroy(&dm->loop);
 	free(dm->engines);
 	conf_unref(dm->conf);
+	conf_unref(dm->started);
 	log_stop();
 }
 
@@ -370,6 +377,7 @@ static int daemon_serve(struct daemon *dm)
 	int rc;
 
 	timer_init(&dm->drain_timer);
+	dm->started = conf_ref(dm->conf);
 	if (priv_find(dm->conf->user, &user, &d) < 0)
 		return daemon_fail(dm, EX_NOPERM, &d);
 	if (daemon_configure_log(dm, dm->conf, &d) < 0)
@@ -406,12 +414,26 @@ static int daemon_print(struct strbuf *text)
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* Started with a standard descriptor closed, the next file to be opened would become it, and get what is
+ * meant for it. */
+static void daemon_fill_standard_fds(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int daemon_main(const struct daemon_program *p, int argc, char **argv)
 {
 	struct daemon dm = {.program = p};
 	struct strbuf text;
 	struct diag d;
 
+	daemon_fill_standard_fds();
 	strbuf_init_heap(&text);
 	if (options_parse(&dm.options, argc, argv, &d) < 0) {
 		fprintf(stderr, "%s: %s; try %s --help\n", p->conf->name, d.text, p->conf->name);

@@ -17,6 +17,27 @@ const char *const log_level_aliases[] = {"crit",        "critical", "warn", "war
 					 "information", "info",     NULL};
 const char *const log_format_words[] = {"plain", "logfmt", "json", NULL};
 
+int addr_list_check_distinct(const struct addr_list *list, const char *option, const char *file,
+			     struct diag *d)
+{
+	char text[ADDR_TEXT_MAX];
+
+	for (size_t i = 0; i < list->n; i++) {
+		for (size_t j = 0; j < list->n; j++) {
+			const struct addr *a = &list->addrs[i], *b = &list->addrs[j];
+
+			if (i == j || a->family != b->family || a->port != b->port)
+				continue;
+			if (addr_is_any(a) || addr_equal_ip(a, b))
+				return diag_set(d, EINVAL, file, 0,
+						"option \"%s\": %s is there twice, or under all "
+						"addresses as well",
+						option, addr_format(b, text, sizeof(text)));
+		}
+	}
+	return 0;
+}
+
 bool addr_list_has_both_families(const struct addr_list *list)
 {
 	static const uint8_t loopback4[4] = {127, 0, 0, 1};

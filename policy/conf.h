@@ -101,6 +101,10 @@ int conf_load(const struct conf_program *p, const char *file, struct conf **c, s
  * new configuration that nobody else holds yet. 0, -EINVAL or -ENOMEM with `d` (no file or line). */
 int conf_set_string(struct conf *c, const char *name, const char *value, struct diag *d);
 
+/* Two entries that want the same address and port are an error: 0 or -EINVAL with `d`. */
+int addr_list_check_distinct(const struct addr_list *list, const char *option, const char *file,
+			     struct diag *d);
+
 /* For finish(): whether every address of the list has its partner of the other family (0.0.0.0 and ::,
  * 127.0.0.1 and ::1, with the same port). */
 bool addr_list_has_both_families(const struct addr_list *list);

@@ -45,7 +45,7 @@ static int finish(struct conf *c, const char *file, struct diag *d)
 				"option \"proxy_url\" must be set: \"socks5://host:port\", or "
 				"\"direct://\" to connect to destinations without an upstream");
 	c->listen_default = addr_list_has_both_families(&c->listen);
-	return 0;
+	return addr_list_check_distinct(&c->listen, "listen", file, d);
 }
 
 const struct conf_program conf_transocks = {

@@ -59,7 +59,7 @@ static int finish(struct conf *c, const char *file, struct diag *d)
 	}
 	c->listen = (struct addr_list){.addrs = addrs, .n = n};
 	c->listen_default = addr_list_has_both_families(&c->listen);
-	return 0;
+	return addr_list_check_distinct(&c->listen, "incoming.addresses", file, d);
 }
 
 const struct conf_program conf_usocks = {

@@ -43,6 +43,10 @@ struct parser_fault {
 
 #include <toml++/toml.h>
 
+extern "C" {
+#include "policy/toml_depth.h"
+}
+
 /* Deques: what an item points to must not move when the next one is added. */
 struct toml_doc {
 	std::string file;
@@ -196,6 +200,11 @@ void doc_sort(toml_doc &doc)
 
 int toml_parse(const char *text, size_t n, const char *file, struct toml_doc **doc, struct diag *d)
 try {
+	int deep = toml_deep_key(text, n);
+
+	if (deep != 0)
+		return diag_set(d, EINVAL, file, deep, "a key has more than %d parts",
+				TOML_KEY_PARTS_MAX);
 	toml::parse_result result = toml::parse(std::string_view(text, n));
 	auto built = std::make_unique<toml_doc>();
 

@@ -137,6 +137,8 @@ int engine_use(struct engine *e, struct conf *conf, struct diag *d)
 		snprintf(v->upstream, sizeof(v->upstream), "direct");
 	view_unref(e->view);
 	e->view = v;
+	for (size_t i = 0; i < e->n_listeners; i++)
+		listener_keepalive(&e->listeners[i], v->sock.keepalive_ms);
 	return 0;
 }
 

@@ -5,19 +5,32 @@
 
 #include "daemon/flow/session.h"
 #include "daemon/net/origdst.h"
+#include "daemon/net/owner.h"
 
-/* A flow of this host to the upstream itself: our own connection, redirected back to us because the rules
- * know neither our mark nor our user. Carrying it would open another one, and so on without end. */
-static bool redirect_is_loop(const struct session *s)
+/* Whether we ourselves may have wanted to go there. */
+static bool redirect_may_be_ours(const struct session *s)
 {
 	const struct proxy_url *up = &s->view->conf->upstream;
+
+	if (up->scheme == PROXY_DIRECT)
+		return true;
+	return up->addr.family != AF_UNSPEC ? addr_equal(&s->dest, &up->addr)
+					    : s->dest.port == up->port;
+}
+
+/* Our own connection, redirected back to us because some rule knows neither our mark nor our user: carrying
+ * it would open another one, and so on without end. */
+static bool redirect_is_loop(const struct session *s)
+{
 	struct addr local;
 
-	if (up->scheme != PROXY_SOCKS5 || !addr_equal(&s->dest, &up->addr))
+	if (!redirect_may_be_ours(s))
 		return false;
 	/* Redirected flows of this host arrive at a loopback address, forwarded ones do not. */
-	local = sock_local(s->client.source->fd);
-	return addr_is_loopback(&local);
+	local = s->listener->addr;
+	if (addr_is_any(&local))
+		local = sock_local(s->client.source->fd);
+	return addr_is_loopback(&local) && owner_is_self(&s->client_addr, &s->dest);
 }
 
 static void redirect_start(struct session *s)

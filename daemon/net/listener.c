@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "daemon/core/log.h"
+#include "daemon/net/sock.h"
 
 #define ACCEPTS_PER_TURN 32
 #define RETRY_MS         100
@@ -137,6 +138,13 @@ void listener_resume(struct listener *l)
 	l->paused = false;
 	if (!timer_is_set(&l->retry))
 		loop_rewatch(l->loop, l->source, EPOLLIN);
+}
+
+void listener_keepalive(struct listener *l, int64_t keepalive_ms)
+{
+	/* Cannot fail on a TCP socket; if it did, the old value would stay. */
+	if (l->source != NULL)
+		sock_keepalive(l->source->fd, keepalive_ms);
 }
 
 void listener_drain(struct listener *l)

@@ -34,6 +34,8 @@ int listener_start(struct listener *l, struct loop *loop, int fd, const struct a
 /* Leaves new connections in the kernel's queue until listener_resume(). */
 void listener_pause(struct listener *l);
 void listener_resume(struct listener *l);
+/* For what is accepted from now on; 0: none. */
+void listener_keepalive(struct listener *l, int64_t keepalive_ms);
 /* Accepts what has connected already, then closes. */
 void listener_drain(struct listener *l);
 /* Closes; fine twice. */

@@ -19,13 +19,13 @@ static int set_int(int fd, int level, int name, int value)
 	return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
 }
 
-static int set_keepalive(int fd, int64_t keepalive_ms)
+int sock_keepalive(int fd, int64_t keepalive_ms)
 {
 	int64_t idle_s = (keepalive_ms + 999) / 1000, probe_s;
 	int rc;
 
 	if (idle_s == 0)
-		return 0;
+		return set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 0);
 	if (idle_s > KEEPALIVE_MAX_S)
 		idle_s = KEEPALIVE_MAX_S;
 	probe_s = (idle_s + KEEPALIVE_PROBES - 1) / KEEPALIVE_PROBES;
@@ -41,7 +41,7 @@ static int set_stream(int fd, const struct sock_options *o)
 {
 	int rc = set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 
-	return rc < 0 ? rc : set_keepalive(fd, o->keepalive_ms);
+	return rc < 0 || o->keepalive_ms == 0 ? rc : sock_keepalive(fd, o->keepalive_ms);
 }
 
 static int listener_prepare(int fd, const struct addr *a, const struct sock_options *o)

@@ -33,6 +33,10 @@ int sock_mark(int fd, const struct mark *m); /* 0 or -errno */
 struct addr sock_local(int fd); /* AF_UNSPEC if the kernel does not say */
 struct addr sock_peer(int fd);
 
+/* TCP keepalive after so long; 0: none. On a listener it counts for what is accepted from then on.
+ * 0 or -errno. */
+int sock_keepalive(int fd, int64_t keepalive_ms);
+
 /* Urgent data (RFC 6093) stays in the stream, where it was sent; accepted sockets inherit that from their
  * listener. 0 or -errno. */
 int sock_inline_urgent(int fd);

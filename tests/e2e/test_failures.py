@@ -183,6 +183,49 @@ class DirectConnections(lab.TestCase):
         self.assertEqual(daemon.wait_records(1)[0]["end"], "connect-failed")
 
 
+class Loops(lab.TestCase):
+    """Rules that know neither the daemon's mark nor its user: its own connections come back to it."""
+
+    def start(self, upstream):
+        t = self.build("host")
+        t.transocksd = t.host.transocksd(f'mark = "0/0"\nproxy_url = "{upstream}"\n')
+        t.host.rules("install", "--uid", 4242)
+        return t
+
+    def check(self, upstream, address="11.0.0.1"):
+        t = self.start(upstream)
+        t.host.expect_reset(address, 80, b"GET / HTTP/1.0\r\n\r\n")
+        t.transocksd.wait_line(end="loop", type="access")
+        time.sleep(0.3)
+        # Another one or two may have been accepted before the first was looked at.
+        self.assertLess(len(t.transocksd.lines(type="access")), 5)
+
+    def test_direct(self):
+        self.check("direct://")
+        self.check("direct://", "2a00:1::1")
+
+    def test_upstream(self):
+        self.check("socks5://11.1.1.9:1080")
+        self.check("socks5://[2a00:1:5::9]:1080")
+
+    def test_upstream_by_name(self):
+        with open("/etc/hosts", "a", encoding="ascii") as f:
+            f.write("11.1.1.9 upstream.test\n")
+        self.check("socks5://upstream.test:1080")
+
+    def test_other_programs_may_use_the_upstream(self):
+        """The same destination, but not our connection: it is carried like any other."""
+        t = self.build("host")
+        t.inet.peer("socks", "11.1.1.9", 1080, "drip", 0)
+        t.inet.peer("http", "11.0.0.1", 80)
+        t.transocksd = t.host.transocksd('proxy_url = "socks5://11.1.1.9:1080"\n')
+        t.host.rules("install", "--uid", lab.RULES_UID)
+        page = t.host.run("curl", "-sS", "-m", 5, "--socks5", "11.1.1.9:1080", "http://11.0.0.1/").stdout
+        self.assertIn("This is 11.0.0.1", page)
+        record = t.transocksd.wait_records(1)[0]
+        self.assertEqual((record["dest_addr"], record["end"]), ("11.1.1.9:1080", "done"))
+
+
 class Limits(lab.TestCase):
     def test_more_flows_than_descriptors(self):
         """Those beyond the limit wait, the log says so now and then, nothing spins, and it goes on at once."""

@@ -129,6 +129,23 @@ class Signals(lab.TestCase):
         self.assertEqual(load.wait(40), 0, load.log())
         self.assertTrue(talk(t.live))
 
+    def test_reload_of_keepalive_reaches_both_legs(self):
+        t = self.build("host")
+        text = 'proxy_url = "direct://"\n[timeouts]\nkeepalive = "%s"\n'
+        daemon = t.host.transocksd(text % "60s")
+        t.host.rules("install")
+        t.inet.peer("echo", "::", 7)
+        daemon.config.write_text(f'user = "{lab.DAEMON_USER}"\n' + text % "7200s")
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_log("configuration reloaded")
+        with t.host.connect("11.0.0.1", 7) as sock:
+            sock.sendall(b"x")
+            self.assertEqual(sock.recv(10), b"x")
+            timers = t.host.run("ss", "-tnoH", "state", "established").stdout
+            legs = [line for line in timers.splitlines() if "keepalive" in line]
+            self.assertEqual(len(legs), 2, timers)
+            self.assertEqual(len(re.findall(r"keepalive,(119min|120min|2h)", timers)), 2, timers)
+
     def test_usr1_opens_the_log_again(self):
         t = self.build("host")
         logs = lab.WORK / "logs"
