@@ -4,14 +4,14 @@
 #   make check           everything that must hold: warnings, unit tests, end-to-end tests
 #   make demo            the main job, shown in namespaces (root)
 #   make fuzz            every parser, FUZZ_SECONDS each (clang)
-#   make install         PREFIX=/usr/local DESTDIR= SYSCONFDIR=/etc
+#   make install         PREFIX=/usr/local DESTDIR=; make uninstall takes it back
 #   make deps            what Debian 12 lacks for all of this (root)
+#   make format          clang-format on every file; make clean
 #
 # BUILD=dir, CC=, CXX=, SANITIZE=address,undefined, V=1 change how.
 
 BUILD      ?= build
 PREFIX     ?= /usr/local
-SYSCONFDIR ?= /etc
 SBINDIR    ?= $(PREFIX)/sbin
 MANDIR     ?= $(PREFIX)/share/man
 PKG_CONFIG ?= pkg-config

@@ -154,9 +154,18 @@ static bool daemon_needs_restart(const struct conf *old, const struct conf *new)
 	return changed;
 }
 
+/* The configuration with what the command line overrides. An exit code; *c is NULL or new. */
+static int daemon_load(const struct daemon *dm, struct conf **c, struct diag *d)
+{
+	*c = NULL;
+	if (conf_load(dm->program->conf, dm->options.file, c, d) < 0)
+		return EX_CONFIG;
+	return options_apply(&dm->options, *c, d) < 0 ? EX_USAGE : EX_OK;
+}
+
 static void daemon_reload(struct daemon *dm)
 {
-	struct conf *c;
+	struct conf *c = NULL;
 	struct diag d;
 	char text[1024];
 
@@ -164,9 +173,7 @@ static void daemon_reload(struct daemon *dm)
 		log_text(LOG_LEVEL_WARNING, "no reload while draining");
 		return;
 	}
-	if (options_load(&dm->options, dm->program->conf, &c, &d) < 0)
-		c = NULL;
-	if (c == NULL || daemon_configure_log(dm, c, &d) < 0) {
+	if (daemon_load(dm, &c, &d) != EX_OK || daemon_configure_log(dm, c, &d) < 0) {
 		log_text(LOG_LEVEL_ERROR, "reload failed, the old configuration stays: %s",
 			 diag_format(&d, text, sizeof(text)));
 		conf_unref(c);
@@ -432,11 +439,12 @@ int daemon_main(const struct daemon_program *p, int argc, char **argv)
 	struct daemon dm = {.program = p};
 	struct strbuf text;
 	struct diag d;
+	int code;
 
 	daemon_fill_standard_fds();
 	strbuf_init_heap(&text);
 	if (options_parse(&dm.options, argc, argv, &d) < 0) {
-		fprintf(stderr, "%s: %s; try %s --help\n", p->conf->name, d.text, p->conf->name);
+		fprintf(stderr, "%s: %s (see %s --help)\n", p->conf->name, d.text, p->conf->name);
 		return EX_USAGE;
 	}
 	if (dm.options.help) {
@@ -447,8 +455,11 @@ int daemon_main(const struct daemon_program *p, int argc, char **argv)
 		strbuf_printf(&text, "%s %s\n", p->conf->name, TRANSOCKS_VERSION);
 		return daemon_print(&text);
 	}
-	if (options_load(&dm.options, p->conf, &dm.conf, &d) < 0)
-		return daemon_fail(&dm, EX_CONFIG, &d);
+	code = daemon_load(&dm, &dm.conf, &d);
+	if (code != EX_OK) {
+		conf_unref(dm.conf);
+		return daemon_fail(&dm, code, &d);
+	}
 	if (dm.options.check)
 		strbuf_puts(&text, "configuration OK\n");
 	else if (dm.options.dump)

@@ -80,25 +80,15 @@ static int options_override(struct conf *c, const char *name, const char *value,
 	return value == NULL ? 0 : conf_set_string(c, name, value, d);
 }
 
-int options_load(const struct daemon_options *o, const struct conf_program *p, struct conf **c,
-		 struct diag *d)
+int options_apply(const struct daemon_options *o, struct conf *c, struct diag *d)
 {
-	struct conf *loaded;
-	int rc = conf_load(p, o->file, &loaded, d);
+	int rc = options_override(c, "log.filename", o->log_file, d);
 
-	if (rc < 0)
-		return rc;
-	rc = options_override(loaded, "log.filename", o->log_file, d);
 	if (rc == 0)
-		rc = options_override(loaded, "log.level", o->log_level, d);
+		rc = options_override(c, "log.level", o->log_level, d);
 	if (rc == 0)
-		rc = options_override(loaded, "log.format", o->log_format, d);
-	if (rc < 0) {
-		conf_unref(loaded);
-		return rc;
-	}
-	*c = loaded;
-	return 0;
+		rc = options_override(c, "log.format", o->log_format, d);
+	return rc;
 }
 
 void options_help(const struct conf_program *p, const char *summary, struct strbuf *out)

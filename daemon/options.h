@@ -17,9 +17,8 @@ struct daemon_options {
 /* 0 or -EINVAL with `d`. */
 int options_parse(struct daemon_options *o, int argc, char **argv, struct diag *d);
 
-/* conf_load() with the overrides of the command line. */
-int options_load(const struct daemon_options *o, const struct conf_program *p, struct conf **c,
-		 struct diag *d);
+/* Overrides what the file says with what the command line does; `c` is not in use yet. 0 or -EINVAL. */
+int options_apply(const struct daemon_options *o, struct conf *c, struct diag *d);
 
 /* The text of --help. */
 void options_help(const struct conf_program *p, const char *summary, struct strbuf *out);

@@ -2,7 +2,7 @@
 #pragma once
 /*
  * The values that the three programs agree on, each written down once, and the few macros that
- * every file may use. Exit codes are those of <sysexits.h>; DESIGN and the manuals list them.
+ * every file may use. Exit codes are those of <sysexits.h>; the manuals list them.
  */
 #include <stddef.h>
 #include <stdio.h>

@@ -28,8 +28,10 @@ static int install_add_gateway(struct want *w, const char *name, struct diag *d)
 static int install_resolve(const struct args *a, struct want *w, struct report *r)
 {
 	*w = (struct want){.port = a->port, .mark = a->mark};
-	if (args_find_uid(&w->uid, a->user, &r->error) < 0)
-		return EX_CONFIG;
+	int err = args_find_uid(&w->uid, a->user, &r->error);
+
+	if (err < 0)
+		return err == -EINVAL ? EX_USAGE : EX_CONFIG;
 	for (size_t i = 0; i < a->n_gateways; i++) {
 		if (install_add_gateway(w, a->gateways[i], &r->error) < 0)
 			return EXIT_FAILURE;

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "policy/nearest.h"
+
 static void help_print(void)
 {
 	fputs("usage: transocks-rules COMMAND [FLAG]...\n"
@@ -67,11 +69,22 @@ static int command_run(const struct command *c, bool as_json, int argc, char **a
 
 static int command_missing(const char *name, bool as_json)
 {
+	const char *names[16] = {NULL};
+	const char *near;
 	struct report r;
+	size_t n = 0;
 
+	for (const struct command *c = commands; c->name != NULL; c++) {
+		BUG_ON(n + 1 == ARRAY_LEN(names));
+		names[n++] = c->name;
+	}
+	near = nearest_word(name, names);
 	report_init(&r, name, as_json);
 	if (name[0] == '\0')
 		diag_set(&r.error, EINVAL, NULL, 0, "no command; --help lists them");
+	else if (near != NULL)
+		diag_set(&r.error, EINVAL, NULL, 0, "no command \"%s\"; did you mean \"%s\"?", name,
+			 near);
 	else
 		diag_set(&r.error, EINVAL, NULL, 0, "no command \"%s\"; --help lists them", name);
 	return report_finish(&r, EX_USAGE);

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 
-# Each line may include only lines above it (and itself); proto/ is narrower. DESIGN, "Tree".
+# Each line may include only lines above it (and itself); proto/ is narrower. ARCHITECTURE.md draws the tree.
 LAYERS = ["policy", "daemon/core", "daemon/net", "daemon/proto", "daemon/upstream", "daemon/egress",
           "daemon/flow", "daemon/admin", "daemon"]
 MAY_INCLUDE = {layer: set(LAYERS[:i + 1]) for i, layer in enumerate(LAYERS)}

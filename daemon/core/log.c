@@ -43,7 +43,8 @@ static const char *host_name(void)
 static int log_open(const char *filename, struct diag *d)
 {
 	/* Readable, so that the last byte can be seen; blocking, as only the log thread writes. */
-	int fd = open(filename, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0644);
+	int flags = O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY;
+	int fd = open(filename, geteuid() == 0 ? flags | O_NOFOLLOW : flags, 0644);
 	int err = errno;
 
 	if (fd >= 0)
@@ -90,14 +91,21 @@ int log_configure(const char *topic, enum log_level level, enum log_format forma
 int log_give(uid_t uid, gid_t gid, struct diag *d)
 {
 	struct stat st;
+	int fd, rc = 0;
 
-	/* Whatever else it is, a terminal or a pipe, is not ours to give away. */
-	if (log_filename == NULL || stat(log_filename, &st) < 0 || !S_ISREG(st.st_mode))
+	if (log_filename == NULL || log_filename[0] == '\0')
 		return 0;
-	if (chown(log_filename, uid, gid) < 0)
-		return diag_set(d, errno, log_filename, 0, "cannot give the log file away: %s",
-				strerror(errno));
-	return 0;
+	/* Neither a link nor a second name: the directory may be one that others write to. */
+	fd = open(log_filename, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd < 0)
+		return 0;
+	/* Whatever else it is, a terminal or a pipe, is not ours to give away. */
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1 &&
+	    fchown(fd, uid, gid) < 0)
+		rc = diag_set(d, errno, log_filename, 0, "cannot give the log file away: %s",
+			      strerror(errno));
+	close(fd);
+	return rc;
 }
 
 int log_reopen(struct diag *d)

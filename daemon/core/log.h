@@ -28,8 +28,8 @@
  * and everything stays as it was. */
 int log_configure(const char *topic, enum log_level level, enum log_format format,
 		  const char *filename, struct diag *d);
-/* Makes the file belong to the user that the daemon is about to become, who may have to open it again.
- * 0 or -errno with `d`. */
+/* Makes the file belong to the user that the daemon is about to become, who may have to open it again; a
+ * link, or anything but a file, stays what it is. 0 or -errno with `d`. */
 int log_give(uid_t uid, gid_t gid, struct diag *d);
 /* Opens the file again by its name (after rotation). 0 or -errno; on failure the old one stays. */
 int log_reopen(struct diag *d);

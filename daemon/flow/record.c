@@ -3,6 +3,26 @@
 
 #include <string.h>
 
+/* Where the flow was, if its end does not say so itself. */
+static const char *record_phase(const struct session *s, const struct why_row *row)
+{
+	if (strcmp(row->phase, "any") != 0)
+		return row->phase;
+	switch ((enum session_state)s->state) {
+	case SES_REQUEST:
+		return "request";
+	case SES_DIAL:
+		return s->setup->dial.phase == DIAL_RESOLVE ? "resolve" : "connect";
+	case SES_HANDSHAKE:
+		return handshake_greeting(&s->setup->handshake) ? "greeting" : "reply";
+	case SES_RELAY:
+	case SES_LINGER:
+	case SES_ENDED:
+		break;
+	}
+	return "relay";
+}
+
 void record_write(const struct session *s, enum why why, int err, const char *detail)
 {
 	const struct why_row *row = &why_rows[why];
@@ -25,7 +45,7 @@ void record_write(const struct session *s, enum why why, int err, const char *de
 	log_add_elapsed(&line, "elapsed", s->engine->loop.now_ms - s->start_ms);
 	log_add(&line, "end", row->word);
 	if (why != WHY_DONE)
-		log_add(&line, "phase", row->phase);
+		log_add(&line, "phase", record_phase(s, row));
 	if (detail != NULL)
 		log_add(&line, "error", detail);
 	else if (err != 0)

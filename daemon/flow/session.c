@@ -257,6 +257,8 @@ static void session_dialled(struct dial *d, int status)
 		return session_end(s, WHY_RESOLVE_FAILED, 0, "the name has no address");
 	if (status == -ETIMEDOUT)
 		return session_end(s, WHY_RESOLVE_TIMEOUT, 0, "no name server answered");
+	if (status == -EIO)
+		return session_end(s, WHY_RESOLVE_FAILED, 0, "the name servers refuse or fail");
 	if (status < 0)
 		return session_end(s, WHY_RESOLVE_FAILED, -status, NULL);
 	s->remote.source = d->won;

@@ -9,6 +9,7 @@
 #include "daemon/proto/socks5.h"
 
 /* clang-format off */
+/* phase "any": the one that the flow was in. */
 /*          id                    word                  phase       level    SOCKS5 reply */
 #define WHY_TABLE(ROW) \
 	ROW(WHY_DONE,             "done",               "relay",    INFO,    SUCCEEDED) \
@@ -18,8 +19,8 @@
 	ROW(WHY_HALF_CLOSE,       "half-close-timeout", "relay",    INFO,    GENERAL_FAILURE) \
 	ROW(WHY_CUT,              "cut",                "any",      WARNING, GENERAL_FAILURE) \
 	ROW(WHY_NO_MEMORY,        "no-memory",          "any",      ERROR,   GENERAL_FAILURE) \
-	ROW(WHY_SETUP_TIMEOUT,    "setup-timeout",      "setup",    WARNING, TTL_EXPIRED) \
-	ROW(WHY_CLIENT_GONE,      "client-gone",        "setup",    INFO,    GENERAL_FAILURE) \
+	ROW(WHY_SETUP_TIMEOUT,    "setup-timeout",      "any",      WARNING, TTL_EXPIRED) \
+	ROW(WHY_CLIENT_GONE,      "client-gone",        "any",      INFO,    GENERAL_FAILURE) \
 	ROW(WHY_NOT_REDIRECTED,   "not-redirected",     "accept",   WARNING, NOT_ALLOWED) \
 	ROW(WHY_LOOP,             "loop",               "accept",   ERROR,   NOT_ALLOWED) \
 	ROW(WHY_ORIGDST_FAILED,   "no-destination",     "accept",   ERROR,   GENERAL_FAILURE) \

@@ -86,15 +86,15 @@ class Failed(Exception):
 class Net(lab.Topology):
     """client --- gateway --- server, which answers for every address of 11.0.0.0/8."""
 
-    def __init__(self):
+    def __init__(self, congestion):
         super().__init__("client", "gateway", "server")
         try:
-            self._build()
+            self._build(congestion)
         except BaseException:
             self.close()
             raise
 
-    def _build(self):
+    def _build(self, congestion):
         client, gateway, server = self.client, self.gateway, self.server
         for a, name_a, b, name_b in ((client, "eth0", gateway, "lan0"),
                                      (gateway, "wan0", server, "eth0")):
@@ -112,6 +112,8 @@ class Net(lab.Topology):
             link set eth0 up
             addr add {SERVER}/24 dev eth0
             route add local 11.0.0.0/8 dev lo""")
+        for host in (client, gateway, server):
+            host.sysctl("net.ipv4.tcp_congestion_control", congestion)
         # Tens of thousands of connections a second end here, and whoever closes first keeps the
         # port for a minute. All ways get the same remedy.
         for host in (client, gateway):
@@ -131,8 +133,8 @@ class Way:
     name = "nat"
     max_idle = None
 
-    def __init__(self):
-        self.net = Net()
+    def __init__(self, congestion="reno"):
+        self.net = Net(congestion)
         with self.proxy():  # transocks-rules insists that there is one
             self.rules()
         self.net.shorten_conntrack()
@@ -468,8 +470,11 @@ def options(argv=None):
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2, help="of each measurement (default 2)")
     parser.add_argument("--warmup", type=float, default=0.5, help="seconds (default 0.5)")
-    parser.add_argument("--threads", type=int, default=1,
-                        help="of the load generator for crc and pingpong (default 1)")
+    parser.add_argument("--threads", type=int, default=2,
+                        help="of the load generator for crc and pingpong (default 2)")
+    parser.add_argument("--congestion", default="reno", metavar="NAME",
+                        help="TCP congestion control everywhere (default reno, which is always "
+                             "allowed and does not pace)")
     parser.add_argument("--idle-flows", type=int, default=9000)
     parser.add_argument("--only", type=words(CASES), default=list(CASES), metavar="CASE,...",
                         help=", ".join(CASES))
@@ -501,12 +506,12 @@ def run(chosen):
         print(f"without {name}: {missing(name)}")
         chosen.ways.remove(name)
     say = (lambda line: None) if chosen.quiet else lambda line: print(line, file=sys.stderr)
-    found = measure([WAYS[name]() for name in chosen.ways], chosen.only, chosen, say)
+    found = measure([WAYS[name](chosen.congestion) for name in chosen.ways], chosen.only, chosen, say)
     middle = medians(found)
     print("\n".join(table(found, chosen.ways) + ratio_table(middle)))
     ended = machine()
-    print(f"\n{ended['cpus']} CPUs, Linux {ended['kernel']}, {chosen.rounds} rounds of "
-          f"{chosen.seconds:g} s; load average {started['loadavg'][0]:.2f} before, "
+    print(f"\n{ended['cpus']} CPUs, Linux {ended['kernel']}, {chosen.congestion}, {chosen.rounds} rounds "
+          f"of {chosen.seconds:g} s; load average {started['loadavg'][0]:.2f} before, "
           f"{ended['loadavg'][0]:.2f} after")
     if chosen.json:
         settings = {k: str(v) if isinstance(v, pathlib.Path) else v

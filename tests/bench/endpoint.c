@@ -6,13 +6,15 @@
  *
  * usage: endpoint [THREADS]
  *
- * The threads share nothing; the kernel spreads connections over their listeners.
+ * THREADS accept and answer; the kernel spreads connections over their listeners. As many more send and
+ * take bulk streams, so that no answer waits behind those. A connection belongs to one thread.
  */
 #include "tests/bench/common.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -40,6 +42,11 @@ static const int ports[] = {PORT_SOCKS, PORT_ECHO, PORT_CRC, PORT_SOURCE, PORT_S
 
 static uint8_t response[CRC_RESPONSE];
 
+/* One for each thread; those for bulk streams are the second half. */
+static int epolls[2 * MAX_THREADS];
+static int nthreads = 1;
+static atomic_uint nbulk;
+
 static void conn_close(struct conn *c)
 {
 	close(c->fd);
@@ -52,6 +59,19 @@ static void watch(int epoll, int op, struct conn *c, uint32_t events)
 
 	if (epoll_ctl(epoll, op, c->fd, &ev) < 0)
 		die("epoll_ctl");
+}
+
+/* Gives a new stream away, to a thread that does nothing else. */
+static void bulk_hand_over(struct conn *c)
+{
+	int t = nthreads + (int)(atomic_fetch_add(&nbulk, 1) % (unsigned)nthreads);
+
+	watch(epolls[t], EPOLL_CTL_ADD, c, EPOLLIN | (c->port == PORT_SOURCE ? EPOLLOUT : 0));
+}
+
+static bool is_bulk(int port)
+{
+	return port == PORT_SOURCE || port == PORT_SINK;
 }
 
 /* Small answers fit into an empty send buffer; a client that sends without reading is cut. */
@@ -134,10 +154,11 @@ static bool socks_finish(int epoll, struct conn *c)
 	case PORT_CRC:
 		return crc_take(c, c->len);
 	case PORT_SINK:
-		sink_take(c, c->in, c->len);
-		return true;
 	case PORT_SOURCE:
-		watch(epoll, EPOLL_CTL_MOD, c, EPOLLIN | EPOLLOUT);
+		if (c->port == PORT_SINK)
+			sink_take(c, c->in, c->len);
+		watch(epoll, EPOLL_CTL_DEL, c, 0);
+		bulk_hand_over(c);
 		return true;
 	default:
 		return false;
@@ -246,7 +267,10 @@ static void listener_ready(int epoll, struct conn *l)
 			die("calloc");
 		c->fd = fd;
 		c->port = l->port;
-		watch(epoll, EPOLL_CTL_ADD, c, EPOLLIN | (c->port == PORT_SOURCE ? EPOLLOUT : 0));
+		if (is_bulk(c->port))
+			bulk_hand_over(c);
+		else
+			watch(epoll, EPOLL_CTL_ADD, c, EPOLLIN);
 	}
 }
 
@@ -308,26 +332,9 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-int main(int argc, char **argv)
+static void start_threads(void)
 {
-	int threads = argc > 1 ? atoi(argv[1]) : 1;
-	static int epolls[MAX_THREADS];
-
-	if (threads < 1 || threads > MAX_THREADS) {
-		fprintf(stderr, "usage: endpoint [THREADS]\n");
-		return 64;
-	}
-	limit_raise();
-	bulk_init();
-	memset(response, CRC_BYTE, sizeof(response));
-	for (int t = 0; t < threads; t++) {
-		epolls[t] = epoll_create1(EPOLL_CLOEXEC);
-		if (epolls[t] < 0)
-			die("epoll_create1");
-		for (size_t p = 0; p < sizeof(ports) / sizeof(*ports); p++)
-			listen_on(epolls[t], ports[p]);
-	}
-	for (int t = 1; t < threads; t++) {
+	for (int t = 1; t < 2 * nthreads; t++) {
 		pthread_t thread;
 		int err = pthread_create(&thread, NULL, serve, &epolls[t]);
 
@@ -336,6 +343,28 @@ int main(int argc, char **argv)
 			die("pthread_create");
 		}
 	}
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1)
+		nthreads = atoi(argv[1]);
+	if (nthreads < 1 || nthreads > MAX_THREADS) {
+		fprintf(stderr, "usage: endpoint [THREADS]\n");
+		return 64;
+	}
+	limit_raise();
+	bulk_init();
+	memset(response, CRC_BYTE, sizeof(response));
+	for (int t = 0; t < 2 * nthreads; t++) {
+		epolls[t] = epoll_create1(EPOLL_CLOEXEC);
+		if (epolls[t] < 0)
+			die("epoll_create1");
+	}
+	for (int t = 0; t < nthreads; t++)
+		for (size_t p = 0; p < sizeof(ports) / sizeof(*ports); p++)
+			listen_on(epolls[t], ports[p]);
+	start_threads();
 	puts("ready");
 	fflush(stdout);
 	serve(&epolls[0]);

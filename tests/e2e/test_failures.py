@@ -55,7 +55,7 @@ class Failures(lab.TestCase):
     def test_set_up_has_one_limit_over_all_phases(self):
         t = self.start(timeouts='flow_setup = "300ms"')
         t.proxy.peer("socks", "10.91.3.2", 1080, "greeting")
-        self.refused(t, "setup-timeout", "setup")
+        self.refused(t, "setup-timeout", "reply")
 
     def test_upstream_takes_no_method(self):
         t = self.start()

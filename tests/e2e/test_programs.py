@@ -40,6 +40,9 @@ class Programs(lab.TestCase):
         for program in DAEMONS:
             self.fails(program, 64, "word", "word")
             self.fails(program, 64, "-f", "-f")
+            self.fails(program, 64, "log.level", "-loglevel", "loud", config='proxy_url = "direct://"\n'
+                       if program == "transocksd" else "")
+        self.fails("transocks-rules", 64, 'did you mean "install"', "instal")
 
     def test_samples(self):
         samples = sorted((lab.ROOT / "etc").glob("*.toml"))

@@ -218,9 +218,31 @@ class Privileges(lab.TestCase):
         log.write_text("")  # as logrotate's `create` does
         os.chown(log, lab.DAEMON_UID, lab.DAEMON_UID)
         daemon.signal(signal.SIGUSR1)
-        daemon.signal(signal.SIGHUP)
-        lab.wait_until(lambda: "configuration reloaded" in log.read_text())
+
+        def logs_there():
+            t.host.expect_reset("127.0.0.1", 1081)
+            return "not-redirected" in log.read_text()
+
+        lab.wait_until(logs_there)
         self.assertNotIn("may not read", (logs / "old.log").read_text())
+
+    @lab.needs_uids
+    def test_a_link_is_no_log_file_for_root(self):
+        """A directory that others write to must not make root write to, or give away, what they name."""
+        t = self.build("host")
+        secret, link = lab.WORK / "secret", lab.WORK / "link.log"
+        secret.write_text("s")
+        secret.chmod(0o600)
+        link.unlink(missing_ok=True)
+        link.symlink_to(secret)
+        daemon = t.host.transocksd('proxy_url = "direct://"\n', "-logfile", link, wait=False)
+        self.assertEqual(daemon.wait(5), 78)
+        self.assertIn("link.log: cannot open the log file", daemon.log())
+        other = lab.WORK / "other.log"
+        other.unlink(missing_ok=True)
+        other.hardlink_to(secret)
+        t.host.transocksd('proxy_url = "direct://"\n', "-logfile", other)
+        self.assertEqual(secret.stat().st_uid, 0)
 
     @lab.needs_uids
     def test_file_that_the_user_cannot_read(self):

@@ -119,6 +119,21 @@ class Survival(lab.TestCase):
         return [Live(self, t.client.connect(address, 7)).sock
                 for address in ("11.0.0.1", "2a00:1::1")]
 
+    def test_death_of_the_daemon(self):
+        """kill -9: direct flows live on, proxied ones end, new ones are refused until the rules go."""
+        t = self.start("host")
+        old = self.opened(t)
+        t.host.rules("install")
+        proxied = Live(self, t.client.connect("11.0.0.1", 7)).sock
+        t.transocksd.kill()
+        self.assertFalse(talk(proxied), "the proxied flow must have ended")
+        self.assertTrue(all(map(talk, old)), "direct flows")
+        with self.assertRaises(ConnectionRefusedError):
+            t.client.connect("11.0.0.1", 7)
+        t.host.rules("flush")
+        self.assertTrue(all(map(talk, old)), "direct flows after flush")
+        self.assertTrue(talk(Live(self, t.client.connect("11.0.0.1", 7)).sock))
+
     def test_flows_of_the_host(self):
         t = self.start("host")
         self.live_through(t, self.opened(t))
