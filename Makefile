@@ -2,6 +2,7 @@
 #
 #   make                 build/transocksd, build/usocksd, build/transocks-rules
 #   make check           everything that must hold: warnings, unit tests, end-to-end tests
+#   make bench           how fast, beside kernel NAT and redsocks (root); BENCH="--plot FILE.svg ..."
 #   make demo            the main job, shown in namespaces (root)
 #   make fuzz            every parser, FUZZ_SECONDS each (clang)
 #   make install         PREFIX=/usr/local DESTDIR=; make uninstall takes it back
@@ -57,6 +58,7 @@ FUZZ_SRC   := $(wildcard tests/fuzz/fuzz_*.c)
 
 obj = $(patsubst %,$(BUILD)/%.o,$(basename $(1)))
 UNIT_BIN := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(UNIT_SRC))
+BENCH_BIN := $(BUILD)/bench/load $(BUILD)/bench/endpoint
 FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
 
 ifneq ($(V),1)
@@ -64,7 +66,7 @@ Q := @
 say = @printf '  %-5s %s\n' $(1) $(2)
 endif
 
-.PHONY: all units check demo fuzz install uninstall deps clean format
+.PHONY: all units benchtools bench check demo fuzz install uninstall deps clean format
 all: $(PROGRAMS:%=$(BUILD)/%)
 
 $(BUILD)/%.o: %.c
@@ -98,6 +100,17 @@ $(UNIT_BIN): $(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(BUILD)/libdaemon.a $(BU
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ $(TEST_LIBS) $(DAEMON_LIBS) $(RULES_LIBS)
+
+benchtools: $(BENCH_BIN)
+$(BUILD)/bench/load: $(call obj,tests/bench/load.c tests/bench/flow.c tests/bench/common.c)
+$(BUILD)/bench/endpoint: $(call obj,tests/bench/endpoint.c tests/bench/common.c)
+$(BENCH_BIN):
+	$(call say,LD,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^
+
+bench: all benchtools
+	$(Q)BUILD_DIR=$(BUILD) $(PYTHON) -B tests/bench/bench.py $(BENCH)
 
 check:
 	$(Q)$(PYTHON) tests/check.py
@@ -145,7 +158,7 @@ deps:
 	$(Q)etc/demo/deps.sh --test
 
 format:
-	clang-format -i policy/*.[ch] daemon/*.[ch] daemon/*/*.[ch] rulemgr/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c
+	clang-format -i policy/*.[ch] daemon/*.[ch] daemon/*/*.[ch] rulemgr/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c tests/bench/*.[ch]
 
 clean:
 	rm -rf $(BUILD)

@@ -103,7 +103,7 @@ def build(tally, name, built, wanted):
     if shutil.which(compiler) is None:
         tally.skip(f"build.{name}", f"{compiler} is not installed")
         return
-    code, output = run(["make", f"-j{JOBS}", f"BUILD={directory}", *how, "all", "units"])
+    code, output = run(["make", f"-j{JOBS}", f"BUILD={directory}", *how, "all", "units", "benchtools"])
     if code != 0:
         tally.fail(f"build.{name}", tail(output))
         return
