@@ -38,6 +38,7 @@ class Bench(lab.TestCase):
         chart = plot.bars(bench.plot_rows(bench.medians(found)), ["nat"], "nat")
         self.assertEqual(chart.count('height="14"'), 6)
 
+    @lab.needs_program("redsocks")
     def test_redsocks(self):
         self.smoke("redsocks")
 
