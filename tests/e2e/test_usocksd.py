@@ -184,7 +184,7 @@ class Usocksd(lab.TestCase):
         t = self.start('[timeouts]\nconnect = "1s"\n')
         self.assertEqual(self.code(t, "silent.test"), 4)
         self.assertEqual(self.code(t, "11.0.0.1"), 0)
-        self.assertEqual(t.usocksd.lines(type="access")[0]["phase"], "resolve")
+        self.assertEqual(t.usocksd.wait_records(1)[0]["phase"], "resolve")
 
     def test_resolv_conf_and_hosts(self):
         t = self.build("host")
