@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #define EVENTS_MAX 256
+/* Tasks are the heavy work: events get their turn at least so often, and those who wait for one are light. */
+#define TASKS_SLICE_NS 250000
 
 struct post {
 	struct post *next;
@@ -15,12 +17,17 @@ struct post {
 	void *arg;
 };
 
-static uint64_t clock_ms(void)
+static uint64_t clock_ns(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static uint64_t clock_ms(void)
+{
+	return clock_ns() / 1000000;
 }
 
 static struct post *posts_take(struct loop *l)
@@ -111,20 +118,34 @@ static void loop_deliver(struct loop *l, int timeout_ms)
 	}
 }
 
-static void loop_turn(struct loop *l)
+/* Runs the tasks that were queued before this turn, the oldest first, as far as the slice goes: the rest
+ * comes first in the next turn, and what is queued meanwhile after it. */
+static void loop_run_tasks(struct loop *l, struct list *tasks)
 {
-	struct list tasks, *node;
+	uint64_t begin_ns = list_empty(tasks) ? 0 : clock_ns();
+	struct list *node;
 
-	loop_deliver(l, list_empty(&l->tasks) ? wheel_timeout(&l->wheel, l->now_ms) : 0);
-	wheel_advance(&l->wheel, l->now_ms);
-
-	list_init(&tasks);
-	list_splice(&tasks, &l->tasks);
-	while ((node = list_pop(&tasks)) != NULL) {
+	while ((node = list_pop(tasks)) != NULL) {
 		struct task *t = container_of(node, struct task, node);
 
 		t->fn(t);
+		if (!list_empty(tasks) && clock_ns() - begin_ns > TASKS_SLICE_NS)
+			break;
 	}
+	list_splice(tasks, &l->tasks);
+	list_splice(&l->tasks, tasks);
+}
+
+static void loop_turn(struct loop *l)
+{
+	struct list tasks;
+
+	/* What is queued from here on waits for the next turn: nobody gets two shares of one. */
+	list_init(&tasks);
+	list_splice(&tasks, &l->tasks);
+	loop_deliver(l, list_empty(&tasks) ? wheel_timeout(&l->wheel, l->now_ms) : 0);
+	wheel_advance(&l->wheel, l->now_ms);
+	loop_run_tasks(l, &tasks);
 	loop_release(l);
 }
 
@@ -208,6 +229,11 @@ void loop_queue(struct loop *l, struct task *t, void (*fn)(struct task *t))
 		return;
 	t->fn = fn;
 	list_add_tail(&l->tasks, &t->node);
+}
+
+bool loop_is_queued(const struct task *t)
+{
+	return !list_empty(&t->node);
 }
 
 void loop_unqueue(struct task *t)

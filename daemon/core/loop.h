@@ -88,6 +88,7 @@ void loop_task_init(struct task *t);
 /* Runs `fn` in the task phase: of this turn if an event or a timer queues it, of the next turn,
  * which then comes at once, if a task does. Queued already: nothing happens. */
 void loop_queue(struct loop *l, struct task *t, void (*fn)(struct task *t));
+bool loop_is_queued(const struct task *t);
 void loop_unqueue(struct task *t);
 
 /* Calls `release` at the end of this turn. Once only for each `d`. */
