@@ -48,20 +48,34 @@ static unsigned daemon_workers(const struct conf *c)
 	return (unsigned)CPU_COUNT(&set);
 }
 
-/* How many flows there may be at once: two descriptors each, and some for what is not a flow (epoll, event,
- * log, DNS, attempts that race). */
-static size_t daemon_max_flows(unsigned n_workers, size_t n_listeners)
+/* Every descriptor that the kernel lets us have; the result is bounded to what makes sense. */
+static size_t daemon_raise_nofile(void)
 {
+	const size_t enough = 1u << 20;
 	struct rlimit lim;
-	size_t reserve = 16 + n_workers * (4 + n_listeners);
-	size_t nofile;
 
 	if (getrlimit(RLIMIT_NOFILE, &lim) < 0)
-		return 1;
+		return 1024;
 	lim.rlim_cur = lim.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &lim);
 	getrlimit(RLIMIT_NOFILE, &lim);
-	nofile = lim.rlim_cur < 1u << 20 ? (size_t)lim.rlim_cur : 1u << 20;
+	return lim.rlim_cur < enough ? (size_t)lim.rlim_cur : enough;
+}
+
+/* Pipes for all workers together, two descriptors each: they must not eat up those of the flows. */
+static size_t daemon_max_pipes(size_t nofile)
+{
+	size_t by_memory = pipes_limit(), by_nofile = nofile / 32;
+
+	return by_memory < by_nofile ? by_memory : by_nofile;
+}
+
+/* How many flows there may be at once: two descriptors each, and some for what is not a flow (epoll, event,
+ * log, DNS, attempts that race). */
+static size_t daemon_max_flows(size_t nofile, size_t n_pipes, size_t n_workers, size_t n_listeners)
+{
+	size_t reserve = 16 + 2 * n_pipes + n_workers * (4 + n_listeners);
+
 	return nofile > reserve + 2 ? (nofile - reserve) / 2 : 1;
 }
 
@@ -98,16 +112,17 @@ static int daemon_listen(struct daemon *dm, struct diag *d)
 static int daemon_make_engines(struct daemon *dm, struct diag *d)
 {
 	unsigned n = daemon_workers(dm->conf);
+	size_t nofile = daemon_raise_nofile(), n_pipes = daemon_max_pipes(nofile);
 	int rc = 0;
 
 	dm->engines = calloc(n, sizeof(*dm->engines));
 	if (dm->engines == NULL)
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
 	dm->n_engines = n;
-	dm->budget.max = daemon_max_flows(n, dm->conf->listen.n);
+	dm->budget.max = daemon_max_flows(nofile, n_pipes, n, dm->conf->listen.n);
 	for (unsigned i = 0; i < n && rc == 0; i++)
 		rc = engine_init(&dm->engines[i], i, dm->program->inbound, &dm->budget,
-				 dm->conf->listen.n, d);
+				 dm->conf->listen.n, n_pipes / n, d);
 	return rc;
 }
 

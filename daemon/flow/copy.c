@@ -5,7 +5,7 @@
 #include <sys/socket.h>
 
 /* At most this many buffers are moved in one turn, so that a bulk flow does not starve the others. */
-#define COPY_ROUNDS 8
+#define COPY_ROUNDS 2
 
 /* Sends what `b` holds. True: all is out. False: *result says why not. */
 static bool copy_send(struct leg *from, struct leg *to, struct buf *b, enum move *result, int *err)

@@ -11,9 +11,11 @@
 /* A paused worker looks again so often: the flow that ends may be another worker's. */
 #define PAUSE_MS     100
 #define SAY_EVERY_MS 1000
+/* A leg that moved nothing for so long gives its pipe back. */
+#define SWEEP_MS 100
 
 int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, struct budget *budget,
-		size_t max_listeners, struct diag *d)
+		size_t max_listeners, size_t max_pipes, struct diag *d)
 {
 	int rc;
 
@@ -25,7 +27,10 @@ int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, st
 	pool_init(&e->setups, sizeof(struct setup));
 	pool_init(&e->bufs, sizeof(struct buf));
 	pool_init(&e->names, NAME_MAX_LEN + 1);
+	pipes_init(&e->pipes, max_pipes);
 	list_init(&e->live);
+	list_init(&e->bulky);
+	timer_init(&e->sweep);
 	timer_init(&e->pause);
 	e->scratch = pool_get(&e->bufs);
 	e->listeners = calloc(max_listeners, sizeof(*e->listeners));
@@ -261,6 +266,45 @@ struct buf *engine_keep_scratch(struct engine *e)
 	return kept;
 }
 
+static void engine_sweep(struct timer *t)
+{
+	struct engine *e = container_of(t, struct engine, sweep);
+	struct list *node, *tmp;
+
+	list_for_each_safe (node, tmp, &e->bulky) {
+		struct pipe *pipe = container_of(node, struct pipe, node);
+		struct leg *leg = pipe->user;
+
+		if (pipe->fill == 0 && pipe->seen == leg->nbytes)
+			engine_take_pipe(e, leg);
+		else
+			pipe->seen = leg->nbytes;
+	}
+	if (!list_empty(&e->bulky))
+		loop_timer(&e->loop, &e->sweep, SWEEP_MS, engine_sweep);
+}
+
+bool engine_give_pipe(struct engine *e, struct leg *leg)
+{
+	struct pipe *pipe = pipes_get(&e->pipes);
+
+	if (pipe == NULL)
+		return false;
+	leg->pipe = pipe;
+	pipe->user = leg;
+	pipe->seen = leg->nbytes;
+	list_add_tail(&e->bulky, &pipe->node);
+	if (!timer_is_set(&e->sweep))
+		loop_timer(&e->loop, &e->sweep, SWEEP_MS, engine_sweep);
+	return true;
+}
+
+void engine_take_pipe(struct engine *e, struct leg *leg)
+{
+	pipes_put(&e->pipes, leg->pipe);
+	leg->pipe = NULL;
+}
+
 void engine_destroy(struct engine *e)
 {
 	for (size_t i = 0; i < e->n_listeners; i++)
@@ -268,6 +312,8 @@ void engine_destroy(struct engine *e)
 	view_unref(e->view);
 	pool_put(&e->bufs, e->scratch);
 	free(e->listeners);
+	timer_cancel(&e->sweep);
+	pipes_destroy(&e->pipes);
 	loop_destroy(&e->loop);
 	pool_destroy(&e->sessions);
 	pool_destroy(&e->setups);

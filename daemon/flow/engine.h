@@ -9,12 +9,14 @@
 
 #include "daemon/core/buf.h"
 #include "daemon/core/loop.h"
+#include "daemon/core/pipes.h"
 #include "daemon/flow/why.h"
 #include "daemon/net/listener.h"
 #include "daemon/net/resolve.h"
 #include "daemon/net/sock.h"
 #include "policy/conf.h"
 
+struct leg;
 struct session;
 
 /* How flows come in: the first state of a session. One constant for each daemon. */
@@ -54,6 +56,9 @@ struct engine {
 	struct view *view;
 	struct pool sessions, setups, bufs, names;
 	struct buf *scratch; /* empty between any two uses */
+	struct pipes pipes;
+	struct list bulky;  /* the pipes in use */
+	struct timer sweep; /* set while there are some */
 	struct list live;
 	size_t n_live;
 	struct budget *budget; /* when it is used up, accepting pauses */
@@ -69,7 +74,7 @@ struct engine {
 
 /* Main thread, before the thread runs. 0 or -errno with `d`. */
 int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, struct budget *budget,
-		size_t max_listeners, struct diag *d);
+		size_t max_listeners, size_t max_pipes, struct diag *d);
 /* Takes over `fd`. */
 int engine_listen(struct engine *e, int fd, const struct addr *addr, struct diag *d);
 /* Makes `conf` current for new flows (takes a reference of its own). Also on the engine's thread. */
@@ -92,3 +97,7 @@ void view_unref(struct view *v);
 /* Gives the scratch buffer, with what is in it, to a flow, and takes a fresh one. NULL: no memory; the
  * scratch buffer is then empty again. */
 struct buf *engine_keep_scratch(struct engine *e);
+/* Gives `leg` a pipe if there is one. It is taken back when the leg has been quiet for a moment. */
+bool engine_give_pipe(struct engine *e, struct leg *leg);
+/* Fine without one. */
+void engine_take_pipe(struct engine *e, struct leg *leg);

@@ -5,6 +5,12 @@
 #include <sys/socket.h>
 
 #include "daemon/flow/copy.h"
+#include "daemon/flow/splice.h"
+
+/* A direction that has copied so much in large pieces is bulky: splice(2) moves it, with a pipe, for which a
+ * short flow must not pay, nor one of many small messages. */
+#define BULKY_BYTES (128 * 1024)
+#define BULKY_PIECE (16 * 1024)
 
 static void relay_set_timer(struct session *s);
 
@@ -69,6 +75,37 @@ static void relay_check_broken(struct session *s, struct leg *leg, struct leg *o
 		relay_lost(s, leg, ECONNRESET);
 }
 
+static enum move relay_copy(struct session *s, struct leg *from, struct leg *to, int *err)
+{
+	uint64_t before = from->nbytes;
+	enum move result = copy_move(s->engine, from, to, err);
+	uint64_t moved = from->nbytes - before;
+
+	from->burst = moved >= BULKY_PIECE ? from->burst + (uint32_t)moved : 0;
+	return result;
+}
+
+/* Chooses how the bytes are moved. */
+static enum move relay_transfer(struct session *s, struct leg *from, struct leg *to, int *err)
+{
+	enum move result;
+
+	if (from->burst >= BULKY_BYTES && from->pending == NULL && !from->urgent) {
+		/* If there is none, the next attempt comes after as many bytes more. */
+		engine_give_pipe(s->engine, from);
+		from->burst = 0;
+	}
+	if (from->pipe == NULL)
+		return relay_copy(s, from, to, err);
+	result = splice_move(from, to, err);
+	if (result == MOVE_EOF || (from->urgent && from->pipe->fill == 0))
+		engine_take_pipe(s->engine, from);
+	if (result != MOVE_BLOCKED || from->pipe != NULL)
+		return result;
+	from->readable = true;
+	return relay_copy(s, from, to, err);
+}
+
 /* Moves one direction. True: it wants another turn. May end the session. */
 static bool relay_move(struct session *s, struct leg *from, struct leg *to)
 {
@@ -76,7 +113,7 @@ static bool relay_move(struct session *s, struct leg *from, struct leg *to)
 
 	if (from->finished || to->broken)
 		return false;
-	switch (copy_move(s->engine, from, to, &err)) {
+	switch (relay_transfer(s, from, to, &err)) {
 	case MOVE_BLOCKED:
 		return false;
 	case MOVE_MORE:
@@ -99,12 +136,9 @@ static bool relay_move(struct session *s, struct leg *from, struct leg *to)
 	return false;
 }
 
-static void relay_turn(struct task *t)
-{
-	relay_run(container_of(t, struct session, task));
-}
+static void relay_turn(struct task *t);
 
-void relay_run(struct session *s)
+static void relay_run(struct session *s)
 {
 	uint64_t before = s->client.nbytes + s->remote.nbytes;
 	bool more;
@@ -124,6 +158,20 @@ void relay_run(struct session *s)
 		s->active_ms = s->engine->loop.now_ms;
 	if (more)
 		loop_queue(&s->engine->loop, &s->task, relay_turn);
+}
+
+static void relay_turn(struct task *t)
+{
+	relay_run(container_of(t, struct session, task));
+}
+
+void relay_event(struct session *s)
+{
+	/* A bulky flow waits for its turn, so that a light one need not wait for it. */
+	if (s->client.pipe != NULL || s->remote.pipe != NULL)
+		loop_queue(&s->engine->loop, &s->task, relay_turn);
+	else if (!loop_is_queued(&s->task))
+		relay_run(s);
 }
 
 void relay_start(struct session *s)

@@ -8,5 +8,5 @@
 
 /* Both legs are connected; what set-up received beyond its own messages is in their `pending`. */
 void relay_start(struct session *s);
-/* One of the legs has news, or it is this flow's turn again. */
-void relay_run(struct session *s);
+/* One of the legs has news. */
+void relay_event(struct session *s);

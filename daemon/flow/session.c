@@ -25,8 +25,10 @@ static void leg_note(struct leg *leg, uint32_t events)
 		leg->writable = true;
 	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLPRI))
 		leg->behind = true;
-	if (events & EPOLLPRI)
+	if (events & EPOLLPRI) {
+		leg->urgent = true;
 		sock_inline_urgent(leg->source->fd);
+	}
 	if (events & EPOLLERR)
 		leg->broken = true;
 }
@@ -53,6 +55,8 @@ static void session_release(struct dying *d)
 	struct engine *e = s->engine;
 
 	pool_put(&e->setups, s->setup);
+	engine_take_pipe(e, &s->client);
+	engine_take_pipe(e, &s->remote);
 	pool_put(&e->bufs, s->client.pending);
 	pool_put(&e->bufs, s->remote.pending);
 	pool_put(&e->names, s->name);
@@ -144,7 +148,7 @@ static void session_client_event(struct source *src, uint32_t events)
 			session_end(s, WHY_CLIENT_GONE, 0, NULL);
 		break;
 	case SES_RELAY:
-		relay_run(s);
+		relay_event(s);
 		break;
 	case SES_LINGER:
 		if (session_linger_over(s))
@@ -163,7 +167,7 @@ static void session_remote_event(struct source *src, uint32_t events)
 	if (s->state == SES_HANDSHAKE)
 		session_handshake(s);
 	else if (s->state == SES_RELAY)
-		relay_run(s);
+		relay_event(s);
 }
 
 static void session_phase_timeout(struct timer *t)

@@ -27,14 +27,17 @@ enum session_state {
  * goes to the other one. */
 struct leg {
 	struct source *source; /* NULL: not connected */
-	struct buf *pending;   /* read from this leg, not passed on yet */
-	uint64_t nbytes;       /* read from this leg and passed on */
-	bool readable; /* what edge-triggered epoll last said, less what we found out since */
+	struct buf *pending;   /* read from this leg by copying, not passed on yet */
+	struct pipe *pipe; /* where what is read from this leg goes, while it is bulky; or NULL */
+	uint64_t nbytes;   /* read from this leg and passed on */
+	bool readable;     /* what edge-triggered epoll last said, less what we found out since */
 	bool writable;
-	bool behind;   /* a short read is not the last: a FIN or an urgent mark comes after it */
-	bool broken;   /* reset or timed out: what is still readable is all there will be */
-	bool eof;      /* FIN read */
-	bool finished; /* ... and passed on: nothing more comes from this leg */
+	bool behind;    /* a short read is not the last: a FIN or an urgent mark comes after it */
+	bool urgent;    /* urgent data has come: splice(2) would stop at the mark for good */
+	bool broken;    /* reset or timed out: what is still readable is all there will be */
+	bool eof;       /* FIN read */
+	bool finished;  /* ... and passed on: nothing more comes from this leg */
+	uint32_t burst; /* bytes copied in large pieces, one after the other */
 };
 
 struct setup {
