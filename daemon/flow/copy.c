@@ -45,16 +45,7 @@ static bool copy_receive(struct engine *e, struct leg *from, enum move *result, 
 			from->readable = false;
 		return true;
 	}
-	if (n < 0 && errno == EAGAIN) {
-		from->readable = false;
-		*result = MOVE_BLOCKED;
-	} else if (n < 0 || from->broken) {
-		*err = n < 0 ? errno : ECONNRESET;
-		*result = MOVE_FROM_FAILED;
-	} else {
-		from->eof = true;
-		*result = MOVE_EOF;
-	}
+	*result = move_no_bytes(from, n, err);
 	return false;
 }
 

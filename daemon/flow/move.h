@@ -16,3 +16,6 @@ enum move {
 	MOVE_TO_FAILED,   /* writing failed. *err */
 	MOVE_NO_MEMORY,
 };
+
+/* For the engines: what it means that reading has given no bytes (`n` <= 0, errno). */
+enum move move_no_bytes(struct leg *from, ssize_t n, int *err);

@@ -49,16 +49,7 @@ static bool splice_in(struct leg *from, enum move *result, int *err)
 		p->fill = (uint32_t)n;
 		return true;
 	}
-	if (n < 0 && errno == EAGAIN) {
-		from->readable = false;
-		*result = MOVE_BLOCKED;
-	} else if (n < 0 || from->broken) {
-		*err = n < 0 ? errno : ECONNRESET;
-		*result = MOVE_FROM_FAILED;
-	} else {
-		from->eof = true;
-		*result = MOVE_EOF;
-	}
+	*result = move_no_bytes(from, n, err);
 	return false;
 }
 
