@@ -24,6 +24,8 @@ struct daemon {
 	struct timer drain_timer;
 	struct engine *engines;
 	struct budget budget;
+	size_t flows_possible; /* what the descriptor limit allows */
+	size_t n_pipes;        /* in all workers */
 	unsigned n_engines, n_finished;
 	bool draining;
 };
@@ -35,6 +37,11 @@ static int daemon_fail(const struct daemon *dm, int code, const struct diag *d)
 	diag_format(d, text, sizeof(text));
 	fprintf(stderr, "%s: %s\n", dm->program->conf->name, text);
 	return code;
+}
+
+static const char *daemon_file(const struct daemon *dm)
+{
+	return dm->options.file != NULL ? dm->options.file : dm->program->conf->default_file;
 }
 
 static unsigned daemon_workers(const struct conf *c)
@@ -70,13 +77,33 @@ static size_t daemon_max_pipes(size_t nofile)
 	return by_memory < by_nofile ? by_memory : by_nofile;
 }
 
-/* How many flows there may be at once: two descriptors each, and some for what is not a flow (epoll, event,
+/* How many flows there can be at once: two descriptors each, and some for what is not a flow (epoll, event,
  * log, DNS, attempts that race). */
-static size_t daemon_max_flows(size_t nofile, size_t n_pipes, size_t n_workers, size_t n_listeners)
+static void daemon_share_descriptors(struct daemon *dm)
 {
-	size_t reserve = 16 + 2 * n_pipes + n_workers * (4 + n_listeners);
+	size_t nofile = daemon_raise_nofile();
+	size_t reserve = 16 + daemon_workers(dm->conf) * (4 + dm->conf->listen.n);
 
-	return nofile > reserve + 2 ? (nofile - reserve) / 2 : 1;
+	dm->n_pipes = daemon_max_pipes(nofile);
+	reserve += 2 * dm->n_pipes;
+	dm->flows_possible = nofile > reserve + 2 ? (nofile - reserve) / 2 : 1;
+}
+
+static int daemon_check_limits(const struct daemon *dm, const struct conf *c, struct diag *d)
+{
+	if (c->limits.max_flows <= dm->flows_possible)
+		return 0;
+	return diag_set(
+		d, EINVAL, daemon_file(dm), 0,
+		"option \"limits.max_flows\": %u is more than the %zu flows that the limit of "
+		"descriptors (ulimit -n) allows",
+		c->limits.max_flows, dm->flows_possible);
+}
+
+static void daemon_use_limits(struct daemon *dm, const struct conf *c)
+{
+	atomic_store(&dm->budget.max,
+		     c->limits.max_flows > 0 ? c->limits.max_flows : dm->flows_possible);
 }
 
 /* One listener for each worker. A default address whose family this host lacks is left out. */
@@ -112,17 +139,16 @@ static int daemon_listen(struct daemon *dm, struct diag *d)
 static int daemon_make_engines(struct daemon *dm, struct diag *d)
 {
 	unsigned n = daemon_workers(dm->conf);
-	size_t nofile = daemon_raise_nofile(), n_pipes = daemon_max_pipes(nofile);
 	int rc = 0;
 
 	dm->engines = calloc(n, sizeof(*dm->engines));
 	if (dm->engines == NULL)
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
 	dm->n_engines = n;
-	dm->budget.max = daemon_max_flows(nofile, n_pipes, n, dm->conf->listen.n);
+	rc = clients_init(&dm->budget.clients, dm->flows_possible, d);
 	for (unsigned i = 0; i < n && rc == 0; i++)
 		rc = engine_init(&dm->engines[i], i, dm->program->inbound, &dm->budget,
-				 dm->conf->listen.n, n_pipes / n, d);
+				 dm->conf->listen.n, dm->n_pipes / n, d);
 	return rc;
 }
 
@@ -188,7 +214,8 @@ static void daemon_reload(struct daemon *dm)
 		log_text(LOG_LEVEL_WARNING, "no reload while draining");
 		return;
 	}
-	if (daemon_load(dm, &c, &d) != EX_OK || daemon_configure_log(dm, c, &d) < 0) {
+	if (daemon_load(dm, &c, &d) != EX_OK || daemon_check_limits(dm, c, &d) < 0 ||
+	    daemon_configure_log(dm, c, &d) < 0) {
 		log_text(LOG_LEVEL_ERROR, "reload failed, the old configuration stays: %s",
 			 diag_format(&d, text, sizeof(text)));
 		conf_unref(c);
@@ -198,6 +225,7 @@ static void daemon_reload(struct daemon *dm)
 		log_text(LOG_LEVEL_WARNING,
 			 "listen, workers and user cannot change at a reload; they need a restart");
 	daemon_check_mark(c);
+	daemon_use_limits(dm, c);
 	for (unsigned i = 0; i < dm->n_engines; i++)
 		engine_reload(&dm->engines[i], c);
 	conf_unref(dm->conf);
@@ -317,7 +345,7 @@ static void daemon_say_ready(const struct daemon *dm)
 	log_add(&line, "listen", listen.data);
 	log_add(&line, "upstream", first->view->upstream);
 	log_add_uint(&line, "workers", dm->n_engines);
-	log_add_uint(&line, "max_flows", dm->budget.max);
+	log_add_uint(&line, "max_flows", atomic_load(&dm->budget.max));
 	log_end(&line);
 }
 
@@ -356,6 +384,7 @@ static int daemon_run(struct daemon *dm, struct diag *d)
 	daemon_say_finished(dm);
 	for (unsigned i = 0; i < dm->n_engines; i++)
 		engine_destroy(&dm->engines[i]);
+	clients_destroy(&dm->budget.clients);
 	return 0;
 }
 
@@ -376,8 +405,7 @@ static void daemon_close(struct daemon *dm)
 /* Becomes the user that needs no more than it is left with. */
 static int daemon_drop(const struct daemon *dm, const struct priv_user *user, struct diag *d)
 {
-	const struct conf_program *p = dm->program->conf;
-	const char *file = dm->options.file != NULL ? dm->options.file : p->default_file;
+	const char *file = daemon_file(dm);
 	int rc = 0;
 
 	if (user->change)
@@ -402,8 +430,10 @@ static int daemon_serve(struct daemon *dm)
 	dm->started = conf_ref(dm->conf);
 	if (priv_find(dm->conf->user, &user, &d) < 0)
 		return daemon_fail(dm, EX_NOPERM, &d);
-	if (daemon_configure_log(dm, dm->conf, &d) < 0)
+	daemon_share_descriptors(dm);
+	if (daemon_check_limits(dm, dm->conf, &d) < 0 || daemon_configure_log(dm, dm->conf, &d) < 0)
 		return daemon_fail(dm, EX_CONFIG, &d);
+	daemon_use_limits(dm, dm->conf);
 	if (loop_init(&dm->loop, &d) < 0 || daemon_take_signals(dm, &d) < 0 ||
 	    daemon_make_engines(dm, &d) < 0)
 		return daemon_fail(dm, EXIT_FAILURE, &d);

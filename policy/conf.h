@@ -69,6 +69,11 @@ struct conf {
 		int64_t keepalive;  /* TCP keepalive idle time on both legs */
 	} timeouts;
 
+	struct {                               /* for the whole daemon */
+		unsigned max_flows;            /* 0: what the descriptor limit allows */
+		unsigned max_flows_per_client; /* by address; 0: no limit */
+	} limits;
+
 	struct {
 		struct addr_list servers; /* empty: /etc/resolv.conf */
 	} dns;

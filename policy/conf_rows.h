@@ -22,6 +22,8 @@
 #define KEEPALIVE_MAX HOURS(9)
 
 #define LIST_MAX_ENTRIES 64
+/* More than descriptors allow for: fs.nr_open is 2^20 where nobody has raised it. */
+#define FLOWS_MAX 1000000
 
 #define DURATION_ROW(option_name, member, default_text, longest, help_text)             \
 	{                                                                               \
@@ -83,6 +85,18 @@
 		DURATION_ROW(                                                                    \
 			"timeouts.keepalive", timeouts.keepalive, "\"60s\"", KEEPALIVE_MAX,      \
 			"idle time before TCP keepalive asks whether the peer is there; 0: never")
+
+#define LIMIT_ROW(option_name, member, help_text)                                                  \
+	{                                                                                          \
+		.name = option_name, .type = &option_integer, .offset = FIELD(member), .def = "0", \
+		.min = 0, .max = FLOWS_MAX, .help = help_text,                                     \
+	}
+
+#define ROWS_LIMITS                                                                   \
+	LIMIT_ROW("limits.max_flows", limits.max_flows,                               \
+		  "flows at once; 0: as many as the descriptor limit allows"),        \
+		LIMIT_ROW("limits.max_flows_per_client", limits.max_flows_per_client, \
+			  "flows at once of one client address; 0: no limit")
 
 #define ROW_DNS_SERVERS                                                                           \
 	{                                                                                         \

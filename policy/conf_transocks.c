@@ -34,6 +34,7 @@ static const struct option options[] = {
 	DURATION_ROW("timeouts.flow_setup", timeouts.flow_setup, "\"45s\"", PHASE_MAX,
 		     "all of that together; 0: no limit"),
 	ROWS_FLOW_TIMEOUTS,
+	ROWS_LIMITS,
 	ROW_DNS_SERVERS,
 	{0},
 };

@@ -33,6 +33,7 @@ static const struct option options[] = {
 	DURATION_ROW("timeouts.connect", timeouts.connect, "\"10s\"", PHASE_MAX,
 		     "to resolve the destination and connect to it; 0: no limit"),
 	ROWS_FLOW_TIMEOUTS,
+	ROWS_LIMITS,
 	ROW_DNS_SERVERS,
 	{0},
 };

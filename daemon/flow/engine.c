@@ -32,6 +32,7 @@ int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, st
 	list_init(&e->bulky);
 	timer_init(&e->sweep);
 	timer_init(&e->pause);
+	timer_init(&e->refused);
 	e->scratch = pool_get(&e->bufs);
 	e->listeners = calloc(max_listeners, sizeof(*e->listeners));
 	if (e->scratch == NULL || e->listeners == NULL)
@@ -42,7 +43,8 @@ int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, st
 
 static bool engine_has_room(const struct engine *e)
 {
-	return atomic_load_explicit(&e->budget->live, memory_order_relaxed) < e->budget->max;
+	return atomic_load_explicit(&e->budget->live, memory_order_relaxed) <
+	       atomic_load_explicit(&e->budget->max, memory_order_relaxed);
 }
 
 static void engine_resume(struct engine *e)
@@ -75,9 +77,8 @@ static void engine_pause(struct engine *e)
 	if (e->said_ms != 0 && e->loop.now_ms - e->said_ms < SAY_EVERY_MS)
 		return;
 	e->said_ms = e->loop.now_ms;
-	if (log_begin(&line, LOG_LEVEL_WARNING,
-		      "as many flows as descriptors allow, new ones wait")) {
-		log_add_uint(&line, "max_flows", e->budget->max);
+	if (log_begin(&line, LOG_LEVEL_WARNING, "as many flows as there may be, new ones wait")) {
+		log_add_uint(&line, "max_flows", atomic_load(&e->budget->max));
 		log_end(&line);
 	}
 }
@@ -147,11 +148,45 @@ int engine_use(struct engine *e, struct conf *conf, struct diag *d)
 	return 0;
 }
 
+static void engine_log_refused(struct engine *e)
+{
+	const struct why_row *row = &why_rows[WHY_CLIENT_LIMIT];
+	struct log_line line;
+
+	if (e->n_refused > 0 && log_begin(&line, row->level, "more flows refused")) {
+		log_add_uint(&line, "count", e->n_refused);
+		log_add(&line, "end", row->word);
+		log_add(&line, "phase", row->phase);
+		log_end(&line);
+	}
+	e->n_refused = 0;
+}
+
+static void engine_refused_over(struct timer *t)
+{
+	struct engine *e = container_of(t, struct engine, refused);
+
+	if (e->n_refused > 0)
+		loop_timer(&e->loop, &e->refused, SAY_EVERY_MS, engine_refused_over);
+	engine_log_refused(e);
+}
+
+bool engine_says_refused(struct engine *e)
+{
+	if (timer_is_set(&e->refused)) {
+		e->n_refused++;
+		return false;
+	}
+	loop_timer(&e->loop, &e->refused, SAY_EVERY_MS, engine_refused_over);
+	return true;
+}
+
 static void *engine_thread(void *arg)
 {
 	struct engine *e = arg;
 
 	loop_run(&e->loop);
+	engine_log_refused(e);
 	e->on_finish(e->finish_arg);
 	return NULL;
 }
@@ -180,6 +215,9 @@ static void engine_do_reload(void *arg)
 	if (rc < 0)
 		log_text(LOG_LEVEL_ERROR, "worker %u keeps its configuration: %s", r->engine->id,
 			 d.text);
+	/* There may be more flows than there may be from now on. */
+	if (!r->engine->paused && !r->engine->draining && !engine_has_room(r->engine))
+		engine_pause(r->engine);
 	conf_unref(r->conf);
 	free(r);
 }

@@ -10,6 +10,7 @@
 #include "daemon/core/buf.h"
 #include "daemon/core/loop.h"
 #include "daemon/core/pipes.h"
+#include "daemon/flow/clients.h"
 #include "daemon/flow/why.h"
 #include "daemon/net/listener.h"
 #include "daemon/net/resolve.h"
@@ -45,7 +46,8 @@ struct view {
  * and when it goes. A worker looks after it has accepted, so each but the first may be over by one. */
 struct budget {
 	atomic_size_t live;
-	size_t max;
+	atomic_size_t max;      /* the main thread changes it at a reload */
+	struct clients clients; /* where limits.max_flows_per_client is set */
 };
 
 struct engine {
@@ -64,6 +66,9 @@ struct engine {
 	struct budget *budget; /* when it is used up, accepting pauses */
 	struct timer pause;    /* until another worker's flow may have ended */
 	uint64_t said_ms;      /* when the pause was last logged */
+	size_t n_refusing;     /* clients over their limit that are still to be told */
+	size_t n_refused;      /* flows refused since that was last logged */
+	struct timer refused;  /* set: it was logged less than a second ago */
 	struct listener *listeners;
 	size_t n_listeners;
 	bool paused, draining;
@@ -92,6 +97,9 @@ void engine_destroy(struct engine *e);
 /* Engine's thread. */
 void engine_flow_ended(struct engine *e, enum why why);
 void engine_flow_released(struct engine *e);
+/* A client over its limit: whether this flow gets a line in the log. One in a second does, the others are
+ * counted and logged together. */
+bool engine_says_refused(struct engine *e);
 struct view *view_ref(struct view *v);
 void view_unref(struct view *v);
 /* Gives the scratch buffer, with what is in it, to a flow, and takes a fresh one. NULL: no memory; the

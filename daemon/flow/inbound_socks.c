@@ -7,11 +7,17 @@
 #include "daemon/flow/session.h"
 #include "policy/name.h"
 
+/* How long a client over its limit may take for the request that it is not served. */
+#define REFUSED_MS 2000
+
 static void socks_start(struct session *s)
 {
 	s->state = SES_REQUEST;
 	socks5_server_init(&s->setup->server);
-	session_phase(s, WHY_REQUEST_TIMEOUT, s->view->conf->timeouts.handshake);
+	if (s->refused)
+		session_phase(s, WHY_CLIENT_LIMIT, REFUSED_MS);
+	else
+		session_phase(s, WHY_REQUEST_TIMEOUT, s->view->conf->timeouts.handshake);
 }
 
 /* Handshake messages are far smaller than an empty send buffer, so one that is not taken whole is a
@@ -32,7 +38,7 @@ static int socks_answer(struct session *s, enum why why, int err)
 	size_t n;
 
 	if (s->state == SES_REQUEST)
-		return why == WHY_REQUEST_TIMEOUT ? -ETIMEDOUT : 0; /* said by socks_step() */
+		return why == WHY_REQUEST_BAD ? 0 : -EPROTO; /* said by socks_step() */
 	if (why == WHY_DONE)
 		bound = sock_local(s->remote.source->fd);
 	n = socks5_server_reply(why == WHY_DONE ? SOCKS5_SUCCEEDED : why_reply(why, err), &bound,
@@ -58,6 +64,8 @@ static void socks_request(struct session *s)
 
 	s->state = SES_DIAL;
 	s->port = dest->port;
+	if (s->refused)
+		return session_end(s, WHY_CLIENT_LIMIT, 0, NULL);
 	if (dest->addr.family != AF_UNSPEC) {
 		s->dest = dest->addr;
 		s->dest.port = dest->port;

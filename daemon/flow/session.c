@@ -14,6 +14,10 @@
 #define LINGER_MS    2000
 #define LINGER_READS 4 /* buffers at once; a client that sends more than that does not listen */
 
+/* So many clients over their limit may make their request first, so that the answer can say why; in one
+ * worker. Further ones are closed at once: who is refused must not fill the budget of flows. */
+#define REFUSING_MAX 32
+
 static void session_handshake(struct session *s);
 static void session_established(struct session *s);
 
@@ -60,6 +64,10 @@ static void session_release(struct dying *d)
 	pool_put(&e->bufs, s->client.pending);
 	pool_put(&e->bufs, s->remote.pending);
 	pool_put(&e->names, s->name);
+	if (s->counted)
+		clients_put(&e->budget->clients, &s->client_addr);
+	if (s->refused)
+		e->n_refusing--;
 	view_unref(s->view);
 	pool_put(&e->sessions, s);
 	engine_flow_released(e);
@@ -116,7 +124,10 @@ void session_end(struct session *s, enum why why, int err, const char *detail)
 		return;
 	told = s->state != SES_RELAY && in->answer != NULL && why != WHY_CLIENT_GONE &&
 	       why != WHY_CUT && in->answer(s, why, err) == 0;
-	record_write(s, why, err, detail);
+	if (s->refused) /* whatever became of telling so */
+		why = WHY_CLIENT_LIMIT;
+	if (why != WHY_CLIENT_LIMIT || engine_says_refused(s->engine))
+		record_write(s, why, err, detail);
 	engine_flow_ended(s->engine, why);
 	if (s->setup != NULL)
 		dial_cancel(&s->setup->dial);
@@ -225,6 +236,27 @@ no_memory:
 	return NULL;
 }
 
+/* Counts the flow for its client. False: it has been ended. */
+static bool session_admit(struct session *s)
+{
+	struct engine *e = s->engine;
+	unsigned limit = s->view->conf->limits.max_flows_per_client;
+	int rc = limit > 0 ? clients_take(&e->budget->clients, &s->client_addr, limit) : 0;
+
+	s->counted = limit > 0 && rc == 0;
+	if (rc == -EDQUOT && e->inbound->answer != NULL && e->n_refusing < REFUSING_MAX) {
+		s->refused = true;
+		e->n_refusing++;
+	} else if (rc == -EDQUOT) {
+		session_end(s, WHY_CLIENT_LIMIT, 0, NULL);
+		return false;
+	} else if (rc < 0) {
+		session_end(s, WHY_NO_MEMORY, -rc, NULL);
+		return false;
+	}
+	return true;
+}
+
 void session_accept(struct engine *e, struct listener *l, int fd, const struct addr *peer)
 {
 	struct session *s = session_new(e, fd);
@@ -248,7 +280,8 @@ void session_accept(struct engine *e, struct listener *l, int fd, const struct a
 	s->start_ms = e->loop.now_ms;
 	if (c->timeouts.flow_setup > 0)
 		s->setup->deadline_ms = s->start_ms + (uint64_t)c->timeouts.flow_setup;
-	e->inbound->start(s);
+	if (session_admit(s))
+		e->inbound->start(s);
 }
 
 static void session_dialled(struct dial *d, int status)

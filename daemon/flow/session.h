@@ -65,6 +65,8 @@ struct session {
 	char *name; /* the destination's name where one is known, NAME_MAX_LEN + 1 bytes; or NULL */
 	uint16_t port; /* of the destination */
 	uint8_t state; /* enum session_state */
+	bool counted;  /* in engine->budget->clients */
+	bool refused;  /* the client is over its limit, and is told when it has made its request */
 };
 
 /* A client came in: takes over `fd`. */

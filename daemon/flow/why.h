@@ -24,6 +24,7 @@
 	ROW(WHY_NOT_REDIRECTED,   "not-redirected",     "accept",   WARNING, NOT_ALLOWED) \
 	ROW(WHY_LOOP,             "loop",               "accept",   ERROR,   NOT_ALLOWED) \
 	ROW(WHY_ORIGDST_FAILED,   "no-destination",     "accept",   ERROR,   GENERAL_FAILURE) \
+	ROW(WHY_CLIENT_LIMIT,     "client-limit",       "accept",   WARNING, NOT_ALLOWED) \
 	ROW(WHY_REQUEST_BAD,      "bad-request",        "request",  WARNING, GENERAL_FAILURE) \
 	ROW(WHY_REQUEST_TIMEOUT,  "request-timeout",    "request",  INFO,    GENERAL_FAILURE) \
 	ROW(WHY_NAME_BAD,         "bad-name",           "request",  WARNING, HOST_UNREACHABLE) \

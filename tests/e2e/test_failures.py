@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What the client sees and the log says where a flow cannot be carried."""
+import signal
 import time
 
 import lab
@@ -250,6 +251,185 @@ class Limits(lab.TestCase):
             sock.close()
         for sock in flows:
             self.assertTrue(sock in served or self.answers(sock, 5))
+
+    def start(self, limits, *args):
+        t = self.build("host")
+        t.config = 'workers = {}\nproxy_url = "direct://"\n[limits]\n{}\n'
+        t.daemon = t.host.transocksd(t.config.format(*limits), *args)
+        t.host.rules("install")
+        t.inet.peer("echo", "::", 7)
+        return t
+
+    def open(self, t, count, source=None):
+        flows = [t.host.connect("11.0.0.1", 7, source=source) for _ in range(count)]
+        for sock in flows:
+            self.addCleanup(sock.close)
+        return flows
+
+    def reload(self, t, *limits):
+        count = len(t.daemon.lines(message="configuration reloaded"))
+        t.daemon.config.write_text(f'user = "{lab.DAEMON_USER}"\n{t.config.format(*limits)}')
+        t.daemon.signal(signal.SIGHUP)
+        t.daemon.wait_line(count + 1, message="configuration reloaded")
+
+    def served(self, flows, seconds=0.2):
+        return [sock for sock in flows if self.answers(sock, seconds)]
+
+    def test_max_flows(self):
+        t = self.start((1, "max_flows = 5"))
+        self.assertEqual(t.daemon.lines(message="ready")[0]["max_flows"], 5)
+        flows = self.open(t, 8)
+        t.daemon.wait_line(message="as many flows as there may be, new ones wait", max_flows=5)
+        served = self.served(flows)
+        self.assertEqual(len(served), 5)
+        waiting = [sock for sock in flows if sock not in served]
+        served[0].close()
+        lab.wait_until(lambda: len(self.served(waiting)) == 1)
+        for sock in served[1:]:
+            sock.close()
+        self.assertEqual(len(self.served(waiting, 5)), 3)
+
+    def test_max_flows_changes_at_a_reload(self):
+        t = self.start((1, "max_flows = 2"))
+        flows = self.open(t, 8)
+        self.assertEqual(len(self.served(flows)), 2)
+        self.reload(t, 1, "max_flows = 6")
+        lab.wait_until(lambda: len(self.served(flows)) == 6)
+        self.reload(t, 1, "max_flows = 20")
+        self.assertEqual(len(self.served(flows, 5)), 8)
+        # Fewer than there are: those go on, and nobody comes in until there is room again.
+        self.reload(t, 1, "max_flows = 3")
+        waiting = self.open(t, 3)
+        self.assertEqual(self.served(waiting), [])
+        self.assertEqual(len(self.served(flows, 5)), 8)
+        for sock in flows[:5]:
+            sock.close()
+        time.sleep(0.3)
+        self.assertEqual(self.served(waiting), [])
+        flows[5].close()
+        lab.wait_until(lambda: len(self.served(waiting)) == 1)
+        self.reload(t, 1, "max_flows = 0")
+        self.assertEqual(len(self.served(waiting, 5)), 3)
+
+    def test_max_flows_above_the_descriptor_limit(self):
+        t = self.build("host")
+        text = 'workers = 1\nproxy_url = "direct://"\n[limits]\nmax_flows = {}\n'
+        daemon = t.host.transocksd(text.format(0), nofile=64)
+        possible = daemon.lines(message="ready")[0]["max_flows"]
+        wrong = text.format(possible + 1)
+        message = rf"max_flows.*\b{possible + 1} is more than the {possible} flows"
+        daemon.config.write_text(f'user = "{lab.DAEMON_USER}"\n{wrong}')
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_log("reload failed.*" + message)
+        daemon.signal(signal.SIGTERM)
+        self.assertEqual(daemon.wait(), 0)
+        daemon = t.host.transocksd(wrong, nofile=64, wait=False)
+        self.assertEqual(daemon.wait(), 78)
+        self.assertRegex(daemon.log(), message)
+        t.host.transocksd(text.format(possible), nofile=64)
+
+    def refused(self, t, count, source=None):
+        for _ in range(count):
+            with self.assertRaises(ConnectionResetError), \
+                    t.host.connect("11.0.0.1", 7, source=source) as sock:
+                sock.recv(1)
+
+    def test_max_flows_per_client(self):
+        """Counted over both workers; another address has its own; the log has each, but few lines."""
+        t = self.start((2, "max_flows_per_client = 5"))
+        t.host.ip("addr add 10.91.0.3/24 dev eth0")
+        flows = self.open(t, 5)
+        self.assertEqual(len(self.served(flows, 5)), 5)
+        started = time.monotonic()
+        self.refused(t, 40)
+        others = self.open(t, 5, source=("10.91.0.3", 0))
+        self.assertEqual(len(self.served(others, 5)), 5)
+        self.refused(t, 1, source=("10.91.0.3", 0))
+
+        def logged():
+            return t.daemon.lines(end="client-limit", phase="accept")
+
+        def count():
+            return sum(line.get("count", 1) for line in logged())
+
+        lab.wait_until(lambda: count() == 41, 3, lambda: f"{count()}:\n{t.daemon.log()}")
+        self.assertEqual({line["severity"] for line in logged()}, {"warning"})
+        self.assertLessEqual(len(logged()), 2 * (time.monotonic() - started + 1))
+        # All of them were given back, whichever worker had them.
+        for sock in flows:
+            sock.close()
+        t.daemon.wait_line(5, type="access", end="done")
+        flows = self.open(t, 5)
+        self.assertEqual(len(self.served(flows, 5)), 5)
+        self.refused(t, 1)
+        # At a reload it changes for new flows.
+        self.reload(t, 2, "max_flows_per_client = 6")
+        flows += self.open(t, 1)
+        self.assertEqual(len(self.served(flows, 5)), 6)
+        self.refused(t, 1)
+        self.reload(t, 2, "max_flows_per_client = 0")
+        self.assertEqual(len(self.served(self.open(t, 20), 5)), 20)
+        self.reload(t, 2, "max_flows_per_client = 6")
+        self.refused(t, 1)
+
+    def test_max_flows_per_client_of_usocksd(self):
+        """Who is over it is told by a reply; so many at once that it could hurt are closed."""
+        t = self.build("host")
+        t.inet.peer("echo", "::", 7)
+        daemon = t.host.usocksd("workers = 1\n[limits]\nmax_flows_per_client = 2\n")
+        ask = b"\5\1\0" + b"\5\1\0\1" + bytes((11, 0, 0, 1, 0, 7))
+
+        def code():
+            sock = t.host.connect("127.0.0.1", 1080)
+            self.addCleanup(sock.close)
+            sock.sendall(ask)
+            with sock.makefile("rb", buffering=0) as stream:
+                answer = b""
+                while len(answer) < 12:
+                    more = stream.read(12 - len(answer))
+                    self.assertNotEqual(more, b"", answer)
+                    answer += more
+            self.assertEqual(answer[:3], b"\5\0\5")
+            return answer[3], sock
+
+        served = [code() for _ in range(2)]
+        self.assertEqual([x[0] for x in served], [0, 0])
+        refused, sock = code()
+        self.assertEqual(refused, 2)
+        self.assertEqual(sock.recv(1), b"")  # the end of file, no reset
+        # One that was refused and lingers is not in the way of the next that may come.
+        served[0][1].close()
+        daemon.wait_line(type="access", end="done")
+        self.assertEqual(code()[0], 0)
+        daemon.wait_line(end="client-limit", phase="accept", type="access")
+        sock.close()
+        lab.wait_until(lambda: not self.lingering(t))
+        self.refused_in_silence(t)
+
+        def logged():
+            return daemon.lines(end="client-limit")
+
+        lab.wait_until(lambda: sum(line.get("count", 1) for line in logged()) == 41, 3,
+                       daemon.log)
+        self.assertLessEqual(len(logged()), 6)
+
+    def lingering(self, t):
+        """Whether usocksd has a connection that it has ended on its side (FIN_WAIT2)."""
+        return any(local == 1080 and state == 5 for _, local, _, _, state, _ in t.host.sockets())
+
+    def refused_in_silence(self, t):
+        """40 at once that make no request: 32 have a moment for it."""
+        started = time.monotonic()
+        silent = [t.host.connect("127.0.0.1", 1080) for _ in range(32)]
+        for _ in range(8):
+            with self.assertRaises(ConnectionResetError), \
+                    t.host.connect("127.0.0.1", 1080) as sock:
+                sock.recv(1)
+        self.assertLess(time.monotonic() - started, 1)
+        for sock in silent:
+            with sock, self.assertRaises(ConnectionResetError):
+                sock.recv(1)
+        self.assertGreater(time.monotonic() - started, 1)
 
     def answers(self, sock, seconds):
         sock.settimeout(seconds)

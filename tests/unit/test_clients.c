@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <string.h>
+
+#include "daemon/flow/clients.h"
+
+static struct addr address(const char *text)
+{
+	struct addr a;
+
+	assert_int_equal(addr_parse(&a, text), 0);
+	return a;
+}
+
+static void start(struct clients *c, size_t max)
+{
+	struct diag d;
+
+	assert_int_equal(clients_init(c, max, &d), 0);
+}
+
+static void test_limit(void **state)
+{
+	struct addr a = address("192.0.2.1"), b = address("2001:db8::1");
+	struct clients c;
+
+	(void)state;
+	start(&c, 100);
+	assert_null(c.buckets); /* nothing is there before it is used */
+	for (int i = 0; i < 3; i++) {
+		a.port = (uint16_t)(1000 + i);
+		assert_int_equal(clients_take(&c, &a, 3), 0);
+	}
+	assert_int_equal(clients_take(&c, &a, 3), -EDQUOT);
+	assert_int_equal(clients_take(&c, &b, 3), 0);
+	assert_int_equal(c.n, 2);
+	clients_put(&c, &a);
+	assert_int_equal(clients_take(&c, &a, 3), 0);
+	/* The limit is that of the moment. */
+	assert_int_equal(clients_take(&c, &a, 2), -EDQUOT);
+	assert_int_equal(clients_take(&c, &a, 4), 0);
+	for (int i = 0; i < 4; i++)
+		clients_put(&c, &a);
+	assert_int_equal(c.n, 1);
+	clients_put(&c, &b);
+	assert_int_equal(c.n, 0);
+	clients_destroy(&c);
+}
+
+/* The same bytes in both families are two clients. */
+static void test_families(void **state)
+{
+	struct addr v4 = address("32.1.13.184"), v6 = address("2001:db8::");
+	struct clients c;
+
+	(void)state;
+	assert_memory_equal(v4.ip, v6.ip, sizeof(v4.ip));
+	start(&c, 1);
+	assert_int_equal(clients_take(&c, &v4, 1), 0);
+	assert_int_equal(clients_take(&c, &v6, 1), 0);
+	assert_int_equal(clients_take(&c, &v6, 1), -EDQUOT);
+	clients_put(&c, &v4);
+	assert_int_equal(clients_take(&c, &v6, 1), -EDQUOT);
+	clients_put(&c, &v6);
+	clients_destroy(&c);
+}
+
+/* More addresses than buckets, taken and given back in different orders: chains hold and entries go. */
+static void test_many(void **state)
+{
+	enum { N = 1000 };
+	struct clients c;
+	uint8_t ip[4] = {10, 0, 0, 0};
+
+	(void)state;
+	start(&c, 16);
+	for (int round = 0; round < 2; round++) {
+		for (int i = 0; i < N; i++) {
+			struct addr a;
+
+			ip[2] = (uint8_t)(i >> 8);
+			ip[3] = (uint8_t)i;
+			a = addr_from_bytes(ip, 4, 1);
+			assert_int_equal(clients_take(&c, &a, 2), 0);
+		}
+		assert_int_equal(c.n, N);
+	}
+	for (int i = 0; i < 2 * N; i++) {
+		int k = (i * 7) % N; /* 7 and N share no factor: each twice */
+		struct addr a;
+
+		ip[2] = (uint8_t)(k >> 8);
+		ip[3] = (uint8_t)k;
+		a = addr_from_bytes(ip, 4, 2);
+		if (i < N)
+			assert_int_equal(clients_take(&c, &a, 2), -EDQUOT);
+		clients_put(&c, &a);
+	}
+	assert_int_equal(c.n, 0);
+	clients_destroy(&c);
+}
+
+struct racer {
+	struct clients *c;
+	unsigned most;
+};
+
+static unsigned at_once; /* flows of the one client, as the table grants them */
+
+static void *race(void *arg)
+{
+	struct racer *r = arg;
+	struct addr a = address("192.0.2.1");
+
+	for (int i = 0; i < 20000; i++) {
+		if (clients_take(r->c, &a, 2) == 0) {
+			unsigned n = __atomic_add_fetch(&at_once, 1, __ATOMIC_SEQ_CST);
+
+			if (n > r->most)
+				r->most = n;
+			__atomic_sub_fetch(&at_once, 1, __ATOMIC_SEQ_CST);
+			clients_put(r->c, &a);
+		}
+	}
+	return NULL;
+}
+
+/* Four threads on one address: never more at once than the limit. */
+static void test_threads(void **state)
+{
+	struct clients c;
+	struct racer racers[4];
+	pthread_t threads[4];
+
+	(void)state;
+	start(&c, 8);
+	for (int i = 0; i < 4; i++) {
+		racers[i] = (struct racer){.c = &c};
+		assert_int_equal(pthread_create(&threads[i], NULL, race, &racers[i]), 0);
+	}
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+		assert_in_range(racers[i].most, 1, 2);
+	}
+	assert_int_equal(c.n, 0);
+	clients_destroy(&c);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_families),
+		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_threads),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
