@@ -11,6 +11,9 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "daemon/admin/control.h"
+#include "daemon/admin/control_client.h"
+#include "daemon/admin/status.h"
 #include "daemon/core/priv.h"
 #include "daemon/options.h"
 
@@ -22,6 +25,8 @@ struct daemon {
 	struct loop loop;     /* the main thread's: signals, drain */
 	struct source *signals;
 	struct timer drain_timer;
+	uint64_t start_ms; /* in the time of `loop` */
+	struct control control;
 	struct engine *engines;
 	struct budget budget;
 	size_t flows_possible; /* what the descriptor limit allows */
@@ -82,7 +87,8 @@ static size_t daemon_max_pipes(size_t nofile)
 static void daemon_share_descriptors(struct daemon *dm)
 {
 	size_t nofile = daemon_raise_nofile();
-	size_t reserve = 16 + daemon_workers(dm->conf) * (4 + dm->conf->listen.n);
+	size_t reserve =
+		16 + CONTROL_CLIENTS_MAX + 1 + daemon_workers(dm->conf) * (4 + dm->conf->listen.n);
 
 	dm->n_pipes = daemon_max_pipes(nofile);
 	reserve += 2 * dm->n_pipes;
@@ -188,7 +194,7 @@ static int daemon_configure_log(const struct daemon *dm, const struct conf *c, s
 static bool daemon_needs_restart(const struct conf *old, const struct conf *new)
 {
 	bool changed = old->listen.n != new->listen.n || old->workers != new->workers ||
-		       strcmp(old->user, new->user) != 0;
+		       strcmp(old->user, new->user) != 0 || strcmp(old->control, new->control) != 0;
 
 	for (size_t i = 0; !changed && i < old->listen.n; i++)
 		changed = !addr_equal(&old->listen.addrs[i], &new->listen.addrs[i]);
@@ -223,7 +229,8 @@ static void daemon_reload(struct daemon *dm)
 	}
 	if (daemon_needs_restart(dm->started, c))
 		log_text(LOG_LEVEL_WARNING,
-			 "listen, workers and user cannot change at a reload; they need a restart");
+			 "listen, workers, user and control cannot change at a reload; they need a "
+			 "restart");
 	daemon_check_mark(c);
 	daemon_use_limits(dm, c);
 	for (unsigned i = 0; i < dm->n_engines; i++)
@@ -392,6 +399,7 @@ static void daemon_close(struct daemon *dm)
 {
 	int fd = dm->signals->fd;
 
+	control_stop(&dm->control);
 	timer_cancel(&dm->drain_timer);
 	loop_unwatch(&dm->loop, dm->signals);
 	close(fd);
@@ -400,6 +408,37 @@ static void daemon_close(struct daemon *dm)
 	conf_unref(dm->conf);
 	conf_unref(dm->started);
 	log_stop();
+}
+
+static void daemon_answer(void *ctx, enum control_request request, struct strbuf *out)
+{
+	const struct daemon *dm = ctx;
+	const struct status st = {
+		.conf = dm->conf,
+		.file = daemon_file(dm),
+		.budget = &dm->budget,
+		.engines = dm->engines,
+		.n_engines = dm->n_engines,
+		.uptime_ms = dm->loop.now_ms - dm->start_ms,
+		.draining = dm->draining,
+	};
+
+	if (request == CONTROL_STATUS_TEXT)
+		status_text(&st, out);
+	else
+		status_json(&st, out);
+}
+
+/* Flows do not depend on it, so nothing that goes wrong here keeps the daemon from its work. */
+static void daemon_control(struct daemon *dm, const struct priv_user *user)
+{
+	struct diag d;
+
+	if (dm->conf->control[0] == '\0')
+		return;
+	if (control_start(&dm->control, &dm->loop, dm->conf->control, user, daemon_answer, dm, &d) <
+	    0)
+		log_text(LOG_LEVEL_WARNING, "%s; going on without it", d.text);
 }
 
 /* Becomes the user that needs no more than it is left with. */
@@ -437,10 +476,12 @@ static int daemon_serve(struct daemon *dm)
 	if (loop_init(&dm->loop, &d) < 0 || daemon_take_signals(dm, &d) < 0 ||
 	    daemon_make_engines(dm, &d) < 0)
 		return daemon_fail(dm, EXIT_FAILURE, &d);
+	dm->start_ms = dm->loop.now_ms;
 	/* Bound as root, used as nobody in particular. */
 	rc = daemon_listen(dm, &d);
 	if (rc < 0)
 		return daemon_fail(dm, EX_UNAVAILABLE, &d);
+	daemon_control(dm, &user);
 	if (daemon_drop(dm, &user, &d) < 0)
 		return daemon_fail(dm, EX_NOPERM, &d);
 	daemon_check_mark(dm->conf);
@@ -479,6 +520,25 @@ static void daemon_fill_standard_fds(void)
 		close(fd);
 }
 
+/* Prints what the running daemon says. */
+static int daemon_status(struct daemon *dm, struct strbuf *out)
+{
+	const char *path = dm->conf->control;
+	struct diag d;
+	int rc;
+
+	if (path[0] == '\0')
+		rc = diag_set(&d, ENOENT, NULL, 0,
+			      "option \"control\" is empty: there is no socket to ask");
+	else
+		rc = control_ask(path, dm->options.json ? "status" : "status text", out, &d);
+	conf_unref(dm->conf);
+	if (rc == 0)
+		return daemon_print(out);
+	strbuf_free(out);
+	return daemon_fail(dm, rc == -EACCES || rc == -EPERM ? EX_NOPERM : EX_UNAVAILABLE, &d);
+}
+
 int daemon_main(const struct daemon_program *p, int argc, char **argv)
 {
 	struct daemon dm = {.program = p};
@@ -505,6 +565,8 @@ int daemon_main(const struct daemon_program *p, int argc, char **argv)
 		conf_unref(dm.conf);
 		return daemon_fail(&dm, code, &d);
 	}
+	if (dm.options.status)
+		return daemon_status(&dm, &text);
 	if (dm.options.check)
 		strbuf_puts(&text, "configuration OK\n");
 	else if (dm.options.dump)

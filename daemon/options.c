@@ -11,6 +11,8 @@ enum {
 	FLAG_LOG_FORMAT,
 	FLAG_CHECK,
 	FLAG_DUMP,
+	FLAG_STATUS,
+	FLAG_JSON,
 	FLAG_HELP,
 	FLAG_VERSION
 };
@@ -23,6 +25,8 @@ const struct flag daemon_flags[] = {
 	{"logformat", 0, "FORMAT", "plain, logfmt or json (overrides log.format)", FLAG_LOG_FORMAT},
 	{"check", 't', NULL, "check the configuration and exit", FLAG_CHECK},
 	{"dump-config", 0, NULL, "print the configuration in effect as TOML and exit", FLAG_DUMP},
+	{"status", 0, NULL, "ask the running daemon how it is, print that and exit", FLAG_STATUS},
+	{"json", 0, NULL, "with --status: as one JSON object", FLAG_JSON},
 	{"help", 'h', NULL, "print this and exit", FLAG_HELP},
 	{"version", 'V', NULL, "print the version and exit", FLAG_VERSION},
 	{0},
@@ -52,6 +56,12 @@ static int options_flag(void *ctx, int id, const char *value, struct diag *d)
 	case FLAG_DUMP:
 		o->dump = true;
 		break;
+	case FLAG_STATUS:
+		o->status = true;
+		break;
+	case FLAG_JSON:
+		o->json = true;
+		break;
 	case FLAG_HELP:
 		o->help = true;
 		break;
@@ -71,6 +81,8 @@ int options_parse(struct daemon_options *o, int argc, char **argv, struct diag *
 	rc = cmdline_parse(daemon_flags, argc, argv, &first_word, options_flag, o, d);
 	if (rc == 0 && first_word < argc)
 		rc = diag_set(d, EINVAL, NULL, 0, "unexpected argument \"%s\"", argv[first_word]);
+	if (rc == 0 && o->json && !o->status)
+		rc = diag_set(d, EINVAL, NULL, 0, "--json goes with --status");
 	return rc;
 }
 

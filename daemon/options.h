@@ -11,7 +11,7 @@ extern const struct flag daemon_flags[];
 struct daemon_options {
 	const char *file;                              /* NULL: the default file and its drop-ins */
 	const char *log_file, *log_level, *log_format; /* NULL: as configured */
-	bool check, dump, help, version;
+	bool check, dump, status, json, help, version;
 };
 
 /* 0 or -EINVAL with `d`. */

@@ -50,6 +50,7 @@ struct conf {
 	unsigned workers;          /* 0: one per CPU */
 	char *user;
 	struct mark mark;
+	char *control; /* path of the control socket; "": none */
 
 	struct {
 		char *filename; /* "": standard error */

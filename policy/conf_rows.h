@@ -51,6 +51,14 @@
 		.help = "mark of every socket towards the network, VALUE/MASK; \"0/0\": none", \
 	}
 
+/* A path that fits into struct sockaddr_un. */
+#define ROW_CONTROL(default_path)                                                    \
+	{                                                                            \
+		.name = "control", .type = &option_string, .offset = FIELD(control), \
+		.def = "\"" default_path "\"", .min = 0, .max = 107,                 \
+		.help = "socket that --status asks; empty: none",                    \
+	}
+
 #define ROWS_LOG                                                                                \
 	{                                                                                       \
 		.name = "log.filename",                                                         \

@@ -24,6 +24,7 @@ static const struct option options[] = {
 	ROW_WORKERS,
 	ROW_USER,
 	ROW_MARK,
+	ROW_CONTROL("/run/transocks/transocksd.sock"),
 	ROWS_LOG,
 	DURATION_ROW("timeouts.connect", timeouts.connect, "\"5s\"", PHASE_MAX,
 		     "to connect to the upstream; 0: no limit"),

@@ -9,6 +9,7 @@ static const struct option options[] = {
 	ROW_WORKERS,
 	ROW_USER,
 	ROW_MARK,
+	ROW_CONTROL("/run/transocks/usocksd.sock"),
 	{
 		.name = "incoming.port",
 		.type = &option_port,

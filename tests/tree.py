@@ -221,6 +221,20 @@ def manuals_have_every_end(root):
             for word, phase in sorted(documented - rows)]
 
 
+def manual_has_every_number(root):
+    """The rows of STATUS_TABLE, with their words, against the table of the manual."""
+    header = (root / "daemon" / "admin" / "status.h").read_text()
+    rows = set(re.findall(r'ROW\((\w+),\s+"([^"]+)",', header))
+    if not rows:
+        return ["daemon/admin/status.h: no row of STATUS_TABLE found"]
+    manual = (root / "man" / "transocksd.8").read_text()
+    section = re.search(r"^\.Sh STATUS$(.*?)^\.Sh ", manual, re.M | re.S)
+    documented = set(re.findall(r"^\.It (\w+) Ta (.+)$", section[1] if section else "", re.M))
+    return [f"man/transocksd.8: no {name} Ta {text}" for name, text in sorted(rows - documented)] + \
+           [f"man/transocksd.8: {name} Ta {text} is no row of STATUS_TABLE"
+            for name, text in sorted(documented - rows)]
+
+
 def installation(root):
     """make install puts these files there and nothing else, and make uninstall leaves none."""
     expected = {"usr/share/doc/transocks/README.md", "usr/share/doc/transocks/CHANGELOG.md",
@@ -247,4 +261,4 @@ def installation(root):
 
 CHECKS = (layers, headers_compile_alone, licence_lines, formatting, manuals_lint,
           samples_and_manuals_have_every_option, manuals_and_completions_have_every_flag,
-          manuals_have_every_end, installation)
+          manuals_have_every_end, manual_has_every_number, installation)

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "daemon/core/shared.h"
+
 #define POOL_ALIGN        16
 #define SLAB_BYTES        ((size_t)64 * 1024)
 #define SLAB_OBJECTS_MIN  8
@@ -47,7 +49,7 @@ void *pool_get(struct pool *p)
 	if (obj == NULL)
 		return NULL;
 	memset(obj, 0xa5, p->size);
-	p->live++;
+	SHARED_ADD(p->live, 1);
 	return obj;
 }
 
@@ -56,7 +58,7 @@ void pool_put(struct pool *p, void *obj)
 	if (obj == NULL)
 		return;
 	BUG_ON(p->live == 0);
-	p->live--;
+	SHARED_SUB(p->live, 1);
 	free(obj);
 }
 
@@ -100,8 +102,8 @@ void *pool_get(struct pool *p)
 
 	if (reused != NULL) {
 		p->free = reused->next;
-		p->idle--;
-		p->live++;
+		SHARED_SUB(p->idle, 1);
+		SHARED_ADD(p->live, 1);
 		return reused;
 	}
 	if (slab == NULL || slab->bytes - slab->cut < p->size) {
@@ -113,7 +115,7 @@ void *pool_get(struct pool *p)
 	}
 	obj = (char *)slab + slab->cut;
 	slab->cut += p->size;
-	p->live++;
+	SHARED_ADD(p->live, 1);
 	return obj;
 }
 
@@ -124,11 +126,11 @@ void pool_put(struct pool *p, void *obj)
 	if (obj == NULL)
 		return;
 	BUG_ON(p->live == 0);
-	p->live--;
+	SHARED_SUB(p->live, 1);
 	/* Last in, first out: the warmest memory is used again, the peak goes cold. */
 	node->next = p->free;
 	p->free = node;
-	p->idle++;
+	SHARED_ADD(p->idle, 1);
 }
 
 #endif

@@ -15,7 +15,7 @@ struct pool_free;
 
 struct pool {
 	size_t size; /* of one object, rounded up to alignment */
-	size_t live; /* handed out */
+	size_t live; /* handed out; this and the next: SHARED_GET() by other threads */
 	size_t idle; /* waiting for reuse */
 	struct pool_free *free;
 	struct pool_slab *slabs;

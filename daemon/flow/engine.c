@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/core/shared.h"
 #include "daemon/flow/session.h"
 #include "policy/name.h"
 
@@ -87,7 +88,7 @@ static void engine_accept(struct listener *l, int fd, const struct addr *peer)
 {
 	struct engine *e = l->owner;
 
-	e->n_live++;
+	SHARED_ADD(e->n_live, 1);
 	atomic_fetch_add_explicit(&e->budget->live, 1, memory_order_relaxed);
 	if (!e->paused && !engine_has_room(e))
 		engine_pause(e);
@@ -120,6 +121,15 @@ void view_unref(struct view *v)
 	free(v);
 }
 
+const char *view_upstream(const struct conf *conf, char *out, size_t cap)
+{
+	if (conf->upstream.scheme == PROXY_SOCKS5)
+		proxy_url_format(&conf->upstream, out, cap);
+	else
+		snprintf(out, cap, "direct");
+	return out;
+}
+
 int engine_use(struct engine *e, struct conf *conf, struct diag *d)
 {
 	struct view *v = calloc(1, sizeof(*v));
@@ -137,10 +147,7 @@ int engine_use(struct engine *e, struct conf *conf, struct diag *d)
 	}
 	v->conf = conf_ref(conf);
 	v->refs = 1;
-	if (conf->upstream.scheme == PROXY_SOCKS5)
-		proxy_url_format(&conf->upstream, v->upstream, sizeof(v->upstream));
-	else
-		snprintf(v->upstream, sizeof(v->upstream), "direct");
+	view_upstream(conf, v->upstream, sizeof(v->upstream));
 	view_unref(e->view);
 	e->view = v;
 	for (size_t i = 0; i < e->n_listeners; i++)
@@ -278,12 +285,12 @@ void engine_cut(struct engine *e)
 
 void engine_flow_ended(struct engine *e, enum why why)
 {
-	e->ended[why]++;
+	SHARED_ADD(e->ended[why], 1);
 }
 
 void engine_flow_released(struct engine *e)
 {
-	e->n_live--;
+	SHARED_SUB(e->n_live, 1);
 	atomic_fetch_sub_explicit(&e->budget->live, 1, memory_order_relaxed);
 	if (e->paused && !e->draining && engine_has_room(e))
 		engine_resume(e);

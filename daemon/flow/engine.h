@@ -50,6 +50,10 @@ struct budget {
 	struct clients clients; /* where limits.max_flows_per_client is set */
 };
 
+/* What carries the flows of `conf`, as the log names it, into `out` (PROXY_URL_TEXT_MAX bytes are enough), which
+ * it returns. Any thread. */
+const char *view_upstream(const struct conf *conf, char *out, size_t cap);
+
 struct engine {
 	struct loop loop;
 	unsigned id;
@@ -62,7 +66,7 @@ struct engine {
 	struct list bulky;  /* the pipes in use */
 	struct timer sweep; /* set while there are some */
 	struct list live;
-	size_t n_live;
+	size_t n_live;         /* SHARED_GET() by other threads */
 	struct budget *budget; /* when it is used up, accepting pauses */
 	struct timer pause;    /* until another worker's flow may have ended */
 	uint64_t said_ms;      /* when the pause was last logged */
@@ -72,7 +76,7 @@ struct engine {
 	struct listener *listeners;
 	size_t n_listeners;
 	bool paused, draining;
-	uint64_t ended[WHY_COUNT];
+	uint64_t ended[WHY_COUNT];    /* SHARED_GET() by other threads */
 	void (*on_finish)(void *arg); /* on the engine's thread, once drained */
 	void *finish_arg;
 };

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "daemon/core/log.h"
+#include "daemon/core/shared.h"
 #include "daemon/net/sock.h"
 
 #define ACCEPTS_PER_TURN 32
@@ -127,7 +128,7 @@ void listener_pause(struct listener *l)
 {
 	if (l->source == NULL || l->paused)
 		return;
-	l->paused = true;
+	SHARED_SET(l->paused, true);
 	loop_rewatch(l->loop, l->source, 0);
 }
 
@@ -135,7 +136,7 @@ void listener_resume(struct listener *l)
 {
 	if (l->source == NULL || !l->paused)
 		return;
-	l->paused = false;
+	SHARED_SET(l->paused, false);
 	if (!timer_is_set(&l->retry))
 		loop_rewatch(l->loop, l->source, EPOLLIN);
 }

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/admin/control.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "policy/json.h"
+
+#define BACKLOG 64
+/* What a client has sent beyond its request is read away before we close, so that the close does not become a
+ * reset under the answer; so much of it at most. */
+#define DRAIN_READS 16
+
+static const struct {
+	const char *line;
+	enum control_request request;
+} requests[] = {
+	{"status\n", CONTROL_STATUS},
+	{"status text\n", CONTROL_STATUS_TEXT},
+};
+
+enum control_request control_parse(const char *bytes, size_t len, bool ended)
+{
+	for (size_t i = 0; i < ARRAY_LEN(requests); i++) {
+		if (len == strlen(requests[i].line) && memcmp(bytes, requests[i].line, len) == 0)
+			return requests[i].request;
+	}
+	if (ended || len >= CONTROL_REQUEST_MAX || memchr(bytes, '\n', len) != NULL)
+		return CONTROL_UNKNOWN;
+	return CONTROL_MORE;
+}
+
+static void client_close(struct control_client *cl)
+{
+	struct control *c = cl->control;
+	int fd = cl->source->fd;
+	char rest[4096];
+
+	for (int i = 0; i < DRAIN_READS && recv(fd, rest, sizeof(rest), 0) > 0; i++)
+		;
+	timer_cancel(&cl->timer);
+	loop_unwatch(c->listener.loop, cl->source);
+	cl->source = NULL;
+	close(fd);
+	strbuf_free(&cl->answer);
+	listener_resume(&c->listener);
+}
+
+static void client_timeout(struct timer *t)
+{
+	client_close(container_of(t, struct control_client, timer));
+}
+
+static void client_send(struct control_client *cl)
+{
+	ssize_t n = 0;
+
+	while (cl->sent < cl->answer.len) {
+		n = send(cl->source->fd, cl->answer.data + cl->sent, cl->answer.len - cl->sent,
+			 MSG_NOSIGNAL);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return;
+		if (n < 0)
+			break;
+		cl->sent += (size_t)n;
+	}
+	client_close(cl);
+}
+
+static void client_answer(struct control_client *cl, enum control_request request)
+{
+	struct json j;
+
+	if (request == CONTROL_UNKNOWN) {
+		json_init(&j, &cl->answer);
+		json_object_begin(&j, NULL);
+		json_string(&j, "error",
+			    "unknown request; known are \"status\" and \"status text\"");
+		json_object_end(&j);
+		strbuf_putc(&cl->answer, '\n');
+	} else {
+		cl->control->on_request(cl->control->ctx, request, &cl->answer);
+	}
+	if (cl->answer.truncated)
+		return client_close(cl);
+	client_send(cl);
+}
+
+static void client_receive(struct control_client *cl)
+{
+	enum control_request request = CONTROL_MORE;
+
+	while (request == CONTROL_MORE) {
+		ssize_t n = recv(cl->source->fd, cl->request + cl->len,
+				 sizeof(cl->request) - cl->len, 0);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return;
+		if (n < 0 || (n == 0 && cl->len == 0))
+			return client_close(cl);
+		cl->len += (size_t)n;
+		request = control_parse(cl->request, cl->len, n == 0);
+	}
+	client_answer(cl, request);
+}
+
+static void client_event(struct source *src, uint32_t events)
+{
+	struct control_client *cl = src->owner;
+
+	(void)events;
+	if (cl->answer.len > 0)
+		client_send(cl);
+	else
+		client_receive(cl);
+}
+
+static struct control_client *control_free_client(struct control *c)
+{
+	for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
+		if (c->clients[i].source == NULL)
+			return &c->clients[i];
+	}
+	return NULL;
+}
+
+static void control_accept(struct listener *l, int fd, const struct addr *peer)
+{
+	struct control *c = l->owner;
+	struct control_client *cl = control_free_client(c);
+
+	(void)peer;
+	BUG_ON(cl == NULL); /* paused otherwise */
+	cl->source = loop_watch(l->loop, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+				client_event, cl);
+	if (cl->source == NULL) {
+		close(fd);
+		return;
+	}
+	cl->control = c;
+	cl->sent = cl->len = 0;
+	strbuf_init_heap(&cl->answer);
+	timer_init(&cl->timer);
+	loop_timer(l->loop, &cl->timer, CONTROL_TIME_MS, client_timeout);
+	if (control_free_client(c) == NULL)
+		listener_pause(l);
+}
+
+/* A directory that is there stays as it is. */
+static int control_make_dir(const char *path, const struct priv_user *user)
+{
+	const char *slash = strrchr(path, '/');
+	char dir[CONTROL_PATH_MAX];
+	mode_t mask;
+	int rc;
+
+	if (slash == NULL || slash == path)
+		return 0;
+	snprintf(dir, sizeof(dir), "%.*s", (int)(slash - path), path);
+	mask = umask(0022);
+	rc = mkdir(dir, 0755) < 0 ? -errno : 0;
+	umask(mask);
+	if (rc == 0 && user->change && lchown(dir, user->uid, user->gid) < 0)
+		return -errno;
+	return rc == -EEXIST ? 0 : rc;
+}
+
+/* Makes room at `path`: 0 if nothing is there any more, -EADDRINUSE if somebody listens. */
+static int control_remove_stale(const struct sockaddr_un *sun)
+{
+	struct stat st;
+	int fd, rc;
+
+	if (lstat(sun->sun_path, &st) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (!S_ISSOCK(st.st_mode))
+		return -EEXIST;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	rc = connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) < 0 ? -errno : 0;
+	close(fd);
+	if (rc == 0 || rc == -EAGAIN) /* EAGAIN: its queue is full */
+		return -EADDRINUSE;
+	if (rc != -ECONNREFUSED)
+		return rc;
+	return unlink(sun->sun_path) < 0 ? -errno : 0;
+}
+
+static int control_bind(int fd, const struct sockaddr_un *sun, const struct priv_user *user)
+{
+	mode_t mask = umask(0117);
+	int rc = bind(fd, (const struct sockaddr *)sun, sizeof(*sun)) < 0 ? -errno : 0;
+
+	umask(mask);
+	/* lchown: should that user have put a link in its place meanwhile, only the link is given. */
+	if (rc == 0 && user->change && lchown(sun->sun_path, user->uid, user->gid) < 0)
+		rc = -errno;
+	if (rc == 0 && listen(fd, BACKLOG) < 0)
+		rc = -errno;
+	return rc;
+}
+
+static const char *control_why(int rc)
+{
+	if (rc == -EADDRINUSE)
+		return "another daemon answers there";
+	if (rc == -EEXIST)
+		return "something else than a socket is there";
+	return strerror(-rc);
+}
+
+int control_start(struct control *c, struct loop *loop, const char *path,
+		  const struct priv_user *user, control_fn *on_request, void *ctx, struct diag *d)
+{
+	const struct addr none = {.family = AF_UNSPEC};
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	struct stat st;
+	int fd, rc;
+
+	*c = (struct control){.on_request = on_request, .ctx = ctx};
+	if (strlen(path) >= sizeof(sun.sun_path))
+		return diag_set(d, ENAMETOOLONG, NULL, 0, "control socket %s: the path is too long",
+				path);
+	snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	rc = fd < 0 ? -errno : control_make_dir(path, user);
+	if (rc == 0)
+		rc = control_remove_stale(&sun);
+	if (rc == 0)
+		rc = control_bind(fd, &sun, user);
+	if (rc == 0 && lstat(path, &st) < 0)
+		rc = -errno;
+	if (rc == 0)
+		rc = listener_start(&c->listener, loop, fd, &none, control_accept, c);
+	if (rc < 0) {
+		if (fd >= 0)
+			close(fd);
+		return diag_set(d, -rc, NULL, 0, "cannot make the control socket %s: %s", path,
+				control_why(rc));
+	}
+	snprintf(c->path, sizeof(c->path), "%s", path);
+	c->dev = st.st_dev;
+	c->ino = st.st_ino;
+	return 0;
+}
+
+void control_stop(struct control *c)
+{
+	struct stat st;
+
+	if (c->path[0] == '\0')
+		return;
+	for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
+		if (c->clients[i].source != NULL)
+			client_close(&c->clients[i]);
+	}
+	listener_stop(&c->listener);
+	/* Where the directory is not ours that fails; the next daemon replaces what stays. */
+	if (lstat(c->path, &st) == 0 && st.st_dev == c->dev && st.st_ino == c->ino)
+		unlink(c->path);
+	c->path[0] = '\0';
+}

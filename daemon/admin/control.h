@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The control socket of a daemon: a unix stream socket on which a program asks and is answered. One request
+ * for each connection, one line:
+ *
+ *   status        what there is to tell, as one JSON object
+ *   status text   the same for a person
+ *
+ * Anything else is answered by {"error": "..."}. Few connections at once, each with little time and room; further
+ * ones wait in the kernel's queue. Nothing here blocks. Main thread; the other side is control_client.h.
+ */
+#include <sys/types.h>
+
+#include "daemon/core/priv.h"
+#include "daemon/net/listener.h"
+#include "policy/strbuf.h"
+
+#define CONTROL_CLIENTS_MAX 8
+#define CONTROL_REQUEST_MAX 256 /* bytes with the newline */
+#define CONTROL_TIME_MS     2000
+#define CONTROL_PATH_MAX    108 /* with the NUL; what struct sockaddr_un takes, unix(7) */
+
+enum control_request {
+	CONTROL_MORE, /* not whole yet */
+	CONTROL_STATUS,
+	CONTROL_STATUS_TEXT,
+	CONTROL_UNKNOWN,
+};
+
+/* What the bytes of a connection ask for; `ended`: there will be no more. Pure. */
+enum control_request control_parse(const char *bytes, size_t len, bool ended);
+
+/* Appends the answer to CONTROL_STATUS or CONTROL_STATUS_TEXT. */
+typedef void control_fn(void *ctx, enum control_request request, struct strbuf *out);
+
+struct control_client {
+	struct control *control;
+	struct source *source; /* NULL: free */
+	struct timer timer;
+	struct strbuf answer;
+	size_t sent; /* of the answer */
+	size_t len;  /* of the request */
+	char request[CONTROL_REQUEST_MAX];
+};
+
+struct control {
+	struct listener listener;
+	struct control_client clients[CONTROL_CLIENTS_MAX];
+	control_fn *on_request;
+	void *ctx;
+	char path[CONTROL_PATH_MAX]; /* "": not there */
+	dev_t dev;                   /* of the file that we made */
+	ino_t ino;
+};
+
+/* Makes the socket at `path`, mode 0660, and its directory if that is missing, mode 0755; both
+ * belong to `user` if that is to be become. What a dead daemon has left is replaced. 0 or -errno with `d`:
+ * -EADDRINUSE if somebody answers there. Before privileges are dropped. */
+int control_start(struct control *c, struct loop *loop, const char *path,
+		  const struct priv_user *user, control_fn *on_request, void *ctx, struct diag *d);
+/* Closes all, and removes the file if it is still ours. Fine if control_start() failed or was never called
+ * (all zero). */
+void control_stop(struct control *c);

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/admin/status.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/core/shared.h"
+#include "policy/json.h"
+
+#define STATUS_GET(name, help, from)                              \
+	static uint64_t status_get_##name(const struct engine *e) \
+	{                                                         \
+		return SHARED_GET(from);                          \
+	}
+STATUS_TABLE(STATUS_GET)
+#undef STATUS_GET
+
+const struct status_row status_rows[] = {
+#define STATUS_ROW(name, help, from) {#name, help, status_get_##name},
+	STATUS_TABLE(STATUS_ROW)
+#undef STATUS_ROW
+};
+const size_t n_status_rows = ARRAY_LEN(status_rows);
+
+static size_t status_flows(const struct status *st)
+{
+	return atomic_load_explicit(&st->budget->live, memory_order_relaxed);
+}
+
+static size_t status_max_flows(const struct status *st)
+{
+	return atomic_load_explicit(&st->budget->max, memory_order_relaxed);
+}
+
+static uint64_t status_ended(const struct status *st, enum why why)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < st->n_engines; i++)
+		n += SHARED_GET(st->engines[i].ended[why]);
+	return n;
+}
+
+static size_t status_n_listeners(const struct status *st)
+{
+	return st->draining ? 0 : st->engines[0].n_listeners;
+}
+
+static const struct addr *status_listener(const struct status *st, size_t index)
+{
+	return &st->engines[0].listeners[index].addr;
+}
+
+/* In one worker at least. */
+static bool status_is_paused(const struct status *st, size_t index)
+{
+	for (unsigned i = 0; i < st->n_engines; i++) {
+		if (SHARED_GET(st->engines[i].listeners[index].paused))
+			return true;
+	}
+	return false;
+}
+
+static void status_json_workers(const struct status *st, struct json *j)
+{
+	json_array_begin(j, "workers");
+	for (unsigned i = 0; i < st->n_engines; i++) {
+		json_object_begin(j, NULL);
+		for (size_t k = 0; k < n_status_rows; k++)
+			json_uint(j, status_rows[k].name, status_rows[k].get(&st->engines[i]));
+		json_object_end(j);
+	}
+	json_array_end(j);
+}
+
+static void status_json_listeners(const struct status *st, struct json *j)
+{
+	char addr[ADDR_TEXT_MAX];
+
+	json_array_begin(j, "listeners");
+	for (size_t i = 0; i < status_n_listeners(st); i++) {
+		json_object_begin(j, NULL);
+		json_string(j, "address", addr_format(status_listener(st, i), addr, sizeof(addr)));
+		json_bool(j, "paused", status_is_paused(st, i));
+		json_object_end(j);
+	}
+	json_array_end(j);
+}
+
+void status_json(const struct status *st, struct strbuf *out)
+{
+	char upstream[PROXY_URL_TEXT_MAX];
+	struct json j;
+
+	json_init(&j, out);
+	json_object_begin(&j, NULL);
+	json_string(&j, "program", st->conf->program->name);
+	json_string(&j, "version", TRANSOCKS_VERSION);
+	json_int(&j, "pid", getpid());
+	json_uint(&j, "uptime_s", st->uptime_ms / 1000);
+	json_string(&j, "configuration", st->file);
+	json_string(&j, "upstream", view_upstream(st->conf, upstream, sizeof(upstream)));
+	json_bool(&j, "draining", st->draining);
+	status_json_listeners(st, &j);
+	json_uint(&j, "flows", status_flows(st));
+	json_uint(&j, "max_flows", status_max_flows(st));
+	status_json_workers(st, &j);
+	json_object_begin(&j, "ended");
+	for (size_t why = 0; why < WHY_COUNT; why++)
+		json_uint(&j, why_rows[why].word, status_ended(st, (enum why)why));
+	json_object_end(&j);
+	json_object_end(&j);
+	strbuf_putc(out, '\n');
+}
+
+static void status_text_head(const struct status *st, struct strbuf *out)
+{
+	char upstream[PROXY_URL_TEXT_MAX], addr[ADDR_TEXT_MAX];
+	uint64_t s = st->uptime_ms / 1000;
+
+	strbuf_printf(out, "%s %s, process %d, up ", st->conf->program->name, TRANSOCKS_VERSION,
+		      (int)getpid());
+	if (s >= 86400)
+		strbuf_printf(out, "%" PRIu64 " d ", s / 86400);
+	strbuf_printf(out, "%02u:%02u:%02u%s\n", (unsigned)(s / 3600 % 24), (unsigned)(s / 60 % 60),
+		      (unsigned)(s % 60), st->draining ? ", draining" : "");
+	strbuf_printf(out, "configuration  %s\n", st->file);
+	strbuf_printf(out, "upstream       %s\n",
+		      view_upstream(st->conf, upstream, sizeof(upstream)));
+	for (size_t i = 0; i < status_n_listeners(st); i++)
+		strbuf_printf(out, "%-13s  %s%s\n", i == 0 ? "listeners" : "",
+			      addr_format(status_listener(st, i), addr, sizeof(addr)),
+			      status_is_paused(st, i) ? " (paused)" : "");
+	strbuf_printf(out, "flows          %zu of %zu\n", status_flows(st), status_max_flows(st));
+	strbuf_printf(out, "workers        %u\n", st->n_engines);
+}
+
+static void status_text_workers(const struct status *st, struct strbuf *out)
+{
+	strbuf_puts(out, "\nworker");
+	for (size_t k = 0; k < n_status_rows; k++)
+		strbuf_printf(out, "  %8s", status_rows[k].name);
+	for (unsigned i = 0; i < st->n_engines; i++) {
+		strbuf_printf(out, "\n%6u", i);
+		for (size_t k = 0; k < n_status_rows; k++) {
+			int width = (int)strlen(status_rows[k].name);
+
+			strbuf_printf(out, "  %*" PRIu64, width > 8 ? width : 8,
+				      status_rows[k].get(&st->engines[i]));
+		}
+	}
+	strbuf_putc(out, '\n');
+}
+
+void status_text(const struct status *st, struct strbuf *out)
+{
+	bool none = true;
+
+	status_text_head(st, out);
+	status_text_workers(st, out);
+	strbuf_printf(out, "\n%-18s  %12s\n", "ended", "flows");
+	for (size_t why = 0; why < WHY_COUNT; why++) {
+		uint64_t n = status_ended(st, (enum why)why);
+
+		if (n > 0)
+			strbuf_printf(out, "%-18s  %12" PRIu64 "\n", why_rows[why].word, n);
+		none = none && n == 0;
+	}
+	if (none)
+		strbuf_puts(out, "none\n");
+}
