@@ -18,7 +18,9 @@
 	ROW(setups_live,   "flows that are being set up",     e->setups.live) \
 	ROW(setups_idle,   "set-up states kept for reuse",    e->setups.idle) \
 	ROW(buffers_live,  "buffers in use, one of them the worker's own", e->bufs.live) \
-	ROW(buffers_idle,  "buffers kept for reuse",          e->bufs.idle)
+	ROW(buffers_idle,  "buffers kept for reuse",          e->bufs.idle) \
+	ROW(pipes_live,    "pipes in use, by bulky flows",    e->pipes.live) \
+	ROW(pipes_idle,    "pipes kept for reuse",            e->pipes.idle)
 /* clang-format on */
 
 struct status_row {

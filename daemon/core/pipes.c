@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "daemon/core/shared.h"
+
 #define SOFT_PAGES_DEFAULT 16384
 
 void pipes_init(struct pipes *p, size_t max)
@@ -71,13 +73,13 @@ struct pipe *pipes_get(struct pipes *p)
 
 	if (node != NULL) {
 		pipe = container_of(node, struct pipe, node);
-		p->idle--;
+		SHARED_SUB(p->idle, 1);
 	} else if (p->live < p->max && (!p->exhausted || p->live == 0)) {
 		pipe = pipe_new();
 		p->exhausted = pipe == NULL;
 	}
 	if (pipe != NULL)
-		p->live++;
+		SHARED_ADD(p->live, 1);
 	return pipe;
 }
 
@@ -87,14 +89,14 @@ void pipes_put(struct pipes *p, struct pipe *pipe)
 		return;
 	BUG_ON(p->live == 0);
 	list_del(&pipe->node);
-	p->live--;
+	SHARED_SUB(p->live, 1);
 	p->exhausted = false;
 	if (pipe->fill > 0) {
 		pipe_close(pipe);
 		return;
 	}
 	list_add_tail(&p->free, &pipe->node);
-	p->idle++;
+	SHARED_ADD(p->idle, 1);
 }
 
 size_t pipes_limit(void)

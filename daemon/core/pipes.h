@@ -23,7 +23,8 @@ struct pipe {
 };
 
 struct pipes {
-	size_t live, idle, max; /* live: handed out */
+	size_t live, idle; /* live: handed out; SHARED_GET() by other threads */
+	size_t max;
 	struct list free;
 	bool exhausted; /* the last attempt to make one failed; cleared when one comes back */
 };

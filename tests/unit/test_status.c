@@ -41,6 +41,8 @@ static void world_init(struct world *w)
 		e->setups.idle = 1009 + i;
 		e->bufs.live = 1011 + i;
 		e->bufs.idle = 1013 + i;
+		e->pipes.live = 1015 + i;
+		e->pipes.idle = 1017 + i;
 		e->ended[WHY_DONE] = 100 + i;
 	}
 	w->engines[1].ended[WHY_CLIENT_LIMIT] = 3;
