@@ -15,6 +15,7 @@
 const char *const log_level_words[] = {"critical", "error", "warning", "info", "debug", NULL};
 const char *const log_level_aliases[] = {"crit",        "critical", "warn", "warning",
 					 "information", "info",     NULL};
+const char *const handshake_mode_words[] = {"auto", "strict", "one-flight", NULL};
 const char *const log_format_words[] = {"plain", "logfmt", "json", NULL};
 
 int addr_list_check_distinct(const struct addr_list *list, const char *option, const char *file,

@@ -25,6 +25,10 @@ enum log_level {
 };
 enum log_format { LOG_FORMAT_PLAIN, LOG_FORMAT_LOGFMT, LOG_FORMAT_JSON };
 
+/* How the handshake with a SOCKS5 upstream is sent. */
+enum handshake_mode { HANDSHAKE_MODE_AUTO, HANDSHAKE_MODE_STRICT, HANDSHAKE_MODE_ONE_FLIGHT };
+extern const char *const handshake_mode_words[];
+
 /* The words of the two enums, in their order, NULL at the end; and the other spellings of levels that
  * the Go programs took, as pairs of spelling and word. option_word_index() reads them. */
 extern const char *const log_level_words[];
@@ -47,7 +51,8 @@ struct conf {
 	 * nobody asked for one of them, and one that the host lacks may be left out. */
 	bool listen_default;
 	struct proxy_url upstream; /* transocksd */
-	unsigned workers;          /* 0: one per CPU */
+	enum handshake_mode handshake;
+	unsigned workers; /* 0: one per CPU */
 	char *user;
 	struct mark mark;
 	char *control; /* path of the control socket; "": none */

@@ -15,6 +15,7 @@
 #include "daemon/net/listener.h"
 #include "daemon/net/resolve.h"
 #include "daemon/net/sock.h"
+#include "daemon/upstream/flight.h"
 #include "policy/conf.h"
 
 struct leg;
@@ -39,6 +40,7 @@ struct view {
 	struct resolver *resolver;
 	struct sock_options sock;
 	char upstream[PROXY_URL_TEXT_MAX]; /* for the log */
+	struct flight flight;              /* what was learned of the upstream */
 	unsigned refs;                     /* flows, and one while it is current */
 };
 

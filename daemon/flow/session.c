@@ -131,6 +131,8 @@ void session_end(struct session *s, enum why why, int err, const char *detail)
 	engine_flow_ended(s->engine, why);
 	if (s->setup != NULL)
 		dial_cancel(&s->setup->dial);
+	if (s->setup != NULL && s->setup->way == FLIGHT_PROBE)
+		flight_forget(&s->view->flight);
 	timer_cancel(&s->timer);
 	loop_unqueue(&s->task);
 	leg_close(s->engine, &s->remote, why != WHY_DONE);
@@ -181,15 +183,20 @@ static void session_remote_event(struct source *src, uint32_t events)
 		relay_event(s);
 }
 
+static bool session_go_again(struct session *s);
+
 static void session_phase_timeout(struct timer *t)
 {
 	struct session *s = container_of(t, struct session, timer);
 	struct setup *setup = s->setup;
 	enum why why = setup->timeout_why;
+	bool over = setup->deadline_ms != 0 && s->engine->loop.now_ms >= setup->deadline_ms;
 
+	if (s->state == SES_HANDSHAKE && !over && session_go_again(s))
+		return;
 	if (why == WHY_CONNECT_TIMEOUT && setup->dial.phase == DIAL_RESOLVE)
 		why = WHY_RESOLVE_TIMEOUT;
-	if (setup->deadline_ms != 0 && s->engine->loop.now_ms >= setup->deadline_ms)
+	if (over)
 		session_end(s, WHY_SETUP_TIMEOUT, 0, why_rows[why].word);
 	else
 		session_end(s, why, ETIMEDOUT, NULL);
@@ -341,7 +348,43 @@ static void session_handshake_begin(struct session *s)
 	struct handshake *h = &s->setup->handshake;
 
 	h->dest = (struct socks5_dest){.addr = s->dest, .port = s->dest.port};
-	handshake_start(h, &s->view->conf->upstream);
+	s->setup->way = s->setup->again ? FLIGHT_STRICT
+					: flight_begin(&s->view->flight, s->view->conf->handshake,
+						       s->engine->loop.now_ms);
+	handshake_start(h, &s->view->conf->upstream, s->setup->way != FLIGHT_STRICT);
+}
+
+/* The upstream did not answer as one that takes everything at once does. True: this flow was the probe, and
+ * goes again, strictly; no byte of its client has been sent. */
+static bool session_go_again(struct session *s)
+{
+	struct setup *setup = s->setup;
+	enum flight_way way = setup->way;
+
+	setup->way = FLIGHT_STRICT;
+	if (way == FLIGHT_STRICT)
+		return false;
+	flight_failed(&s->view->flight, way, s->engine->loop.now_ms);
+	if (way != FLIGHT_PROBE)
+		return false;
+	log_text(LOG_LEVEL_INFO,
+		 "%s does not take the handshake in one flight; going on step by step",
+		 s->view->upstream);
+	setup->again = true;
+	leg_close(s->engine, &s->remote, true);
+	pool_put(&s->engine->bufs, s->remote.pending);
+	s->remote = (struct leg){0};
+	setup->handshake.client.dest = NULL;
+	session_connect(s);
+	return true;
+}
+
+static int64_t session_reply_limit(const struct session *s)
+{
+	int64_t ms = s->view->conf->timeouts.reply;
+
+	return s->setup->way == FLIGHT_PROBE && (ms == 0 || ms > FLIGHT_PROBE_MS) ? FLIGHT_PROBE_MS
+										  : ms;
 }
 
 /* Takes the handshake as far as the upstream's socket lets. */
@@ -362,17 +405,24 @@ static void session_handshake(struct session *s)
 	switch (r) {
 	case HANDSHAKE_WAIT:
 		if (greeting && !handshake_greeting(h))
-			session_phase(s, WHY_REPLY_TIMEOUT, s->view->conf->timeouts.reply);
+			session_phase(s, WHY_REPLY_TIMEOUT, session_reply_limit(s));
 		break;
 	case HANDSHAKE_DONE:
+		if (s->setup->way == FLIGHT_PROBE)
+			flight_worked(&s->view->flight);
 		session_established(s);
 		break;
 	case HANDSHAKE_REFUSED:
+		if (s->setup->way == FLIGHT_PROBE)
+			flight_worked(&s->view->flight);
+		s->setup->way = FLIGHT_STRICT;
 		session_end(s, WHY_REPLY_REFUSED, 0, socks5_reply_text(h->reply));
 		break;
 	case HANDSHAKE_BAD:
 	case HANDSHAKE_CLOSED:
 	case HANDSHAKE_FAILED:
+		if (session_go_again(s))
+			break;
 		session_end(s, handshake_greeting(h) ? WHY_GREETING_FAILED : WHY_REPLY_FAILED,
 			    h->err, h->error);
 		break;

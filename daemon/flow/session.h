@@ -43,6 +43,8 @@ struct leg {
 struct setup {
 	uint64_t deadline_ms; /* of all set-up together; 0: none */
 	enum why timeout_why; /* what it means if the phase's timer fires */
+	bool again;           /* the upstream did not take one flight: now strictly */
+	enum flight_way way;
 	struct dial dial;
 	struct handshake handshake;
 	struct socks5_server server;

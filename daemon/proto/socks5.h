@@ -10,7 +10,7 @@
  */
 #include "policy/addr.h"
 
-#define SOCKS5_OUT_MAX 515 /* the longest message: username/password with two full fields */
+#define SOCKS5_OUT_MAX (3 + 513 + 262) /* greeting, password and request in one flight */
 
 /* RFC 1928 section 6. */
 enum socks5_reply {
@@ -30,7 +30,7 @@ const char *socks5_reply_text(uint8_t reply);
 
 enum socks5_step {
 	SOCKS5_MORE, /* nothing more can be done without more input */
-	SOCKS5_SEND, /* send `out`, then step again with what is left of `in`, which may suffice */
+	SOCKS5_SEND, /* send `out`, which may be empty, then step again with what is left of `in`, which may suffice */
 	SOCKS5_DONE, /* client: the relay may begin. Server: the request is complete */
 	SOCKS5_FAIL, /* the handshake is over; send `out` if there is any, then close */
 };
@@ -48,6 +48,7 @@ struct socks5_dest {
 struct socks5_client {
 	uint8_t state;               /* private */
 	bool greeted;                /* private: a method was agreed on */
+	bool one_flight;             /* private */
 	const char *user, *password; /* user "" : no authentication is offered */
 	const struct socks5_dest *dest;
 	/* At SOCKS5_FAIL: */
@@ -60,6 +61,10 @@ struct socks5_client {
 /* The pointers must live until the handshake is over. */
 void socks5_client_init(struct socks5_client *c, const char *user, const char *password,
 			const struct socks5_dest *dest);
+/* Sends everything at once, before the first answer: one round trip instead of two or three. The RFC does
+ * not forbid it, but some servers read one message for each recv(2) and lose the rest. Offers one method
+ * only. After init, before the first step. */
+void socks5_client_one_flight(struct socks5_client *c);
 /* The greeting phase: until the upstream has chosen one of the methods that were offered. Where it fails
  * before that, this stays true. */
 bool socks5_client_greeting(const struct socks5_client *c);

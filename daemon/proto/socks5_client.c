@@ -38,6 +38,49 @@ static enum socks5_step client_fail(struct socks5_client *c, const char *error)
 	return SOCKS5_FAIL;
 }
 
+void socks5_client_one_flight(struct socks5_client *c)
+{
+	BUG_ON(c->state != CLIENT_START);
+	c->one_flight = true;
+}
+
+/* RFC 1929 section 2. */
+static size_t client_put_auth(const struct socks5_client *c, uint8_t *out)
+{
+	size_t user_len = strlen(c->user), password_len = strlen(c->password);
+
+	out[0] = SOCKS5_AUTH_VERSION;
+	out[1] = (uint8_t)user_len;
+	memcpy(out + 2, c->user, user_len);
+	out[2 + user_len] = (uint8_t)password_len;
+	memcpy(out + 3 + user_len, c->password, password_len);
+	return 3 + user_len + password_len;
+}
+
+static size_t client_put_request(const struct socks5_client *c, uint8_t *out)
+{
+	const struct socks5_dest *d = c->dest;
+
+	if (d->addr.family == AF_UNSPEC)
+		return socks5_put_name(out, SOCKS5_CONNECT, d->name, d->name_len, d->port);
+	return socks5_put_addr(out, SOCKS5_CONNECT, &d->addr, d->port);
+}
+
+static enum socks5_step client_send_all(struct socks5_client *c, uint8_t *out, size_t *out_len)
+{
+	bool with_password = c->user[0] != '\0';
+	size_t n = 3;
+
+	out[0] = SOCKS5_VERSION;
+	out[1] = 1;
+	out[2] = with_password ? SOCKS5_METHOD_PASSWORD : SOCKS5_METHOD_NONE;
+	if (with_password)
+		n += client_put_auth(c, out + n);
+	*out_len = n + client_put_request(c, out + n);
+	c->state = CLIENT_METHOD;
+	return SOCKS5_SEND;
+}
+
 static enum socks5_step client_send_greeting(struct socks5_client *c, uint8_t *out, size_t *out_len)
 {
 	bool with_password = c->user[0] != '\0';
@@ -51,29 +94,16 @@ static enum socks5_step client_send_greeting(struct socks5_client *c, uint8_t *o
 	return SOCKS5_SEND;
 }
 
-/* RFC 1929 section 2. */
 static enum socks5_step client_send_auth(struct socks5_client *c, uint8_t *out, size_t *out_len)
 {
-	size_t user_len = strlen(c->user), password_len = strlen(c->password);
-
-	out[0] = SOCKS5_AUTH_VERSION;
-	out[1] = (uint8_t)user_len;
-	memcpy(out + 2, c->user, user_len);
-	out[2 + user_len] = (uint8_t)password_len;
-	memcpy(out + 3 + user_len, c->password, password_len);
-	*out_len = 3 + user_len + password_len;
+	*out_len = c->one_flight ? 0 : client_put_auth(c, out);
 	c->state = CLIENT_AUTH;
 	return SOCKS5_SEND;
 }
 
 static enum socks5_step client_send_request(struct socks5_client *c, uint8_t *out, size_t *out_len)
 {
-	const struct socks5_dest *d = c->dest;
-
-	if (d->addr.family == AF_UNSPEC)
-		*out_len = socks5_put_name(out, SOCKS5_CONNECT, d->name, d->name_len, d->port);
-	else
-		*out_len = socks5_put_addr(out, SOCKS5_CONNECT, &d->addr, d->port);
+	*out_len = c->one_flight ? 0 : client_put_request(c, out);
 	c->state = CLIENT_REPLY;
 	return SOCKS5_SEND;
 }
@@ -86,7 +116,7 @@ static enum socks5_step client_read_method(struct socks5_client *c, const uint8_
 	if (n < 2)
 		return SOCKS5_MORE;
 	*used = 2;
-	if (in[1] == SOCKS5_METHOD_NONE) {
+	if (in[1] == SOCKS5_METHOD_NONE && !(c->one_flight && c->user[0] != '\0')) {
 		c->greeted = true;
 		return client_send_request(c, out, out_len);
 	}
@@ -149,7 +179,8 @@ enum socks5_step socks5_client_step(struct socks5_client *c, const uint8_t *in, 
 	*out_len = 0;
 	switch ((enum client_state)c->state) {
 	case CLIENT_START:
-		return client_send_greeting(c, out, out_len);
+		return c->one_flight ? client_send_all(c, out, out_len)
+				     : client_send_greeting(c, out, out_len);
 	case CLIENT_METHOD:
 		return client_read_method(c, in, n, used, out, out_len);
 	case CLIENT_AUTH:

@@ -4,13 +4,15 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-void handshake_start(struct handshake *h, const struct proxy_url *upstream)
+void handshake_start(struct handshake *h, const struct proxy_url *upstream, bool one_flight)
 {
 	h->reply = 0;
 	h->error = NULL;
 	h->err = 0;
 	h->out_off = h->out_len = 0;
 	socks5_client_init(&h->client, upstream->user, upstream->password, &h->dest);
+	if (one_flight)
+		socks5_client_one_flight(&h->client);
 }
 
 bool handshake_greeting(const struct handshake *h)

@@ -28,7 +28,7 @@ struct handshake {
 	uint8_t out[SOCKS5_OUT_MAX];
 };
 
-void handshake_start(struct handshake *h, const struct proxy_url *upstream);
+void handshake_start(struct handshake *h, const struct proxy_url *upstream, bool one_flight);
 /* Until the first answer has come it is the greeting that is waited for, then the reply. */
 bool handshake_greeting(const struct handshake *h);
 /* Sends and receives as much as the socket lets. `in` collects what was received and not consumed;

@@ -12,6 +12,7 @@ Servers and clients to test against, one per process: peers.py KIND ADDRESS PORT
     socks no-method         SOCKS5: takes none of the methods
     socks garbage           answers with something else
     socks code N            SOCKS5: answers the request with reply code N
+    socks greedy            SOCKS5 to the real destination, prints how many bytes came first
     socks drip MS           SOCKS5 to the real destination, each byte of its answers MS apart
     dns NAME=ADDRESS...     answers A and AAAA; other names do not exist; NAME=silent gets no answer,
                             NAME=long an answer that is cut, so that the client asks again by TCP
@@ -161,6 +162,13 @@ async def socks(reader, writer, args):
         return
     if mode == "drip":
         return await socks_drip(reader, writer, int(args[1]) / 1000)
+    if mode == "greedy":
+        first = await reader.read(512)
+        say(f"socks first {len(first)} bytes")
+        replay = asyncio.StreamReader()
+        replay.feed_data(first)
+        asyncio.create_task(feed(reader, replay))
+        return await socks_drip(replay, writer, 0)
     host, port = await socks_request(reader, writer)
     say(f"socks request {host} {port}")
     if mode == "code":
@@ -168,6 +176,12 @@ async def socks(reader, writer, args):
         await writer.drain()
     else:
         await reader.read(1)
+
+
+async def feed(source, target):
+    while data := await source.read(65536):
+        target.feed_data(data)
+    target.feed_eof()
 
 
 async def socks_drip(reader, writer, pause):

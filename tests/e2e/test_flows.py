@@ -33,10 +33,10 @@ class Flows(lab.TestCase):
             page = t.client.curl(url).stdout
             self.assertEqual(page, f"This is {address}, and you came from {source}.\n")
 
-    def start_host(self, upstream="socks5://10.91.3.2:1080"):
+    def start_host(self, upstream="socks5://10.91.3.2:1080", more=""):
         t = self.build("host")
         t.web = t.inet.peer("http", "::", 80)
-        t.transocksd = t.host.transocksd(f'proxy_url = "{upstream}"\n')
+        t.transocksd = t.host.transocksd(f'proxy_url = "{upstream}"\n{more}\n')
         t.host.rules("install")
         return t
 
@@ -119,6 +119,32 @@ class Flows(lab.TestCase):
         t = self.start_gateway()
         self.start_danted(t)
         self.pages(t)
+
+    def first_messages(self, handshake):
+        """How many bytes of the handshake an upstream gets at once, for three flows of one worker."""
+        t = self.start_host(more=f'workers = 1\nhandshake = "{handshake}"')
+        upstream = t.proxy.peer("socks", "10.91.3.2", 1080, "greedy")
+        for _ in range(3):
+            self.pages(t, FAMILIES[:1])
+        self.assertEqual({r["end"] for r in t.transocksd.wait_records(3)}, {"done"})
+        return re.findall(r"socks first (\d+) bytes", upstream.log())
+
+    def test_handshake_in_one_flight(self):
+        self.assertEqual(self.first_messages("one-flight"), ["13"] * 3)
+        self.assertEqual(self.first_messages("auto"), ["13"] * 3)
+        self.assertEqual(self.first_messages("strict"), ["3"] * 3)
+
+    @lab.needs_program("microsocks")
+    def test_handshake_that_the_upstream_loses(self):
+        """microsocks reads one message at a time: one flow finds out, and arrives all the same."""
+        t = self.start_host(more="workers = 1")
+        self.start_microsocks(t)
+        for _ in range(3):
+            self.pages(t, FAMILIES[:1])
+        first, *others = (float(r["elapsed"]) for r in t.transocksd.wait_records(3))
+        self.assertGreater(first, 0.4)
+        self.assertLess(max(others), 0.4)
+        t.transocksd.wait_log("does not take the handshake in one flight")
 
     def test_slow_upstream(self):
         t = self.start_host()

@@ -24,6 +24,7 @@ struct result {
 
 struct run {
 	const char *user, *password;
+	bool one_flight;
 	struct socks5_dest dest;
 	const struct result *want; /* NULL: keep what comes */
 	struct result got;
@@ -39,6 +40,8 @@ static void run_pieces(void *ctx, const uint8_t *bytes, const size_t *ends, size
 
 	memset(got, 0, sizeof(*got));
 	socks5_client_init(&c, r->user, r->password, &r->dest);
+	if (r->one_flight)
+		socks5_client_one_flight(&c);
 	got->step = socks5_client_step(&c, bytes, 0, &used, out, &out_len);
 	assert_int_equal(got->step, SOCKS5_SEND);
 	memcpy(got->out, out, out_len);
@@ -54,7 +57,7 @@ static void run_pieces(void *ctx, const uint8_t *bytes, const size_t *ends, size
 			test_free(in);
 			assert_true(used <= n);
 			assert_true(out_len <= SOCKS5_OUT_MAX);
-			assert_true(got->step == SOCKS5_SEND ? out_len > 0 : out_len == 0);
+			assert_true((got->step == SOCKS5_SEND && !r->one_flight) == (out_len > 0));
 			got->consumed += used;
 			memcpy(got->out + got->out_len, out, out_len);
 			got->out_len += out_len;
@@ -231,6 +234,47 @@ static void test_cases(void **state)
 	}
 }
 
+/* All is sent at the start; the answers are read as otherwise, but only the method offered is accepted. */
+static void test_one_flight(void **state)
+{
+	static const struct client_case flights[] = {
+		{"no user", "", "11.0.0.1:80", BYTES("\x05\x00" OK4 "!"), BYTES(GREETING REQUEST4),
+		 SOCKS5_DONE, 1, 0, NULL, NULL},
+		{"user", "bob", "host.lan", BYTES("\x05\x02\x01\x00" OK4),
+		 BYTES("\x05\x01\x02" AUTH REQUEST_NAME), SOCKS5_DONE, 0, 0, NULL, NULL},
+		{"user, none chosen", "bob", "11.0.0.1:80", BYTES("\x05\x00" OK4),
+		 BYTES("\x05\x01\x02" AUTH REQUEST4), SOCKS5_FAIL, 10, 0,
+		 "the upstream chose a method that was not offered", NULL},
+		{"no method", "", "11.0.0.1:80", BYTES("\x05\xff"), BYTES(GREETING REQUEST4),
+		 SOCKS5_FAIL, 0, 0, "the upstream wants authentication, and no user is configured",
+		 NULL},
+		{"refused", "", "11.0.0.1:80", BYTES("\x05\x00\x05\x05"), BYTES(GREETING REQUEST4),
+		 SOCKS5_FAIL, 0, SOCKS5_REFUSED, "the upstream refused the request", NULL},
+		{"request lost", "", "11.0.0.1:80", BYTES("\x05\x00"), BYTES(GREETING REQUEST4),
+		 SOCKS5_MORE, 0, 0, NULL, NULL},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(flights); i++) {
+		const struct client_case *k = &flights[i];
+		struct run r = {.user = k->user, .password = "secret", .one_flight = true};
+		struct result want;
+
+		r.dest = dest_of(k->dest);
+		run_pieces(&r, k->in, &k->in_len, 1);
+		want = r.got;
+		assert_int_equal(want.step, k->step);
+		assert_int_equal(want.out_len, k->out_len);
+		assert_memory_equal(want.out, k->out, k->out_len);
+		assert_int_equal(k->in_len - want.consumed, k->payload);
+		assert_int_equal(want.reply, k->reply);
+		if (k->error != NULL)
+			assert_string_equal(want.error, k->error);
+		r.want = &want;
+		feed_every_split(run_pieces, &r, k->in, k->in_len);
+	}
+}
+
 static void test_every_reply_code(void **state)
 {
 	(void)state;
@@ -327,6 +371,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_cases),
+		cmocka_unit_test(test_one_flight),
 		cmocka_unit_test(test_every_reply_code),
 		cmocka_unit_test(test_longest_messages),
 		cmocka_unit_test(test_empty_password),
