@@ -16,6 +16,7 @@ static const char *record_phase(const struct session *s, const struct why_row *r
 	case SES_HANDSHAKE:
 		return handshake_greeting(&s->setup->handshake) ? "greeting" : "reply";
 	case SES_RELAY:
+	case SES_FLUSH:
 	case SES_LINGER:
 	case SES_ENDED:
 		break;

@@ -57,6 +57,8 @@ static void relay_pass_fin(struct session *s, struct leg *from, struct leg *to)
 {
 	from->finished = true;
 	s->active_ms = s->engine->loop.now_ms;
+	if (to->finished) /* that was the second one: closing both passes it on */
+		return;
 	if (shutdown(to->source->fd, SHUT_WR) < 0)
 		to->broken = true;
 	relay_set_timer(s);

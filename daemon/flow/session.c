@@ -11,8 +11,10 @@
 
 /* How long a client that was refused may take to read why and close (RFC 1928 section 6 asks for a close
  * within 10 seconds). */
-#define LINGER_MS    2000
-#define LINGER_READS 4 /* buffers at once; a client that sends more than that does not listen */
+#define LINGER_MS     2000
+#define FLUSH_MS      1000
+#define FLUSH_POLL_MS 10
+#define LINGER_READS  4 /* buffers at once; a client that sends more than that does not listen */
 
 /* So many clients over their limit may make their request first, so that the answer can say why; in one
  * worker. Further ones are closed at once: who is refused must not fill the budget of flows. */
@@ -113,14 +115,34 @@ static void session_linger(struct session *s)
 		session_finish(s, false);
 }
 
+/* A reset drops what the kernel has not delivered yet, so it waits until the client's kernel has
+ * acknowledged everything. The poll is rare, and short: nobody tells when a send queue is empty. */
+static void session_flush(struct timer *t)
+{
+	struct session *s = container_of(t, struct session, timer);
+	bool over = s->engine->loop.now_ms - s->active_ms >= FLUSH_MS;
+
+	if (over || s->client.broken || sock_unsent(s->client.source->fd) == 0)
+		session_finish(s, true);
+	else
+		loop_timer(&s->engine->loop, &s->timer, FLUSH_POLL_MS, session_flush);
+}
+
+static void session_flush_begin(struct session *s)
+{
+	s->state = SES_FLUSH;
+	s->active_ms = s->engine->loop.now_ms;
+	session_flush(&s->timer);
+}
+
 void session_end(struct session *s, enum why why, int err, const char *detail)
 {
 	const struct inbound *in = s->engine->inbound;
 	bool told;
 
-	if (s->state == SES_LINGER && why == WHY_CUT)
+	if ((s->state == SES_LINGER || s->state == SES_FLUSH) && why == WHY_CUT)
 		return session_finish(s, true);
-	if (s->state == SES_LINGER || s->state == SES_ENDED)
+	if (s->state >= SES_FLUSH)
 		return;
 	told = s->state != SES_RELAY && in->answer != NULL && why != WHY_CLIENT_GONE &&
 	       why != WHY_CUT && in->answer(s, why, err) == 0;
@@ -138,6 +160,8 @@ void session_end(struct session *s, enum why why, int err, const char *detail)
 	leg_close(s->engine, &s->remote, why != WHY_DONE);
 	if (told)
 		session_linger(s);
+	else if (why == WHY_REMOTE_LOST)
+		session_flush_begin(s);
 	else
 		session_finish(s, why != WHY_DONE);
 }
@@ -167,6 +191,7 @@ static void session_client_event(struct source *src, uint32_t events)
 		if (session_linger_over(s))
 			session_finish(s, false);
 		break;
+	case SES_FLUSH: /* the timer looks */
 	case SES_ENDED:
 		break;
 	}

@@ -7,6 +7,7 @@
  *
  *   SES_REQUEST --> SES_DIAL --> [SES_HANDSHAKE] --> SES_RELAY --> end
  *   (usocksd)                    (transocksd)            (usocksd, set-up failed: SES_LINGER --> end)
+ *                                                        (remote end lost: SES_FLUSH --> end)
  *
  * What only set-up needs lives in struct setup and goes back to its pool when the relay begins.
  */
@@ -19,6 +20,7 @@ enum session_state {
 	SES_DIAL,      /* connecting to the upstream or the destination */
 	SES_HANDSHAKE, /* with the upstream */
 	SES_RELAY,
+	SES_FLUSH, /* the remote end was lost; the client takes what came before that, then a reset */
 	SES_LINGER, /* the client has been told of a failure and may read that before we close */
 	SES_ENDED,
 };

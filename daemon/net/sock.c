@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define LISTEN_BACKLOG 4096 /* the kernel cuts it to net.core.somaxconn */
@@ -120,6 +122,13 @@ int sock_mark(int fd, const struct mark *m)
 	if (m->mask == 0)
 		return 0;
 	return set_int(fd, SOL_SOCKET, SO_MARK, (int)m->value);
+}
+
+int sock_unsent(int fd)
+{
+	int n = 0;
+
+	return ioctl(fd, SIOCOUTQ, &n) < 0 ? 0 : n;
 }
 
 struct addr sock_local(int fd)

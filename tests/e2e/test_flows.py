@@ -2,6 +2,7 @@
 """The main job: what is redirected reaches the Internet through an upstream, byte for byte."""
 import re
 import socket
+import time
 
 import lab
 
@@ -174,6 +175,25 @@ class Flows(lab.TestCase):
 
     def test_server_that_ends_at_once_direct(self):
         self.banners(self.start_host("direct://"))
+
+    def test_reset_comes_behind_what_was_sent_before_it(self):
+        """A slow client gets every byte that came before the upstream's reset, and then the reset."""
+        t = self.start_host("direct://")
+        t.inet.peer("reset", "::", 7003, 60000)
+        for address in ("11.0.0.1", "2a00:1::1"):
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            with t.client.inside():
+                sock = socket.socket(family, socket.SOCK_STREAM)
+            with sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                sock.settimeout(5)
+                sock.connect((address, 7003))
+                time.sleep(0.4)  # the far end has reset by now; most is still on its way to us
+                got = 0
+                with self.assertRaises(ConnectionResetError):
+                    while data := sock.recv(65536):
+                        got += len(data)
+                self.assertEqual(got, 60000)
 
     def test_urgent_data(self):
         """The urgent byte stays where it was sent, and what is behind it is not held back."""
