@@ -14,6 +14,7 @@
 #include "policy/diag.h"
 #include "policy/mark.h"
 #include "policy/option.h"
+#include "policy/redirect.h"
 #include "policy/url.h"
 
 enum log_level {
@@ -52,7 +53,10 @@ struct conf {
 	bool listen_default;
 	struct proxy_url upstream; /* transocksd */
 	enum handshake_mode handshake;
-	unsigned workers; /* 0: one per CPU */
+	enum redirect_mode mode;
+	struct mark tproxy_mark;  /* of packets on their way to a transparent listener */
+	struct redirect redirect; /* transocks-rules */
+	unsigned workers;         /* 0: one per CPU */
 	char *user;
 	struct mark mark;
 	char *control; /* path of the control socket; "": none */

@@ -21,6 +21,15 @@
 #define DEFAULT_MARK_MASK  0x1000u
 #define DEFAULT_MARK_TEXT  "0x1000/0x1000"
 
+/* Set by the rules on packets that TPROXY takes, so that routing hands them to this host. */
+#define DEFAULT_TPROXY_MARK_VALUE 0x10u
+#define DEFAULT_TPROXY_MARK_MASK  0x10u
+#define DEFAULT_TPROXY_MARK_TEXT  "0x10/0x10"
+
+/* One behind "dstnat" (-100): at one priority the chain registered last runs first, and the first
+ * chain that translates a flow wins. So what Docker, kube-proxy or libvirt translate stays theirs. */
+#define DEFAULT_REDIRECT_PRIORITY (-99)
+
 #define DEFAULT_TRANSOCKS_PORT 1081
 #define DEFAULT_USOCKS_PORT    1080
 

@@ -3,6 +3,9 @@
 /*
  * From what the operator asks for to the table that does it. Pure: no kernel, no user database.
  *
+ * struct want is the whole wish with everything looked up on this host: what every backend and every
+ * command starts from. It borrows the configuration, which must outlive it.
+ *
  * The order of the rules is the loop guard: the mark first, because it survives every change of
  * user, the user second, then what is local or special-purpose anyway.
  */
@@ -11,15 +14,36 @@
 #include "policy/conf.h"
 #include "rulemgr/model.h"
 
-/* Interfaces of one gateway. */
+/* Interfaces of one gateway; users, marks and control groups that are exempt. */
 #define WANT_GATEWAYS_MAX 64
+#define WANT_EXEMPT_MAX   64
+/* Addresses of upstreams. */
+#define WANT_UPSTREAMS_MAX 256
+
+/* A control group (v2) as rules see it. */
+struct want_cgroup {
+	const char *path; /* below /sys/fs/cgroup, without a leading slash */
+	uint64_t id;      /* the inode number of its directory */
+	uint32_t level;   /* names in the path */
+};
 
 struct want {
-	uint16_t port;    /* 1..65535, where transocksd listens */
-	uid_t uid;        /* whose flows are never redirected */
-	struct mark mark; /* nor flows with this mark; mask 0: no such rule */
+	const struct redirect *redirect; /* share, quic, ports, bypass, redirect_anyway, priority,
+					  * exempt_marks, when_daemon_down: as they stand there */
+	enum redirect_mode mode;
+	bool family[2];          /* taken: LISTENERS_IPV4, LISTENERS_IPV6 */
+	uint16_t port;           /* 1..65535, where transocksd listens */
+	uid_t uid;               /* whose flows are never redirected */
+	struct mark mark;        /* nor flows with this mark; mask 0: no such rule */
+	struct mark tproxy_mark; /* mode tproxy */
 	char gateways[WANT_GATEWAYS_MAX][IFNAMSIZ]; /* forwarded flows are taken from these */
 	size_t n_gateways;
+	uid_t exempt_uids[WANT_EXEMPT_MAX];
+	size_t n_exempt_uids;
+	struct want_cgroup exempt_cgroups[WANT_EXEMPT_MAX];
+	size_t n_exempt_cgroups;
+	struct addr upstreams[WANT_UPSTREAMS_MAX]; /* with port; their flows go direct */
+	size_t n_upstreams;
 	uint16_t earlier_ports[MODEL_PORTS_MAX]; /* of tables that this one replaces */
 	size_t n_earlier_ports;
 };
