@@ -115,7 +115,6 @@ static void daemon_use_limits(struct daemon *dm, const struct conf *c)
 /* One listener for each worker. A default address whose family this host lacks is left out. */
 static int daemon_listen_at(struct daemon *dm, const struct addr *a, struct diag *d)
 {
-	struct sock_options o = {.keepalive_ms = dm->conf->timeouts.keepalive};
 	int rc = listener_probe(a, d);
 	int fd;
 
@@ -124,7 +123,7 @@ static int daemon_listen_at(struct daemon *dm, const struct addr *a, struct diag
 		return 0;
 	}
 	for (unsigned i = 0; i < dm->n_engines && rc == 0; i++) {
-		fd = sock_listen(a, &o, d);
+		fd = sock_listen(a, dm->conf->timeouts.keepalive, d);
 		rc = fd < 0 ? fd : engine_listen(&dm->engines[i], fd, a, d);
 	}
 	return rc;

@@ -138,8 +138,8 @@ int engine_use(struct engine *e, struct conf *conf, struct diag *d)
 	if (v == NULL)
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
 	v->engine = e;
-	v->sock =
-		(struct sock_options){.mark = conf->mark, .keepalive_ms = conf->timeouts.keepalive};
+	v->sock = (struct sock_options){.mark = conf->mark,
+					.speaks_first = conf->upstream.scheme == PROXY_SOCKS5};
 	rc = resolver_new(&e->loop, &conf->dns.servers, &v->sock, &v->resolver, d);
 	if (rc < 0) {
 		free(v);
@@ -151,7 +151,7 @@ int engine_use(struct engine *e, struct conf *conf, struct diag *d)
 	view_unref(e->view);
 	e->view = v;
 	for (size_t i = 0; i < e->n_listeners; i++)
-		listener_keepalive(&e->listeners[i], v->sock.keepalive_ms);
+		listener_keepalive(&e->listeners[i], conf->timeouts.keepalive);
 	return 0;
 }
 

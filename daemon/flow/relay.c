@@ -12,6 +12,10 @@
 #define BULKY_BYTES (128 * 1024)
 #define BULKY_PIECE (16 * 1024)
 
+/* Only a flow that lives so long pays for watching over its remote end: keepalive takes three system calls
+ * to set, and acts much later anyway. */
+#define SETTLED_MS 2000
+
 static void relay_set_timer(struct session *s);
 
 static bool relay_half_closed(const struct session *s)
@@ -33,6 +37,10 @@ static void relay_timeout(struct timer *t)
 	uint64_t idle_ms = s->engine->loop.now_ms - s->active_ms;
 	int64_t limit = relay_limit(s);
 
+	if (!s->settled) {
+		s->settled = true;
+		sock_keepalive(s->remote.source->fd, s->view->conf->timeouts.keepalive);
+	}
 	if (limit > 0 && idle_ms >= (uint64_t)limit)
 		session_end(s, relay_half_closed(s) ? WHY_HALF_CLOSE : WHY_IDLE, 0, NULL);
 	else
@@ -42,14 +50,14 @@ static void relay_timeout(struct timer *t)
 static void relay_set_timer(struct session *s)
 {
 	uint64_t idle_ms = s->engine->loop.now_ms - s->active_ms;
-	int64_t limit = relay_limit(s);
+	uint64_t limit = (uint64_t)relay_limit(s);
+	uint64_t left = idle_ms < limit ? limit - idle_ms : 0;
 
-	if (limit == 0)
-		timer_cancel(&s->timer);
-	else
-		loop_timer(&s->engine->loop, &s->timer,
-			   idle_ms < (uint64_t)limit ? (uint64_t)limit - idle_ms : 0,
-			   relay_timeout);
+	if (!s->settled && (limit == 0 || left > SETTLED_MS))
+		left = SETTLED_MS;
+	else if (limit == 0)
+		return timer_cancel(&s->timer);
+	loop_timer(&s->engine->loop, &s->timer, left, relay_timeout);
 }
 
 /* The FIN goes on to the other side; the opposite direction lives on. */

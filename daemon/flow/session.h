@@ -69,6 +69,7 @@ struct session {
 	char *name; /* the destination's name where one is known, NAME_MAX_LEN + 1 bytes; or NULL */
 	uint16_t port; /* of the destination */
 	uint8_t state; /* enum session_state */
+	bool settled;  /* old enough for its remote end to be watched over */
 	bool counted;  /* in engine->budget->clients */
 	bool refused;  /* the client is over its limit, and is told when it has made its request */
 };

@@ -39,14 +39,7 @@ int sock_keepalive(int fd, int64_t keepalive_ms)
 	return rc;
 }
 
-static int set_stream(int fd, const struct sock_options *o)
-{
-	int rc = set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-
-	return rc < 0 || o->keepalive_ms == 0 ? rc : sock_keepalive(fd, o->keepalive_ms);
-}
-
-static int listener_prepare(int fd, const struct addr *a, const struct sock_options *o)
+static int listener_prepare(int fd, const struct addr *a, int64_t keepalive_ms)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = addr_to_sockaddr(a, &ss);
@@ -59,7 +52,9 @@ static int listener_prepare(int fd, const struct addr *a, const struct sock_opti
 	if (rc == 0)
 		rc = sock_inline_urgent(fd);
 	if (rc == 0)
-		rc = set_stream(fd, o);
+		rc = set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	if (rc == 0)
+		rc = sock_keepalive(fd, keepalive_ms);
 	if (rc == 0 && bind(fd, (struct sockaddr *)&ss, len) < 0)
 		rc = -errno;
 	if (rc == 0 && listen(fd, LISTEN_BACKLOG) < 0)
@@ -67,11 +62,11 @@ static int listener_prepare(int fd, const struct addr *a, const struct sock_opti
 	return rc;
 }
 
-int sock_listen(const struct addr *a, const struct sock_options *o, struct diag *d)
+int sock_listen(const struct addr *a, int64_t keepalive_ms, struct diag *d)
 {
 	char text[ADDR_TEXT_MAX];
 	int fd = socket(a->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int rc = fd < 0 ? -errno : listener_prepare(fd, a, o);
+	int rc = fd < 0 ? -errno : listener_prepare(fd, a, keepalive_ms);
 
 	if (rc == 0)
 		return fd;
@@ -90,7 +85,11 @@ int sock_stream(int family, const struct sock_options *o)
 		return -errno;
 	rc = sock_mark(fd, &o->mark);
 	if (rc == 0)
-		rc = set_stream(fd, o);
+		rc = set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	/* On a socket that connects, the kernel holds the last ACK back for the first data
+	 * (tcp_rcv_synsent_state_process()): one packet less, and the peer is woken once. */
+	if (rc == 0 && o->speaks_first)
+		rc = set_int(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, 1);
 	if (rc == 0)
 		return fd;
 	close(fd);

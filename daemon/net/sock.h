@@ -2,21 +2,23 @@
 #pragma once
 /*
  * Sockets as every part of the daemons wants them: born non-blocking and close-on-exec, with
- * TCP_NODELAY and keepalive, and marked where they go out to the network. Any thread.
+ * TCP_NODELAY, and marked where they go out to the network. Any thread.
  */
 #include "policy/addr.h"
 #include "policy/conf.h"
 #include "policy/diag.h"
 
 struct sock_options {
-	struct mark mark;     /* for sockets towards the network; mask 0: none */
-	int64_t keepalive_ms; /* idle time; 0: none. Who is gone is found after about twice that */
+	struct mark mark; /* for sockets towards the network; mask 0: none */
+	/* We send first on what connects: the last packet of TCP's handshake then goes with the first
+	 * bytes instead of alone. */
+	bool speaks_first;
 };
 
 /* A TCP listener at `a` with SO_REUSEPORT (one for each worker) and SO_REUSEADDR; IPv6 listeners
- * are IPv6 only. Connections inherit TCP_NODELAY, keepalive and inline urgent data. The descriptor, or -errno
- * with `d`. */
-int sock_listen(const struct addr *a, const struct sock_options *o, struct diag *d);
+ * are IPv6 only. Connections inherit TCP_NODELAY, keepalive (as in sock_keepalive()) and inline urgent data.
+ * The descriptor, or -errno with `d`. */
+int sock_listen(const struct addr *a, int64_t keepalive_ms, struct diag *d);
 
 /* A TCP socket to connect with. The descriptor or -errno; -EPERM if the mark cannot be set (it
  * needs CAP_NET_RAW on Linux 5.17, CAP_NET_ADMIN before). */
@@ -36,7 +38,7 @@ int sock_unsent(int fd);
 struct addr sock_local(int fd); /* AF_UNSPEC if the kernel does not say */
 struct addr sock_peer(int fd);
 
-/* TCP keepalive after so long; 0: none. On a listener it counts for what is accepted from then on.
+/* TCP keepalive after so long; 0: none. Who is gone is found after about twice that. On a listener it counts for what is accepted from then on.
  * 0 or -errno. */
 int sock_keepalive(int fd, int64_t keepalive_ms);
 

@@ -39,7 +39,7 @@ static const struct fake_name names[] = {
 	{.name = "silent.test", .family = AF_INET6},
 };
 
-static const struct sock_options options = {.keepalive_ms = 60000};
+static const struct sock_options options = {.mark = {0}};
 static struct loop loop;
 static struct fake_dns dns;
 static struct resolver *resolver;
@@ -136,9 +136,7 @@ static struct addr address(const char *ip, uint16_t port)
 static int peer_open(const char *ip, uint16_t port)
 {
 	struct addr a = address(ip, port);
-	const struct sock_options plain = {.keepalive_ms = 0};
-
-	return sock_listen(&a, &plain, NULL);
+	return sock_listen(&a, 0, NULL);
 }
 
 #define SILENT_FILLERS 3
@@ -151,7 +149,7 @@ struct silent_peer {
 
 static int silent_open(struct silent_peer *s, const char *ip, uint16_t port)
 {
-	const struct sock_options plain = {.keepalive_ms = 0};
+	const struct sock_options plain = {.mark = {0}};
 	struct timespec pause = {.tv_nsec = 20 * 1000000};
 	struct addr at;
 

@@ -103,7 +103,7 @@ static void run_for(uint64_t ms)
 
 static int setup(void **state)
 {
-	const struct sock_options o = {.keepalive_ms = 0};
+	const struct sock_options o = {.mark = {0}};
 	struct addr_list servers = {.addrs = &dns.addr, .n = 1};
 
 	(void)state;
@@ -210,7 +210,7 @@ static void silence_is_a_timeout(void **state)
 /* A name server's port where nobody listens: told by ICMP, no waiting. */
 static void a_dead_server_fails_and_the_next_is_asked(void **state)
 {
-	const struct sock_options o = {.keepalive_ms = 0};
+	const struct sock_options o = {.mark = {0}};
 	struct addr both[2] = {dns.addr, dns.addr};
 	struct addr_list servers = {.addrs = both, .n = 1};
 	struct resolver *usual = resolver;
@@ -358,7 +358,7 @@ static void queries_carry_the_mark(void **state)
 
 static void servers_of_the_system_are_the_default(void **state)
 {
-	const struct sock_options o = {.keepalive_ms = 0};
+	const struct sock_options o = {.mark = {0}};
 	const struct addr_list none = {.n = 0};
 	struct resolver *usual = resolver;
 	struct probe p = {.answers = 0};
