@@ -19,8 +19,9 @@ static const struct {
 	const char *line;
 	enum control_request request;
 } requests[] = {
-	{"status\n", CONTROL_STATUS},
-	{"status text\n", CONTROL_STATUS_TEXT},
+	{"status\n", CONTROL_STATUS},         {"status text\n", CONTROL_STATUS_TEXT},
+	{"rules keep\n", CONTROL_RULES_KEEP}, {"rules lend\n", CONTROL_RULES_LEND},
+	{"rules drop\n", CONTROL_RULES_DROP},
 };
 
 enum control_request control_parse(const char *bytes, size_t len, bool ended)
@@ -42,6 +43,9 @@ static void client_close(struct control_client *cl)
 
 	for (int i = 0; i < DRAIN_READS && recv(fd, rest, sizeof(rest), 0) > 0; i++)
 		;
+	lend_end(&c->rules, cl);
+	if (cl->passed_fd >= 0)
+		close(cl->passed_fd);
 	timer_cancel(&cl->timer);
 	loop_unwatch(c->listener.loop, cl->source);
 	cl->source = NULL;
@@ -55,41 +59,145 @@ static void client_timeout(struct timer *t)
 	client_close(container_of(t, struct control_client, timer));
 }
 
+/* The descriptor that is lent goes with the first byte. */
+static ssize_t client_send_some(struct control_client *cl)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = {.bytes = {0}};
+	struct iovec iov = {cl->answer.data + cl->sent, cl->answer.len - cl->sent};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct cmsghdr *c;
+
+	if (cl->lent_fd >= 0 && cl->sent == 0) {
+		m.msg_control = control.bytes;
+		m.msg_controllen = sizeof(control.bytes);
+		c = CMSG_FIRSTHDR(&m);
+		*c = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)),
+				      .cmsg_level = SOL_SOCKET,
+				      .cmsg_type = SCM_RIGHTS};
+		memcpy(CMSG_DATA(c), &cl->lent_fd, sizeof(int));
+	}
+	return sendmsg(cl->source->fd, &m, MSG_NOSIGNAL);
+}
+
 static void client_send(struct control_client *cl)
 {
 	ssize_t n = 0;
 
 	while (cl->sent < cl->answer.len) {
-		n = send(cl->source->fd, cl->answer.data + cl->sent, cl->answer.len - cl->sent,
-			 MSG_NOSIGNAL);
+		n = client_send_some(cl);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)
 			return;
 		if (n < 0)
-			break;
+			return client_close(cl);
 		cl->sent += (size_t)n;
 	}
-	client_close(cl);
+	if (cl->lent_fd < 0)
+		client_close(cl);
+}
+
+/* Who asks, as the kernel saw it at connect(2). */
+static bool client_may_change(const struct control_client *cl)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	return getsockopt(cl->source->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+	       (peer.uid == 0 || peer.uid == geteuid());
+}
+
+static int client_do(struct control_client *cl, enum control_request request)
+{
+	struct lend *rules = &cl->control->rules;
+	int fd = cl->passed_fd;
+
+	if (!client_may_change(cl))
+		return -EPERM;
+	if (request == CONTROL_RULES_DROP)
+		return lend_drop(rules, cl);
+	if (request == CONTROL_RULES_KEEP) {
+		cl->passed_fd = -1;
+		return fd < 0 ? -EINVAL : lend_keep(rules, fd, cl);
+	}
+	cl->lent_fd = lend_begin(rules, cl);
+	loop_timer(cl->control->listener.loop, &cl->timer, CONTROL_LOAN_MS, client_timeout);
+	return cl->lent_fd < 0 ? cl->lent_fd : 0;
+}
+
+static const char *request_error(int rc)
+{
+	switch (rc) {
+	case -EPERM:
+		return "only root and the daemon's user may do that";
+	case -ENOENT:
+		return "no rules are kept here";
+	case -EBUSY:
+		return "somebody else is changing the rules";
+	default:
+		return "not a netlink socket to netfilter";
+	}
 }
 
 static void client_answer(struct control_client *cl, enum control_request request)
 {
+	const char *error = NULL;
 	struct json j;
+	int rc;
 
-	if (request == CONTROL_UNKNOWN) {
+	switch (request) {
+	case CONTROL_STATUS:
+	case CONTROL_STATUS_TEXT:
+		cl->control->on_request(cl->control->ctx, request, &cl->answer);
+		break;
+	case CONTROL_RULES_KEEP:
+	case CONTROL_RULES_LEND:
+	case CONTROL_RULES_DROP:
+		rc = client_do(cl, request);
+		error = rc < 0 ? request_error(rc) : NULL;
+		break;
+	case CONTROL_MORE:
+	case CONTROL_UNKNOWN:
+		error = "unknown request; see transocksd(8)";
+		break;
+	}
+	if (cl->answer.len == 0) {
 		json_init(&j, &cl->answer);
 		json_object_begin(&j, NULL);
-		json_string(&j, "error",
-			    "unknown request; known are \"status\" and \"status text\"");
+		if (error != NULL)
+			json_string(&j, "error", error);
 		json_object_end(&j);
 		strbuf_putc(&cl->answer, '\n');
-	} else {
-		cl->control->on_request(cl->control->ctx, request, &cl->answer);
 	}
 	if (cl->answer.truncated)
 		return client_close(cl);
 	client_send(cl);
+}
+
+/* Takes one descriptor that comes along; the kernel closes what does not fit. */
+static ssize_t client_receive_some(struct control_client *cl)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = {cl->request + cl->len, sizeof(cl->request) - cl->len};
+	struct msghdr m = {.msg_iov = &iov,
+			   .msg_iovlen = 1,
+			   .msg_control = control.bytes,
+			   .msg_controllen = sizeof(control.bytes)};
+	ssize_t n = recvmsg(cl->source->fd, &m, MSG_CMSG_CLOEXEC);
+	struct cmsghdr *c = n >= 0 ? CMSG_FIRSTHDR(&m) : NULL;
+
+	if (c == NULL || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+		return n;
+	if (cl->passed_fd >= 0)
+		close(cl->passed_fd);
+	memcpy(&cl->passed_fd, CMSG_DATA(c), sizeof(int));
+	return n;
 }
 
 static void client_receive(struct control_client *cl)
@@ -97,8 +205,7 @@ static void client_receive(struct control_client *cl)
 	enum control_request request = CONTROL_MORE;
 
 	while (request == CONTROL_MORE) {
-		ssize_t n = recv(cl->source->fd, cl->request + cl->len,
-				 sizeof(cl->request) - cl->len, 0);
+		ssize_t n = client_receive_some(cl);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -116,8 +223,10 @@ static void client_event(struct source *src, uint32_t events)
 {
 	struct control_client *cl = src->owner;
 
-	(void)events;
-	if (cl->answer.len > 0)
+	if (cl->answer.len > 0 && cl->sent == cl->answer.len) { /* a loan */
+		if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+			client_close(cl);
+	} else if (cl->answer.len > 0)
 		client_send(cl);
 	else
 		client_receive(cl);
@@ -147,6 +256,7 @@ static void control_accept(struct listener *l, int fd, const struct addr *peer)
 	}
 	cl->control = c;
 	cl->sent = cl->len = 0;
+	cl->passed_fd = cl->lent_fd = -1;
 	strbuf_init_heap(&cl->answer);
 	timer_init(&cl->timer);
 	loop_timer(l->loop, &cl->timer, CONTROL_TIME_MS, client_timeout);
@@ -227,6 +337,7 @@ int control_start(struct control *c, struct loop *loop, const char *path,
 	int fd, rc;
 
 	*c = (struct control){.on_request = on_request, .ctx = ctx};
+	lend_init(&c->rules);
 	if (strlen(path) >= sizeof(sun.sun_path))
 		return diag_set(d, ENAMETOOLONG, NULL, 0, "control socket %s: the path is too long",
 				path);
@@ -264,6 +375,7 @@ void control_stop(struct control *c)
 			client_close(&c->clients[i]);
 	}
 	listener_stop(&c->listener);
+	lend_drop(&c->rules, NULL);
 	/* Where the directory is not ours that fails; the next daemon replaces what stays. */
 	if (lstat(c->path, &st) == 0 && st.st_dev == c->dev && st.st_ino == c->ino)
 		unlink(c->path);

@@ -6,12 +6,16 @@
  *
  *   status        what there is to tell, as one JSON object
  *   status text   the same for a person
+ *   rules keep    keep the netlink socket that comes with the request (SCM_RIGHTS), see lend.h
+ *   rules lend    the answer brings that socket; the loan ends with the connection
+ *   rules drop    close it
  *
- * Anything else is answered by {"error": "..."}. Few connections at once, each with little time and room; further
+ * The last three are for root and the daemon's own user, and answered by {} or an error. Anything else is answered by {"error": "..."}. Few connections at once, each with little time and room; further
  * ones wait in the kernel's queue. Nothing here blocks. Main thread; the other side is control_client.h.
  */
 #include <sys/types.h>
 
+#include "daemon/admin/lend.h"
 #include "daemon/core/priv.h"
 #include "daemon/net/listener.h"
 #include "policy/strbuf.h"
@@ -19,12 +23,16 @@
 #define CONTROL_CLIENTS_MAX 8
 #define CONTROL_REQUEST_MAX 256 /* bytes with the newline */
 #define CONTROL_TIME_MS     2000
+#define CONTROL_LOAN_MS     60000
 #define CONTROL_PATH_MAX    108 /* with the NUL; what struct sockaddr_un takes, unix(7) */
 
 enum control_request {
 	CONTROL_MORE, /* not whole yet */
 	CONTROL_STATUS,
 	CONTROL_STATUS_TEXT,
+	CONTROL_RULES_KEEP,
+	CONTROL_RULES_LEND,
+	CONTROL_RULES_DROP,
 	CONTROL_UNKNOWN,
 };
 
@@ -39,14 +47,17 @@ struct control_client {
 	struct source *source; /* NULL: free */
 	struct timer timer;
 	struct strbuf answer;
-	size_t sent; /* of the answer */
-	size_t len;  /* of the request */
+	size_t sent;   /* of the answer */
+	size_t len;    /* of the request */
+	int passed_fd; /* came with the request; -1: none */
+	int lent_fd;   /* goes with the answer, and stays lend.h's; -1: none */
 	char request[CONTROL_REQUEST_MAX];
 };
 
 struct control {
 	struct listener listener;
 	struct control_client clients[CONTROL_CLIENTS_MAX];
+	struct lend rules;
 	control_fn *on_request;
 	void *ctx;
 	char path[CONTROL_PATH_MAX]; /* "": not there */

@@ -20,6 +20,10 @@ static void test_parse(void **state)
 		{"status\n", 0, false, CONTROL_STATUS},
 		{"status\n", 0, true, CONTROL_STATUS},
 		{"status text\n", 0, false, CONTROL_STATUS_TEXT},
+		{"rules keep\n", 0, false, CONTROL_RULES_KEEP},
+		{"rules lend\n", 0, false, CONTROL_RULES_LEND},
+		{"rules drop\n", 0, false, CONTROL_RULES_DROP},
+		{"rules\n", 0, false, CONTROL_UNKNOWN},
 		{"s", 0, false, CONTROL_MORE},
 		{"status", 0, false, CONTROL_MORE},
 		{"status text", 0, false, CONTROL_MORE},
@@ -63,7 +67,8 @@ static void test_longest(void **state)
 /* Every part of a request but the whole is not yet one. */
 static void test_every_split(void **state)
 {
-	static const char *const lines[] = {"status\n", "status text\n"};
+	static const char *const lines[] = {"status\n", "status text\n", "rules keep\n",
+					    "rules lend\n", "rules drop\n"};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
@@ -72,7 +77,7 @@ static void test_every_split(void **state)
 		for (size_t n = 0; n < len; n++)
 			assert_int_equal(control_parse(lines[i], n, false), CONTROL_MORE);
 		assert_in_range(control_parse(lines[i], len, false), CONTROL_STATUS,
-				CONTROL_STATUS_TEXT);
+				CONTROL_RULES_DROP);
 	}
 }
 
