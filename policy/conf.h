@@ -106,6 +106,8 @@ struct conf_program {
 };
 
 extern const struct conf_program conf_transocks;
+/* The same file, read by transocks-rules: it may be missing, and need not name an upstream. */
+extern const struct conf_program conf_transocks_rules;
 extern const struct conf_program conf_usocks;
 
 /* Reads `file` alone, or with NULL the default file and then its drop-ins (*.toml by name, a later

@@ -28,7 +28,8 @@
 
 /* One behind "dstnat" (-100): at one priority the chain registered last runs first, and the first
  * chain that translates a flow wins. So what Docker, kube-proxy or libvirt translate stays theirs. */
-#define DEFAULT_REDIRECT_PRIORITY (-99)
+#define DEFAULT_REDIRECT_PRIORITY      (-99)
+#define DEFAULT_REDIRECT_PRIORITY_TEXT "-99"
 
 #define DEFAULT_TRANSOCKS_PORT 1081
 #define DEFAULT_USOCKS_PORT    1080

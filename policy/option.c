@@ -163,6 +163,6 @@ void option_release(const struct option *table, void *conf)
 {
 	for (const struct option *o = table; o->name != NULL; o++) {
 		if (o->type->release != NULL)
-			o->type->release(option_field(o, conf));
+			o->type->release(o, option_field(o, conf));
 	}
 }

@@ -15,6 +15,7 @@
 #include "policy/toml.h"
 
 struct option_type;
+struct option_list;
 
 struct option {
 	const char *name;               /* dotted, as in the file: "timeouts.connect" */
@@ -40,7 +41,8 @@ struct option_type {
 	/* Appends the value as TOML, or nothing if there is none. */
 	void (*dump)(const struct option *o, const void *field, struct strbuf *out);
 	/* Frees what the field owns and zeroes it; NULL if it owns nothing. */
-	void (*release)(void *field);
+	void (*release)(const struct option *o, void *field);
+	const struct option_list *list; /* NULL: not a list; else for option_lists.c */
 };
 
 /* Tables end with a row whose name is NULL. Options without a table in their name come first, those

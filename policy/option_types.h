@@ -8,6 +8,8 @@
 
 /* unsigned; integer in min..max */
 extern const struct option_type option_integer;
+/* int; integer in min..max */
+extern const struct option_type option_signed;
 /* uint16_t; integer 1..65535 (the row's range is not looked at) */
 extern const struct option_type option_port;
 /* char *, owned; min..max bytes, no control bytes */
@@ -23,6 +25,23 @@ extern const struct option_type option_listen;
 extern const struct option_type option_addresses;
 /* struct addr_list; a list of "address" (port 53) or "address:port", min..max entries */
 extern const struct option_type option_dns_servers;
+/* struct string_list, min..max entries; names of network interfaces: up to IFNAMSIZ - 1 bytes, of which the
+ * kernel would take an interface's name */
+extern const struct option_type option_interfaces;
+/* struct string_list, min..max entries; names of users, or their numbers as strings or integers */
+extern const struct option_type option_users;
+/* struct string_list, min..max entries; control groups as paths, kept without "/sys/fs/cgroup" and the
+ * slashes around them */
+extern const struct option_type option_cgroups;
+/* struct prefix_list, min..max entries; networks "10.0.0.0/8" and addresses */
+extern const struct option_type option_prefixes;
+/* the same; each meets a range of special_prefixes4 or special_prefixes6 */
+extern const struct option_type option_special_prefixes;
+/* struct port_list, min..max entries; ports 1..65535 as integers or strings, and ranges "8000-8999". Kept
+ * sorted, and joined where they meet */
+extern const struct option_type option_ports;
+/* struct mark_list, min..max entries as option_mark takes them, without "0/0" */
+extern const struct option_type option_marks;
 /* struct mark; "VALUE/MASK" or "VALUE" (all bits), hexadecimal or decimal; "0" or "0/0": none */
 extern const struct option_type option_mark;
 /* struct proxy_url; dumped whole, password included */

@@ -112,3 +112,28 @@ const struct special_prefix special_prefixes6[] = {
 	{"ff00::/8", "multicast", "RFC 4291"},
 };
 const size_t n_special_prefixes6 = ARRAY_LEN(special_prefixes6);
+
+/* Of two prefixes that meet, one lies in the other. */
+static bool prefix_meets(const struct prefix *a, const struct prefix *b)
+{
+	/* Not addr_from_bytes(): a prefix of mapped addresses stays what it is. */
+	struct addr first_a = {.family = a->family}, first_b = {.family = b->family};
+
+	memcpy(first_a.ip, a->ip, sizeof(first_a.ip));
+	memcpy(first_b.ip, b->ip, sizeof(first_b.ip));
+	return prefix_contains(a, &first_b) || prefix_contains(b, &first_a);
+}
+
+bool prefix_meets_special(const struct prefix *p)
+{
+	const struct special_prefix *rows =
+		p->family == AF_INET ? special_prefixes4 : special_prefixes6;
+	size_t n = p->family == AF_INET ? n_special_prefixes4 : n_special_prefixes6;
+	struct prefix special;
+
+	for (size_t i = 0; i < n; i++) {
+		if (prefix_parse(&special, rows[i].prefix) == 0 && prefix_meets(p, &special))
+			return true;
+	}
+	return false;
+}

@@ -35,3 +35,5 @@ extern const struct special_prefix special_prefixes4[];
 extern const size_t n_special_prefixes4;
 extern const struct special_prefix special_prefixes6[];
 extern const size_t n_special_prefixes6;
+/* Whether the prefix has an address in common with one of them. */
+bool prefix_meets_special(const struct prefix *p);

@@ -31,7 +31,7 @@ struct port_range {
 	uint16_t first, last; /* inclusive */
 };
 
-struct port_list {
+struct port_list { /* sorted, no two of them meet */
 	struct port_range *ranges;
 	size_t n;
 };

@@ -117,6 +117,37 @@ static void test_transocks_defaults(void **state)
 	assert_int_equal(c->timeouts.drain, 60000);
 	assert_int_equal(c->timeouts.keepalive, 60000);
 	assert_int_equal(c->dns.servers.n, 0);
+	assert_int_equal(c->mode, REDIRECT_MODE_REDIRECT);
+	assert_int_equal(c->tproxy_mark.value, DEFAULT_TPROXY_MARK_VALUE);
+	assert_int_equal(c->tproxy_mark.mask, DEFAULT_TPROXY_MARK_MASK);
+	assert_int_equal(c->redirect.backend, REDIRECT_BACKEND_AUTO);
+	assert_int_equal(c->redirect.family, REDIRECT_FAMILY_BOTH);
+	assert_int_equal(c->redirect.quic, REDIRECT_QUIC_PASS);
+	assert_int_equal(c->redirect.when_daemon_down, REDIRECT_DOWN_CLOSED);
+	assert_int_equal(c->redirect.priority, DEFAULT_REDIRECT_PRIORITY);
+	assert_int_equal(c->redirect.share, 100);
+	assert_int_equal(c->redirect.gateway.n + c->redirect.bypass.n + c->redirect.ports.n, 0);
+	conf_unref(c);
+}
+
+/* The same file for the rules: it may be missing, and need not name an upstream. */
+static void test_rules(void **state)
+{
+	struct fixture *f = *state;
+	struct conf *c;
+
+	f->program = conf_transocks_rules;
+	f->program.default_file = f->file;
+	f->program.dropin_dir = f->dropins;
+	c = load(&f->program, NULL);
+	assert_int_equal(c->upstream.scheme, PROXY_NONE);
+	assert_int_equal(c->redirect.share, 100);
+	conf_unref(c);
+	write_main(f, "[redirect]\nshare = 7\ngateway = [\"eth1\", \"eth2\"]\n");
+	c = load(&f->program, f->file);
+	assert_int_equal(c->redirect.share, 7);
+	assert_int_equal(c->redirect.gateway.n, 2);
+	assert_string_equal(c->redirect.gateway.strings[1], "eth2");
 	conf_unref(c);
 }
 
@@ -293,6 +324,13 @@ static void test_errors(void **state)
 	write_main(f, "proxy_url = \"direct://\"\ntimeouts.handshake = \"1s\"\n");
 	assert_fails(p, NULL, EINVAL, "main.toml:2: ", "unknown option \"timeouts.handshake\"");
 
+	write_main(f, "proxy_url = \"direct://\"\nmode = \"tproxy\"\ntproxy_mark = \"0/0\"\n");
+	assert_fails(p, NULL, EINVAL, "main.toml: ", "option \"tproxy_mark\"");
+	write_main(f, "proxy_url = \"direct://\"\nmode = \"tproxy\"\nmark = \"0x30/0x30\"\n");
+	assert_fails(p, NULL, EINVAL, "main.toml: ", "share bits of their masks");
+	write_main(f, "proxy_url = \"direct://\"\n[redirect]\n\npriority = -200\n");
+	assert_fails(p, NULL, EINVAL, "main.toml:4: ", "-200 is out of range (-199..99)");
+
 	write_main(f, "proxy_url = \"direct://\"\n");
 	write_dropin(f, "a.toml", "\nworkers = 257\n");
 	assert_fails(p, NULL, EINVAL, "d/a.toml:2: ", "257 is out of range (0..256)");
@@ -360,6 +398,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_transocks_defaults),
+		TEST(test_rules),
 		TEST(test_usocks_defaults),
 		TEST(test_usocks_listen),
 		TEST(test_both_families),

@@ -88,7 +88,7 @@ static char *manual_entry(const char *manual, const char *name)
 static void range_text(const struct option *o, char *out, size_t cap)
 {
 	out[0] = '\0';
-	if (o->type == &option_integer)
+	if (o->type == &option_integer || o->type == &option_signed)
 		snprintf(out, cap, "integer %" PRId64 "..%" PRId64 ";", o->min, o->max);
 	else if (o->type == &option_port)
 		snprintf(out, cap, "integer 1..65535;");

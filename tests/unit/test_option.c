@@ -22,6 +22,11 @@ struct box {
 	struct addr_list listen, own, dns;
 	struct mark mark;
 	struct proxy_url url;
+	int level;
+	struct string_list interfaces, users, cgroups;
+	struct prefix_list prefixes, special;
+	struct port_list ports;
+	struct mark_list marks;
 };
 
 static const char *const colour_words[] = {"red", "green", NULL};
@@ -44,6 +49,18 @@ static const struct option table[] = {
 	 .aliases = colour_aliases, .help = "a colour"},
 	{ROW("look.wait", option_duration, wait_ms), .def = "\"90s\"", .min = 10, .max = 7200000,
 	 .help = "a wait"},
+	{ROW("many.level", option_signed, level), .def = "-9", .min = -10, .max = 10,
+	 .help = "a level"},
+	{ROW("many.interfaces", option_interfaces, interfaces), .def = "[]", .max = 2,
+	 .help = "interfaces"},
+	{ROW("many.users", option_users, users), .def = "[]", .max = 3, .help = "users"},
+	{ROW("many.cgroups", option_cgroups, cgroups), .def = "[]", .max = 2, .help = "cgroups"},
+	{ROW("many.prefixes", option_prefixes, prefixes), .def = "[]", .max = 100000,
+	 .help = "prefixes"},
+	{ROW("many.special", option_special_prefixes, special), .def = "[]", .max = 9,
+	 .help = "special ones"},
+	{ROW("many.ports", option_ports, ports), .def = "[]", .max = 5, .help = "ports"},
+	{ROW("many.marks", option_marks, marks), .def = "[]", .max = 2, .help = "marks"},
 	{0},
 };
 
@@ -70,7 +87,16 @@ static const char defaults[] = "# a count\ncount = 3\n"
 			       "# servers\ndns = []\n"
 			       "\n[look]\n"
 			       "# a colour\ncolour = \"green\"\n"
-			       "# a wait\nwait = \"1m30s\"\n";
+			       "# a wait\nwait = \"1m30s\"\n"
+			       "\n[many]\n"
+			       "# a level\nlevel = -9\n"
+			       "# interfaces\ninterfaces = []\n"
+			       "# users\nusers = []\n"
+			       "# cgroups\ncgroups = []\n"
+			       "# prefixes\nprefixes = []\n"
+			       "# special ones\nspecial = []\n"
+			       "# ports\nports = []\n"
+			       "# marks\nmarks = []\n";
 
 static void test_defaults_and_dump(void **state)
 {
@@ -145,6 +171,27 @@ static void test_values(void **state)
 		{"look.wait = \"1h0m\"", "\nwait = \"1h\"\n"},
 		{"proxy_url = \"SOCKS5://u:p@H\"", "\nproxy_url = \"socks5://u:p@H:1080\"\n"},
 		{"proxy_url = \"direct://\"", "\nproxy_url = \"direct://\"\n"},
+		{"many.level = -10", "\nlevel = -10\n"},
+		{"many.level = 10", "\nlevel = 10\n"},
+		{"many.interfaces = [\"eth0\", \"123456789012345\"]",
+		 "\ninterfaces = [\"eth0\", \"123456789012345\"]\n"},
+		{"many.users = [\"root\", 0, 4294967294]",
+		 "\nusers = [\"root\", \"0\", \"4294967294\"]\n"},
+		{"many.cgroups = [\"/sys/fs/cgroup/a.slice/b/\", \"//c\"]",
+		 "\ncgroups = [\"a.slice/b\", \"c\"]\n"},
+		{"many.cgroups = [\"a/..b/.c\"]", "\ncgroups = [\"a/..b/.c\"]\n"},
+		{"many.prefixes = [\"11.0.0.0/8\", \"11.1.2.3\", \"::ffff:0:0/96\"]",
+		 "\nprefixes = [\"11.0.0.0/8\", \"11.1.2.3/32\", \"::ffff:0.0.0.0/96\"]\n"},
+		{"many.special = [\"198.18.0.0/15\", \"10.1.0.0/16\", \"::/0\", \"fe80::1\", "
+		 "\"::ffff:1.2.3.4\"]",
+		 "\nspecial = [\"198.18.0.0/15\", \"10.1.0.0/16\", \"::/0\", \"fe80::1/128\", "
+		 "\"::ffff:1.2.3.4/128\"]\n"},
+		{"many.ports = [443, \"80\", \"8000-8999\"]",
+		 "\nports = [80, 443, \"8000-8999\"]\n"},
+		{"many.ports = [\"5-9\", \"1-3\", 7, 4, \"9-9\"]", "\nports = [\"1-9\"]\n"},
+		{"many.ports = [65535, \"1-65535\"]", "\nports = [\"1-65535\"]\n"},
+		{"many.marks = [\"0x2/0xff\", \"7\"]",
+		 "\nmarks = [\"0x2/0xff\", \"0x7/0xffffffff\"]\n"},
 	};
 	(void)state;
 
@@ -281,6 +328,53 @@ static void test_errors(void **state)
 		{"net.mark = \"99999999999999999999\"", "is not VALUE/MASK", 1},
 		{"net.mark = \"0x3/0x1\"", "has bits in its value that are not in its mask", 1},
 		{"net.mark = \"0/0x1000\"", "for no mark write 0/0", 1},
+		/* signed */
+		{"many.level = -11", "option \"many.level\": -11 is out of range (-10..10)", 1},
+		/* lists for the rules */
+		{"many.interfaces = \"eth0\"",
+		 "option \"many.interfaces\" wants a list of strings, not a string", 1},
+		{"many.interfaces = [\"a\", \"b\", \"c\"]",
+		 "a list of 3 is out of range (0..2 entries)", 1},
+		{"many.interfaces = [\"1234567890123456\"]",
+		 "\"1234567890123456\" is not the name of an interface (1..15 bytes", 1},
+		{"many.interfaces = [\"\"]", "is not the name of an interface", 1},
+		{"many.interfaces = [\"a b\"]", "is not the name of an interface", 1},
+		{"many.interfaces = [\"a/b\"]", "is not the name of an interface", 1},
+		{"many.interfaces = [\"a:1\"]", "is not the name of an interface", 1},
+		{"many.interfaces = [\"..\"]", "is not the name of an interface", 1},
+		{"many.interfaces = [1]", "wants strings in its list, not an integer", 1},
+		{"many.users = [\"\"]", "\"\" is not a user's name (1..32 bytes) or number", 1},
+		{"many.users = [4294967295]", "4294967295 is out of range (0..4294967294)", 1},
+		{"many.users = [-1]", "-1 is out of range (0..4294967294)", 1},
+		{"many.users = [true]", "wants strings in its list, not a boolean", 1},
+		{"many.cgroups = [\"/\"]", "\"/\" is not a control group", 1},
+		{"many.cgroups = [\"/sys/fs/cgroup\", \"/sys/fs/cgroup/\"]",
+		 "\"/sys/fs/cgroup/\" is not a control group", 1},
+		{"many.cgroups = [\"a//b\"]", "is not a control group", 1},
+		{"many.cgroups = [\"a/../b\"]", "is not a control group", 1},
+		{"many.cgroups = [\"./b\"]", "is not a control group", 1},
+		{"many.prefixes = [\n\"11.0.0.0/8\",\n\"11.0.0.1/8\"]",
+		 "\"11.0.0.1/8\" is not a network such as \"10.0.0.0/8\" (host bits zero)", 3},
+		{"many.prefixes = [\"host\"]", "is not a network", 1},
+		{"many.prefixes = [11]", "wants strings in its list, not an integer", 1},
+		{"many.special = [\"11.0.0.0/8\"]",
+		 "\"11.0.0.0/8\" is not in a special-purpose range: it is redirected anyway", 1},
+		{"many.special = [\"2a00::/16\"]", "is not in a special-purpose range", 1},
+		{"many.special = [\"x\"]", "is not a network", 1},
+		{"many.ports = [0]", "0 is out of range (1..65535)", 1},
+		{"many.ports = [65536]", "65536 is out of range (1..65535)", 1},
+		{"many.ports = [1.5]", "wants integers and strings in its list, not a float", 1},
+		{"many.ports = [\"0\"]", "\"0\" is not a port 1..65535 or a range", 1},
+		{"many.ports = [\"9-8\"]", "is not a port", 1},
+		{"many.ports = [\"0-8\"]", "is not a port", 1},
+		{"many.ports = [\"1-65536\"]", "is not a port", 1},
+		{"many.ports = [\"1-\"]", "is not a port", 1},
+		{"many.ports = [\"-1\"]", "is not a port", 1},
+		{"many.ports = [\"1-2-3\"]", "is not a port", 1},
+		{"many.ports = [\"000000001-2\"]", "is not a port", 1},
+		{"many.marks = [\"0/0\"]", "\"0/0\" is not a mark", 1},
+		{"many.marks = [\"x\"]", "\"x\" is not VALUE/MASK", 1},
+		{"many.marks = [2]", "wants strings in its list, not an integer", 1},
 		/* URL */
 		{"proxy_url = 1", "wants a string such as \"socks5://host:1080\", not an integer",
 		 1},
@@ -313,6 +407,8 @@ static void test_error_keeps_field(void **state)
 		"net.listen = [\":2\", \"x\"]",
 		"look.wait = \"9ms\"",
 		"look.colour = \"blue\"",
+		"many.users = [\"a\", \"b\", \"\"]",
+		"many.ports = [1, 0]",
 	};
 	struct box box = {0};
 	struct strbuf out;
@@ -340,6 +436,27 @@ static void test_word_index(void **state)
 	assert_int_equal(option_word_index(colour_words, colour_aliases, ""), -1);
 }
 
+/* As many networks as a list of blocked countries has; that this ends at all is the test. */
+static void test_long_list(void **state)
+{
+	enum { N = 20000 };
+	struct box box = {0};
+	struct strbuf text;
+	struct diag d;
+	(void)state;
+
+	strbuf_init_heap(&text);
+	strbuf_puts(&text, "many.prefixes = [");
+	for (int i = 0; i < N; i++)
+		strbuf_printf(&text, "\"11.%d.%d.0/24\",\n", i / 256, i % 256);
+	strbuf_puts(&text, "]\n");
+	assert_int_equal(set_text(&box, text.data, &d), 0);
+	assert_int_equal(box.prefixes.n, N);
+	assert_int_equal(box.prefixes.prefixes[N - 1].ip[2], (N - 1) % 256);
+	strbuf_free(&text);
+	option_release(table, &box);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -348,6 +465,7 @@ int main(void)
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_error_keeps_field),
 		cmocka_unit_test(test_word_index),
+		cmocka_unit_test(test_long_list),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
