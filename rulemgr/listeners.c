@@ -95,7 +95,7 @@ static int dump_family(struct mnl_socket *sock, uint8_t family, struct dump *dum
 	return r == MNL_CB_STOP ? 0 : -errno;
 }
 
-static bool host_has_ipv6(void)
+bool listeners_host_has_ipv6(void)
 {
 	struct ifaddrs *all;
 	bool has = false;
@@ -110,7 +110,7 @@ static bool host_has_ipv6(void)
 
 int listeners_read(uint16_t port, struct listeners *l, struct diag *d)
 {
-	struct listeners found = {.host_has = {true, host_has_ipv6()}};
+	struct listeners found = {.host_has = {true, listeners_host_has_ipv6()}};
 	struct dump dump = {.port = port, .found = &found};
 	struct mnl_socket *sock = mnl_socket_open2(NETLINK_SOCK_DIAG, SOCK_CLOEXEC);
 	int r;

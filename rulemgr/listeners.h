@@ -22,5 +22,8 @@ extern const char *const listeners_family[LISTENERS_FAMILIES];
 extern const char *const listeners_any[LISTENERS_FAMILIES];
 extern const char *const listeners_loopback[LISTENERS_FAMILIES];
 
+/* Whether some interface has an IPv6 address. */
+bool listeners_host_has_ipv6(void);
+
 /* Reads them for TCP port `port`. 0, or a negative errno with `d` filled. */
 int listeners_read(uint16_t port, struct listeners *l, struct diag *d);

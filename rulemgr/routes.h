@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The policy rules and routes that TPROXY needs: what the table has marked is delivered to
+ * this host, whatever its destination. They bear ROUTES_PROTOCOL, which tells ours from those
+ * of others; what others made is never changed. One thread, blocking.
+ *
+ * This is not part of the table's transaction. Callers keep the order: routes_install() before
+ * the table goes in, and routes_undo() if that fails; routes_remove() after the table is gone.
+ * So no marked packet is ever without its route.
+ *
+ * Source: rtnetlink(7), Linux net/core/fib_rules.c, net/ipv4/fib_frontend.c, net/ipv6/route.c.
+ */
+#include "policy/diag.h"
+#include "rulemgr/listeners.h"
+#include "rulemgr/route_item.h"
+
+/* All that bears our number or could be in our way. */
+struct routes {
+	struct route_item *items;
+	size_t n;
+	bool host_has[LISTENERS_FAMILIES]; /* false: this host cannot route that family */
+};
+
+/* What was done, or with a dry run would be, in this order. */
+struct routes_step {
+	bool add; /* or removed */
+	struct route_item item;
+};
+
+struct routes_change {
+	struct routes_step *steps;
+	size_t n;
+};
+
+/* Reads them; *r is written only on success and then owned by the caller (routes_free). 0;
+ * -ERESTART: they kept changing; another negative errno. All with `d` filled. */
+int routes_read(struct routes *r, struct diag *d);
+void routes_free(struct routes *r);
+
+/* What is to be done so that exactly the wanted ones of ours are there. With `mark` NULL none
+ * is wanted. A family that the host does not have is left out. Pure. 0 or -ENOMEM; *c is then
+ * the caller's (routes_change_free). */
+int routes_plan(const struct routes *r, const struct mark *mark,
+		const bool family[LISTENERS_FAMILIES], struct routes_change *c);
+
+/* The first of others that would take our marked packets or that our route would take packets
+ * from; NULL: none. Pure. */
+const struct route_item *routes_conflict(const struct routes *r, const struct mark *mark,
+					 const bool family[LISTENERS_FAMILIES]);
+
+/* One line for each step, as ip(8) would be called. */
+void routes_change_format(const struct routes_change *c, struct strbuf *out);
+void routes_change_free(struct routes_change *c);
+
+/* Makes those for `mark` and removes others of ours; what is right already is not touched. All
+ * or nothing: where a step fails, those before it are taken back. 0 with *c (the caller's);
+ * -EEXIST: somebody else's is in the way; -EBUSY: somebody changes them as well; another
+ * negative errno. The text says which rule or route. */
+int routes_install(const struct mark *mark, const bool family[LISTENERS_FAMILIES], bool dry_run,
+		   struct routes_change *c, struct diag *d);
+
+/* Takes a change back, for a caller whose next step failed. Goes on past errors; `d` has the
+ * first. */
+int routes_undo(const struct routes_change *c, struct diag *d);
+
+/* Removes what is ours, rules first. Goes on past errors, of which `d` has the first; *c has
+ * what was done in any case. */
+int routes_remove(bool dry_run, struct routes_change *c, struct diag *d);
