@@ -280,6 +280,15 @@ static void line_begin(struct log_line *l, enum log_level level, const char *mes
 	field_put(l, "message", message, strlen(message));
 }
 
+bool log_once_a_second(atomic_uint_fast64_t *last_ms, uint64_t now_ms)
+{
+	uint_fast64_t last = atomic_load(last_ms);
+
+	/* The times of two threads' loops may be the wrong way round by a little. */
+	return (last == 0 || now_ms >= last + 1000) &&
+	       atomic_compare_exchange_strong(last_ms, &last, now_ms);
+}
+
 static void line_end(struct log_line *l)
 {
 	bool json = l->format == LOG_FORMAT_JSON;

@@ -13,6 +13,7 @@
  * escaped (strbuf_put_quoted). A line is at most LOG_LINE_MAX bytes; one that was cut to that ends
  * with `truncated=true` and still is a line of its format.
  */
+#include <stdatomic.h>
 #include <sys/types.h>
 
 #include "policy/addr.h"
@@ -60,6 +61,9 @@ void log_add_elapsed(struct log_line *l, const char *key, uint64_t ms);
 /* "addr:port" */
 void log_add_addr(struct log_line *l, const char *key, const struct addr *a);
 void log_end(struct log_line *l);
+
+/* For what may come at any rate, in any thread: true once a second. `*last_ms` is 0 at first, `now_ms` the loop's. */
+bool log_once_a_second(atomic_uint_fast64_t *last_ms, uint64_t now_ms);
 
 /* A line that is only a message; it may carry variable parts (escaped like any value). */
 void log_text(enum log_level level, const char *fmt, ...) PRINTF_LIKE(2, 3);

@@ -75,10 +75,8 @@ static void engine_pause(struct engine *e)
 	for (size_t i = 0; i < e->n_listeners; i++)
 		listener_pause(&e->listeners[i]);
 	loop_timer(&e->loop, &e->pause, PAUSE_MS, engine_pause_over);
-	if (e->said_ms != 0 && e->loop.now_ms - e->said_ms < SAY_EVERY_MS)
-		return;
-	e->said_ms = e->loop.now_ms;
-	if (log_begin(&line, LOG_LEVEL_WARNING, "as many flows as there may be, new ones wait")) {
+	if (log_once_a_second(&e->budget->said_ms, e->loop.now_ms) &&
+	    log_begin(&line, LOG_LEVEL_WARNING, "as many flows as there may be, new ones wait")) {
 		log_add_uint(&line, "max_flows", atomic_load(&e->budget->max));
 		log_end(&line);
 	}

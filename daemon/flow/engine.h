@@ -48,8 +48,9 @@ struct view {
  * and when it goes. A worker looks after it has accepted, so each but the first may be over by one. */
 struct budget {
 	atomic_size_t live;
-	atomic_size_t max;      /* the main thread changes it at a reload */
-	struct clients clients; /* where limits.max_flows_per_client is set */
+	atomic_size_t max;            /* the main thread changes it at a reload */
+	struct clients clients;       /* where limits.max_flows_per_client is set */
+	atomic_uint_fast64_t said_ms; /* when it was last logged that new flows wait */
 };
 
 /* What carries the flows of `conf`, as the log names it, into `out` (PROXY_URL_TEXT_MAX bytes are enough), which
@@ -71,7 +72,6 @@ struct engine {
 	size_t n_live;         /* SHARED_GET() by other threads */
 	struct budget *budget; /* when it is used up, accepting pauses */
 	struct timer pause;    /* until another worker's flow may have ended */
-	uint64_t said_ms;      /* when the pause was last logged */
 	size_t n_refusing;     /* clients over their limit that are still to be told */
 	size_t n_refused;      /* flows refused since that was last logged */
 	struct timer refused;  /* set: it was logged less than a second ago */

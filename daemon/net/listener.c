@@ -12,7 +12,9 @@
 
 #define ACCEPTS_PER_TURN 32
 #define RETRY_MS         100
-#define SAY_EVERY_MS     1000
+
+/* When it was last logged that accepting fails, by whichever listener. */
+static atomic_uint_fast64_t said_ms;
 
 int listener_probe(const struct addr *addr, struct diag *d)
 {
@@ -40,52 +42,46 @@ int listener_probe(const struct addr *addr, struct diag *d)
 			addr_format(addr, text, sizeof(text)), strerror(err));
 }
 
+static void listener_retry(struct timer *t);
+
+/* A listener that is not looked at again would be lost. */
+static void listener_look(struct listener *l)
+{
+	if (loop_rewatch(l->loop, l->source, EPOLLIN) < 0)
+		loop_timer(l->loop, &l->retry, RETRY_MS, listener_retry);
+}
+
 static void listener_retry(struct timer *t)
 {
 	struct listener *l = container_of(t, struct listener, retry);
 
 	if (!l->paused && l->source != NULL)
-		loop_rewatch(l->loop, l->source, EPOLLIN);
+		listener_look(l);
 }
 
-/* Out of descriptors or memory: the connection stays in the queue, and so would its event. Look away
- * for a moment instead of spinning. */
+/* Out of descriptors or memory, or not allowed to: the connection stays in the queue, and so would its event.
+ * Look away for a moment instead of spinning. */
 static void listener_back_off(struct listener *l, int err)
 {
 	struct log_line line;
 
 	loop_rewatch(l->loop, l->source, 0);
 	loop_timer(l->loop, &l->retry, RETRY_MS, listener_retry);
-	if (l->said_ms != 0 && l->loop->now_ms - l->said_ms < SAY_EVERY_MS)
-		return;
-	l->said_ms = l->loop->now_ms;
-	if (log_begin(&line, LOG_LEVEL_ERROR, "cannot accept, trying again")) {
+	if (log_once_a_second(&said_ms, l->loop->now_ms) &&
+	    log_begin(&line, LOG_LEVEL_ERROR, "cannot accept, trying again")) {
 		log_add_addr(&line, "listen_addr", &l->addr);
 		log_add(&line, "error", strerror(err));
 		log_end(&line);
 	}
 }
 
-/* True if there may be more to accept at once. */
-static bool listener_accept(struct listener *l)
+/* Whether an error is one of a new connection itself, which is gone with it. */
+static bool listener_may_go_on(int err)
 {
-	struct sockaddr_storage ss;
-	socklen_t len = sizeof(ss);
-	struct addr peer;
-	int fd;
-
-	fd = accept4(l->source->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	if (fd >= 0) {
-		peer = addr_from_sockaddr((const struct sockaddr *)&ss);
-		l->on_accept(l, fd, &peer);
-		return true;
-	}
-	switch (errno) {
-	case EAGAIN:
-		return false;
+	switch (err) {
 	case EINTR:
 	case ECONNABORTED:
-	/* accept(2): errors of the new connection itself, to be treated like a retry. */
+	/* accept(2): to be treated like a retry. */
 	case ENETDOWN:
 	case EPROTO:
 	case ENOPROTOOPT:
@@ -98,20 +94,40 @@ static bool listener_accept(struct listener *l)
 	case EPERM: /* a firewall rule */
 		return true;
 	default:
-		listener_back_off(l, errno);
 		return false;
 	}
+}
+
+/* 1: accepted; 0: nobody is there; or -errno. */
+static int listener_accept(struct listener *l)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	struct addr peer;
+	int fd;
+
+	fd = accept4(l->source->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd < 0)
+		return errno == EAGAIN ? 0 : -errno;
+	peer = addr_from_sockaddr((const struct sockaddr *)&ss);
+	l->on_accept(l, fd, &peer);
+	return 1;
 }
 
 static void listener_event(struct source *src, uint32_t events)
 {
 	struct listener *l = src->owner;
+	int rc = 1, failed = 0;
 
 	(void)events;
 	/* Level-triggered: what this turn does not accept is reported again. */
-	for (int i = 0; i < ACCEPTS_PER_TURN && l->source != NULL && !l->paused; i++) {
-		if (!listener_accept(l))
-			break;
+	for (int i = 0; i < ACCEPTS_PER_TURN && rc != 0 && l->source != NULL && !l->paused; i++) {
+		rc = listener_accept(l);
+		if (rc >= 0)
+			continue;
+		/* Nothing but errors: a filter of system calls, say, whose EPERM stays. */
+		if (!listener_may_go_on(-rc) || ++failed == ACCEPTS_PER_TURN)
+			return listener_back_off(l, -rc);
 	}
 }
 
@@ -138,7 +154,7 @@ void listener_resume(struct listener *l)
 		return;
 	SHARED_SET(l->paused, false);
 	if (!timer_is_set(&l->retry))
-		loop_rewatch(l->loop, l->source, EPOLLIN);
+		listener_look(l);
 }
 
 void listener_keepalive(struct listener *l, int64_t keepalive_ms)
@@ -152,8 +168,11 @@ void listener_drain(struct listener *l)
 {
 	/* Whoever has completed a handshake with the kernel believes to be connected; closing the
 	 * socket would reset them. The bound is the backlog of one socket. */
+	int rc = 1;
+
 	for (int i = 0; i < 4096 && l->source != NULL && !l->paused; i++) {
-		if (!listener_accept(l))
+		rc = listener_accept(l);
+		if (rc == 0 || (rc < 0 && !listener_may_go_on(-rc)))
 			break;
 	}
 	listener_stop(l);

@@ -20,8 +20,7 @@ struct listener {
 	struct loop *loop;
 	struct source *source;
 	struct timer retry;
-	uint64_t said_ms; /* when a failure was last logged */
-	bool paused;      /* SHARED_GET() by other threads */
+	bool paused; /* SHARED_GET() by other threads */
 };
 
 /* Can somebody listen at `addr`? Workers share their port by SO_REUSEPORT, and so would a second daemon of
