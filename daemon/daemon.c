@@ -318,20 +318,20 @@ static int daemon_take_signals(struct daemon *dm, struct diag *d)
 	return 0;
 }
 
-static void daemon_engine_finished(void *arg)
+static void daemon_engine_finished(struct post *p)
 {
-	struct daemon *dm = arg;
+	struct daemon *dm = container_of(p, struct engine, finished)->owner;
 
 	if (++dm->n_finished == dm->n_engines)
 		loop_stop(&dm->loop);
 }
 
 /* On an engine's thread. */
-static void daemon_post_finished(void *arg)
+static void daemon_post_finished(struct engine *e)
 {
-	struct daemon *dm = arg;
+	struct daemon *dm = e->owner;
 
-	loop_post(&dm->loop, daemon_engine_finished, dm);
+	loop_post(&dm->loop, &e->finished, daemon_engine_finished);
 }
 
 static void daemon_say_ready(const struct daemon *dm)

@@ -11,12 +11,6 @@
 /* Tasks are the heavy work: events get their turn at least so often, and those who wait for one are light. */
 #define TASKS_SLICE_NS 250000
 
-struct post {
-	struct post *next;
-	void (*fn)(void *arg);
-	void *arg;
-};
-
 static uint64_t clock_ns(void)
 {
 	struct timespec ts;
@@ -30,33 +24,34 @@ static uint64_t clock_ms(void)
 	return clock_ns() / 1000000;
 }
 
-static struct post *posts_take(struct loop *l)
+static struct post *post_take(struct loop *l)
 {
-	struct post *first;
+	struct post *p;
 
 	pthread_mutex_lock(&l->post_lock);
-	first = l->posts;
-	l->posts = NULL;
-	l->posts_tail = &l->posts;
+	p = l->posts;
+	if (p != NULL) {
+		l->posts = p->next;
+		p->posted = false;
+	}
+	if (l->posts == NULL)
+		l->posts_tail = &l->posts;
 	pthread_mutex_unlock(&l->post_lock);
-	return first;
+	return p;
 }
 
 static void on_wake(struct source *src, uint32_t events)
 {
 	struct loop *l = src->owner;
-	struct post *post, *next;
+	struct post *post;
 	uint64_t count;
 
 	(void)events;
 	/* Emptied before the posts are taken: one that comes in between wakes the next turn. */
 	if (read(src->fd, &count, sizeof(count)) < 0)
 		BUG_ON(errno != EAGAIN && errno != EINTR);
-	for (post = posts_take(l); post != NULL; post = next) {
-		next = post->next;
-		post->fn(post->arg);
-		free(post);
-	}
+	while ((post = post_take(l)) != NULL)
+		post->fn(post);
 }
 
 int loop_init(struct loop *l, struct diag *d)
@@ -158,14 +153,8 @@ void loop_run(struct loop *l)
 
 void loop_destroy(struct loop *l)
 {
-	struct post *post, *next;
-
 	loop_unwatch(l, l->wake);
 	loop_release(l);
-	for (post = posts_take(l); post != NULL; post = next) {
-		next = post->next;
-		free(post);
-	}
 	close(l->wake_fd);
 	close(l->epfd);
 	pthread_mutex_destroy(&l->post_lock);
@@ -261,22 +250,20 @@ static void loop_wake(struct loop *l)
 		BUG_ON(errno != EAGAIN && errno != EINTR);
 }
 
-int loop_post(struct loop *l, void (*fn)(void *arg), void *arg)
+void loop_post(struct loop *l, struct post *p, void (*fn)(struct post *p))
 {
-	struct post *post = malloc(sizeof(*post));
-	bool first;
+	bool first = false;
 
-	if (post == NULL)
-		return -ENOMEM;
-	*post = (struct post){.fn = fn, .arg = arg};
 	pthread_mutex_lock(&l->post_lock);
-	first = l->posts == NULL;
-	*l->posts_tail = post;
-	l->posts_tail = &post->next;
+	if (!p->posted) {
+		first = l->posts == NULL;
+		*p = (struct post){.fn = fn, .posted = true};
+		*l->posts_tail = p;
+		l->posts_tail = &p->next;
+	}
 	pthread_mutex_unlock(&l->post_lock);
 	if (first)
 		loop_wake(l);
-	return 0;
 }
 
 void loop_stop(struct loop *l)

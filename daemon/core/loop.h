@@ -41,6 +41,14 @@ struct task {
 	void (*fn)(struct task *t);
 };
 
+/* Something to run once on the loop's thread, from another one. Embedded, zero at first: who has to end must be
+ * told so also where there is no memory left. */
+struct post {
+	struct post *next;
+	void (*fn)(struct post *p);
+	bool posted; /* guarded by loop.post_lock */
+};
+
 /* Something to release at the end of this turn. Embedded. */
 struct dying {
 	struct list node;
@@ -97,7 +105,8 @@ void loop_bury(struct loop *l, struct dying *d, void (*release)(struct dying *d)
 /* timer_set() with this loop's wheel and time. */
 void loop_timer(struct loop *l, struct timer *t, uint64_t delay_ms, void (*fn)(struct timer *t));
 
-/* From any thread: `fn(arg)` runs on the loop's thread, in the order of posting. -ENOMEM. */
-int loop_post(struct loop *l, void (*fn)(void *arg), void *arg);
+/* From any thread: `fn` runs on the loop's thread, in the order of posting, and may free `p` or post it again.
+ * Posted already: nothing happens. */
+void loop_post(struct loop *l, struct post *p, void (*fn)(struct post *p));
 /* From any thread; the turn is finished first. Called before loop_run(), that returns at once. */
 void loop_stop(struct loop *l);

@@ -192,28 +192,29 @@ static void *engine_thread(void *arg)
 
 	loop_run(&e->loop);
 	engine_log_refused(e);
-	e->on_finish(e->finish_arg);
+	e->on_finish(e);
 	return NULL;
 }
 
-int engine_start(struct engine *e, void (*on_finish)(void *arg), void *arg, struct diag *d)
+int engine_start(struct engine *e, void (*on_finish)(struct engine *e), void *owner, struct diag *d)
 {
 	int rc;
 
 	e->on_finish = on_finish;
-	e->finish_arg = arg;
+	e->owner = owner;
 	rc = pthread_create(&e->thread, NULL, engine_thread, e);
 	return rc == 0 ? 0 : diag_set(d, rc, NULL, 0, "cannot start a worker: %s", strerror(rc));
 }
 
 struct reload {
+	struct post post;
 	struct engine *engine;
 	struct conf *conf;
 };
 
-static void engine_do_reload(void *arg)
+static void engine_do_reload(struct post *p)
 {
-	struct reload *r = arg;
+	struct reload *r = container_of(p, struct reload, post);
 	struct diag d;
 	int rc = engine_use(r->engine, r->conf, &d);
 
@@ -237,12 +238,7 @@ void engine_reload(struct engine *e, struct conf *conf)
 		return;
 	}
 	*r = (struct reload){.engine = e, .conf = conf_ref(conf)};
-	if (loop_post(&e->loop, engine_do_reload, r) < 0) {
-		log_text(LOG_LEVEL_ERROR, "worker %u keeps its configuration: out of memory",
-			 e->id);
-		conf_unref(conf);
-		free(r);
-	}
+	loop_post(&e->loop, &r->post, engine_do_reload);
 }
 
 static void engine_check_drained(struct engine *e)
@@ -251,9 +247,9 @@ static void engine_check_drained(struct engine *e)
 		loop_stop(&e->loop);
 }
 
-static void engine_do_drain(void *arg)
+static void engine_do_drain(struct post *p)
 {
-	struct engine *e = arg;
+	struct engine *e = container_of(p, struct engine, drain);
 
 	e->draining = true;
 	timer_cancel(&e->pause);
@@ -262,9 +258,9 @@ static void engine_do_drain(void *arg)
 	engine_check_drained(e);
 }
 
-static void engine_do_cut(void *arg)
+static void engine_do_cut(struct post *p)
 {
-	struct engine *e = arg;
+	struct engine *e = container_of(p, struct engine, cut);
 	struct list *node, *tmp;
 
 	list_for_each_safe (node, tmp, &e->live)
@@ -273,12 +269,12 @@ static void engine_do_cut(void *arg)
 
 void engine_drain(struct engine *e)
 {
-	loop_post(&e->loop, engine_do_drain, e);
+	loop_post(&e->loop, &e->drain, engine_do_drain);
 }
 
 void engine_cut(struct engine *e)
 {
-	loop_post(&e->loop, engine_do_cut, e);
+	loop_post(&e->loop, &e->cut, engine_do_cut);
 }
 
 void engine_flow_ended(struct engine *e, enum why why)

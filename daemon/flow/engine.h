@@ -78,9 +78,11 @@ struct engine {
 	struct listener *listeners;
 	size_t n_listeners;
 	bool paused, draining;
-	uint64_t ended[WHY_COUNT];    /* SHARED_GET() by other threads */
-	void (*on_finish)(void *arg); /* on the engine's thread, once drained */
-	void *finish_arg;
+	struct post drain, cut;
+	uint64_t ended[WHY_COUNT];           /* SHARED_GET() by other threads */
+	void (*on_finish)(struct engine *e); /* on the engine's thread, once drained */
+	void *owner;
+	struct post finished; /* of the owner */
 };
 
 /* Main thread, before the thread runs. 0 or -errno with `d`. */
@@ -90,7 +92,8 @@ int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, st
 int engine_listen(struct engine *e, int fd, const struct addr *addr, struct diag *d);
 /* Makes `conf` current for new flows (takes a reference of its own). Also on the engine's thread. */
 int engine_use(struct engine *e, struct conf *conf, struct diag *d);
-int engine_start(struct engine *e, void (*on_finish)(void *arg), void *arg, struct diag *d);
+int engine_start(struct engine *e, void (*on_finish)(struct engine *e), void *owner,
+		 struct diag *d);
 
 /* Main thread, while it runs. */
 void engine_reload(struct engine *e, struct conf *conf); /* keeps a reference until used */

@@ -324,14 +324,15 @@ static void timers_are_never_early(void **state)
 
 /* --- other threads --- */
 
+static struct post posts[POSTERS * POSTS_EACH];
 static unsigned post_next[POSTERS];
 static unsigned post_total;
 
-static void on_post(void *arg)
+static void on_post(struct post *p)
 {
-	unsigned id = (unsigned)(uintptr_t)arg / POSTS_EACH;
+	unsigned number = (unsigned)(p - posts), id = number / POSTS_EACH;
 
-	assert_int_equal((uintptr_t)arg % POSTS_EACH, post_next[id]);
+	assert_int_equal(number % POSTS_EACH, post_next[id]);
 	post_next[id]++;
 	if (++post_total == POSTERS * POSTS_EACH)
 		loop_stop(&loop);
@@ -342,8 +343,7 @@ static void *poster_main(void *arg)
 	uintptr_t id = (uintptr_t)arg;
 
 	for (uintptr_t i = 0; i < POSTS_EACH; i++)
-		if (loop_post(&loop, on_post, (void *)(id * POSTS_EACH + i)) < 0)
-			abort();
+		loop_post(&loop, &posts[id * POSTS_EACH + i], on_post);
 	return NULL;
 }
 
@@ -353,6 +353,7 @@ static void posts_keep_their_order(void **state)
 
 	(void)state;
 	post_total = 0;
+	memset(posts, 0, sizeof(posts));
 	memset(post_next, 0, sizeof(post_next));
 	for (uintptr_t i = 0; i < POSTERS; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, poster_main, (void *)i), 0);
@@ -364,43 +365,63 @@ static void posts_keep_their_order(void **state)
 		assert_int_equal(post_next[i], POSTS_EACH);
 }
 
-static void post_stop(void *arg)
+static unsigned post_stops;
+
+static void post_stop(struct post *p)
 {
-	loop_stop(arg);
+	(void)p;
+	post_stops++;
+	loop_stop(&loop);
 }
 
 static void *one_post_main(void *arg)
 {
 	struct timespec pause = {.tv_nsec = 20 * 1000000};
 
-	(void)arg;
 	nanosleep(&pause, NULL);
-	if (loop_post(&loop, post_stop, &loop) < 0)
-		abort();
+	loop_post(&loop, arg, post_stop);
 	return NULL;
 }
 
 static void one_post_wakes_a_sleeping_loop(void **state)
 {
+	struct post post = {0};
 	pthread_t thread;
 
 	(void)state;
-	assert_int_equal(pthread_create(&thread, NULL, one_post_main, NULL), 0);
+	assert_int_equal(pthread_create(&thread, NULL, one_post_main, &post), 0);
 	loop_run(&loop); /* nothing else wakes it but the guard */
 	pthread_join(thread, NULL);
 }
 
-static void post_unused(void *arg)
+static void posted_twice_runs_once_and_may_be_posted_again(void **state)
 {
-	(void)arg;
+	struct post post = {0};
+
+	(void)state;
+	post_stops = 0;
+	loop_post(&loop, &post, post_stop);
+	loop_post(&loop, &post, post_stop);
+	loop_run(&loop);
+	assert_int_equal(post_stops, 1);
+	loop_post(&loop, &post, post_stop);
+	loop_run(&loop);
+	assert_int_equal(post_stops, 2);
+}
+
+static void post_unused(struct post *p)
+{
+	(void)p;
 	fail();
 }
 
-static void posts_left_over_are_freed(void **state)
+static void posts_left_over_do_not_run(void **state)
 {
+	static struct post left[2];
+
 	(void)state;
-	assert_int_equal(loop_post(&loop, post_unused, NULL), 0);
-	assert_int_equal(loop_post(&loop, post_unused, NULL), 0);
+	loop_post(&loop, &left[0], post_unused);
+	loop_post(&loop, &left[1], post_unused);
 }
 
 static void *stopper_main(void *arg)
@@ -438,7 +459,8 @@ int main(void)
 		LOOP_TEST(timers_are_never_early),
 		LOOP_TEST(posts_keep_their_order),
 		LOOP_TEST(one_post_wakes_a_sleeping_loop),
-		LOOP_TEST(posts_left_over_are_freed),
+		LOOP_TEST(posted_twice_runs_once_and_may_be_posted_again),
+		LOOP_TEST(posts_left_over_do_not_run),
 		LOOP_TEST(stop_from_outside_and_beforehand),
 	};
 
