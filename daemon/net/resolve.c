@@ -28,6 +28,7 @@ struct resolve_socket {
 	struct list node;
 	struct source *source;
 	struct resolver *resolver;
+	uint32_t events; /* what is waited for */
 };
 
 struct resolver {
@@ -121,18 +122,24 @@ static struct resolve_socket *socket_find(struct resolver *r, ares_socket_t fd)
 	return NULL;
 }
 
-static void socket_add(struct resolver *r, ares_socket_t fd, uint32_t events)
+/* A new socket, connected already. One that cannot be watched is refused, so that its queries fail: unheard, it
+ * would swallow all that follow until c-ares gives it up. */
+static int on_socket_new(ares_socket_t fd, int type, void *data)
 {
+	struct resolver *r = data;
 	struct resolve_socket *s = pool_get(&r->sockets_pool);
 
+	(void)type;
 	if (s == NULL)
-		return; /* unheard, the query runs into its timeout */
-	s->resolver = r;
-	s->source = loop_watch(r->loop, fd, events, on_socket, s);
-	if (s->source == NULL)
+		return -1;
+	*s = (struct resolve_socket){.resolver = r, .events = EPOLLIN};
+	s->source = loop_watch(r->loop, fd, s->events, on_socket, s);
+	if (s->source == NULL) {
 		pool_put(&r->sockets_pool, s);
-	else
-		list_add_tail(&r->sockets, &s->node);
+		return -1;
+	}
+	list_add_tail(&r->sockets, &s->node);
+	return 0;
 }
 
 /* c-ares closes the descriptor right after it has said that it waits for nothing. */
@@ -149,11 +156,12 @@ static void on_socket_state(void *data, ares_socket_t fd, int readable, int writ
 	struct resolve_socket *s = socket_find(r, fd);
 	uint32_t events = (readable ? EPOLLIN : 0u) | (writable ? EPOLLOUT : 0u);
 
-	if (s == NULL && events != 0)
-		socket_add(r, fd, events);
-	else if (s != NULL && events == 0)
+	if (s == NULL || events == s->events)
+		return;
+	s->events = events;
+	if (events == 0)
 		socket_forget(r, s);
-	else if (s != NULL)
+	else
 		loop_rewatch(r->loop, s->source, events);
 }
 
@@ -208,6 +216,7 @@ static int channel_open(struct resolver *r, const struct addr_list *servers)
 	if (status != ARES_SUCCESS)
 		return status;
 	ares_set_socket_configure_callback(r->channel, on_socket_configure, r);
+	ares_set_socket_callback(r->channel, on_socket_new, r);
 	status = servers_set(r->channel, servers);
 	if (status != ARES_SUCCESS)
 		ares_destroy(r->channel);
