@@ -95,6 +95,7 @@ void pipes_put(struct pipes *p, struct pipe *pipe)
 		pipe_close(pipe);
 		return;
 	}
+	pipe->spent = false;
 	list_add_tail(&p->free, &pipe->node);
 	SHARED_ADD(p->idle, 1);
 }

@@ -17,6 +17,7 @@ struct pipe {
 	int in, out; /* written to, read from */
 	uint32_t cap;
 	uint32_t fill;    /* bytes inside */
+	bool spent;       /* not spliced with any more: what is inside is read out */
 	struct list node; /* free, or of the owner's */
 	void *user;       /* of the owner */
 	uint64_t seen;    /* of the owner */

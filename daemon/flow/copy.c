@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* At most this many buffers are moved in one turn, so that a bulk flow does not starve the others. */
 #define COPY_ROUNDS 2
@@ -29,11 +30,32 @@ static bool copy_send(struct leg *from, struct leg *to, struct buf *b, enum move
 	return true;
 }
 
+/* What splice_move() has left in the pipe comes before what the socket has. As copy_receive(). */
+static bool copy_from_pipe(struct engine *e, struct leg *from, enum move *result, int *err)
+{
+	struct pipe *p = from->pipe;
+	ssize_t n;
+
+	do {
+		n = read(p->out, e->scratch->data, p->fill < BUF_CAP ? p->fill : BUF_CAP);
+	} while (n < 0 && errno == EINTR);
+	if (n <= 0) {
+		*err = n < 0 ? errno : EIO;
+		*result = MOVE_FROM_FAILED;
+		return false;
+	}
+	p->fill -= (uint32_t)n;
+	e->scratch->len = (uint32_t)n;
+	return true;
+}
+
 /* Reads into the scratch buffer. True: bytes came. False: *result says why not. */
 static bool copy_receive(struct engine *e, struct leg *from, enum move *result, int *err)
 {
 	ssize_t n;
 
+	if (move_piped(from) > 0)
+		return copy_from_pipe(e, from, result, err);
 	do {
 		n = recv(from->source->fd, e->scratch->data, BUF_CAP, 0);
 	} while (n < 0 && errno == EINTR);
@@ -66,10 +88,10 @@ enum move copy_move(struct engine *e, struct leg *from, struct leg *to, int *err
 		pool_put(&e->bufs, from->pending);
 		from->pending = NULL;
 	}
-	if (from->eof)
+	if (from->eof && move_piped(from) == 0)
 		return MOVE_EOF;
 	for (int round = 0; round < COPY_ROUNDS; round++) {
-		if (!from->readable || !to->writable)
+		if ((!from->readable && move_piped(from) == 0) || !to->writable)
 			return MOVE_BLOCKED;
 		if (!copy_receive(e, from, &result, err))
 			return result;

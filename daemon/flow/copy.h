@@ -2,7 +2,7 @@
 #pragma once
 /*
  * Moves the bytes of one direction by copying through the worker's scratch buffer: one of the ways to
- * move them (move.h).
+ * move them (move.h). What the other one has left in the pipe goes first.
  */
 #include "daemon/flow/move.h"
 

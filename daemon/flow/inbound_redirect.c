@@ -30,7 +30,8 @@ static bool redirect_is_loop(const struct session *s)
 	local = s->listener->addr;
 	if (addr_is_any(&local))
 		local = sock_local(s->client.source->fd);
-	return addr_is_loopback(&local) && owner_is_self(&s->client_addr, &s->dest);
+	return (local.family == AF_UNSPEC || addr_is_loopback(&local)) &&
+	       owner_is_self(&s->client_addr, &s->dest);
 }
 
 static void redirect_start(struct session *s)

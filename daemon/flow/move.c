@@ -3,6 +3,11 @@
 
 #include <errno.h>
 
+uint32_t move_piped(const struct leg *leg)
+{
+	return leg->pipe != NULL ? leg->pipe->fill : 0;
+}
+
 enum move move_no_bytes(struct leg *from, ssize_t n, int *err)
 {
 	if (n < 0 && errno == EAGAIN) {

@@ -15,7 +15,11 @@ enum move {
 	MOVE_FROM_FAILED, /* reading failed; what came before that has been passed on. *err */
 	MOVE_TO_FAILED,   /* writing failed. *err */
 	MOVE_NO_MEMORY,
+	MOVE_UNABLE, /* splice(2) does not work here, or not now: copy, first what is in the pipe */
 };
+
+/* How many bytes that came from `leg` are in its pipe. */
+uint32_t move_piped(const struct leg *leg);
 
 /* For the engines: what it means that reading has given no bytes (`n` <= 0, errno). */
 enum move move_no_bytes(struct leg *from, ssize_t n, int *err);

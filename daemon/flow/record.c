@@ -24,6 +24,21 @@ static const char *record_phase(const struct session *s, const struct why_row *r
 	return "relay";
 }
 
+void record_write_refused(const struct addr *client, enum why why, int err)
+{
+	const struct why_row *row = &why_rows[why];
+	struct log_line line;
+
+	if (!log_begin(&line, row->level, "flow failed"))
+		return;
+	log_add(&line, "type", "access");
+	log_add_addr(&line, "client_addr", client);
+	log_add(&line, "end", row->word);
+	log_add(&line, "phase", "accept");
+	log_add(&line, "error", strerror(err));
+	log_end(&line);
+}
+
 void record_write(const struct session *s, enum why why, int err, const char *detail)
 {
 	const struct why_row *row = &why_rows[why];

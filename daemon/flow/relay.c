@@ -60,6 +60,13 @@ static void relay_set_timer(struct session *s)
 	loop_timer(&s->engine->loop, &s->timer, left, relay_timeout);
 }
 
+/* Nothing goes to `leg` any more; what it has sent before that still belongs to the other one. */
+static void relay_break(struct leg *leg, int err)
+{
+	leg->broken = leg->readable = true;
+	leg->err = err == EPIPE ? ECONNRESET : err;
+}
+
 /* The FIN goes on to the other side; the opposite direction lives on. */
 static void relay_pass_fin(struct session *s, struct leg *from, struct leg *to)
 {
@@ -68,21 +75,25 @@ static void relay_pass_fin(struct session *s, struct leg *from, struct leg *to)
 	if (to->finished) /* that was the second one: closing both passes it on */
 		return;
 	if (shutdown(to->source->fd, SHUT_WR) < 0)
-		to->broken = true;
+		relay_break(to, errno);
 	relay_set_timer(s);
 }
 
 static void relay_lost(struct session *s, const struct leg *leg, int err)
 {
-	session_end(s, leg == &s->client ? WHY_CLIENT_LOST : WHY_REMOTE_LOST, err, NULL);
+	enum why why = leg == &s->client ? WHY_CLIENT_LOST : WHY_REMOTE_LOST;
+
+	session_end(s, sock_is_shortage(err) ? WHY_NO_MEMORY : why, err, NULL);
 }
 
 /* A broken leg takes nothing; this flow is over once it has nothing to give either, or nobody takes
- * that. */
+ * that. One that only we could not write to has nothing to give where others show an error. */
 static void relay_check_broken(struct session *s, struct leg *leg, struct leg *other)
 {
-	if (leg->broken && (leg->finished || other->broken))
-		relay_lost(s, leg, ECONNRESET);
+	bool empty = !leg->readable && leg->pending == NULL && move_piped(leg) == 0;
+
+	if (leg->broken && (leg->finished || other->broken || empty))
+		relay_lost(s, leg, leg->err != 0 ? leg->err : ECONNRESET);
 }
 
 static enum move relay_copy(struct session *s, struct leg *from, struct leg *to, int *err)
@@ -100,20 +111,26 @@ static enum move relay_transfer(struct session *s, struct leg *from, struct leg 
 {
 	enum move result;
 
-	if (from->burst >= BULKY_BYTES && from->pending == NULL && !from->urgent) {
+	if (from->burst >= BULKY_BYTES && from->pending == NULL && from->pipe == NULL &&
+	    !from->urgent) {
 		/* If there is none, the next attempt comes after as many bytes more. */
 		engine_give_pipe(s->engine, from);
 		from->burst = 0;
 	}
-	if (from->pipe == NULL)
-		return relay_copy(s, from, to, err);
-	result = splice_move(from, to, err);
-	if (result == MOVE_EOF || (from->urgent && from->pipe->fill == 0))
+	if (from->pipe != NULL && !from->pipe->spent) {
+		result = splice_move(from, to, err);
+		if (result == MOVE_UNABLE)
+			from->pipe->spent = true;
+		else if (result == MOVE_EOF || (from->urgent && from->pipe->fill == 0))
+			engine_take_pipe(s->engine, from);
+		if (result != MOVE_UNABLE && (result != MOVE_BLOCKED || from->pipe != NULL))
+			return result;
+		from->readable = true;
+	}
+	result = relay_copy(s, from, to, err);
+	if (from->pipe != NULL && from->pipe->fill == 0)
 		engine_take_pipe(s->engine, from);
-	if (result != MOVE_BLOCKED || from->pipe != NULL)
-		return result;
-	from->readable = true;
-	return relay_copy(s, from, to, err);
+	return result;
 }
 
 /* Moves one direction. True: it wants another turn. May end the session. */
@@ -138,10 +155,13 @@ static bool relay_move(struct session *s, struct leg *from, struct leg *to)
 		session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);
 		return false;
 	case MOVE_TO_FAILED:
-		/* Nobody takes these bytes any more, but what that side has sent before it broke
-		 * still belongs to the other one. */
-		to->broken = to->readable = true;
+		if (sock_is_shortage(err))
+			session_end(s, WHY_NO_MEMORY, err, NULL);
+		else
+			relay_break(to, err);
 		return true;
+	case MOVE_UNABLE: /* relay_transfer() has seen to it */
+		break;
 	}
 	return false;
 }

@@ -242,11 +242,13 @@ void session_phase(struct session *s, enum why timeout_why, int64_t ms)
 			   session_phase_timeout);
 }
 
+/* NULL with errno. */
 static struct session *session_new(struct engine *e, int fd)
 {
 	struct session *s = pool_get(&e->sessions);
 	struct setup *setup = pool_get(&e->setups);
 
+	errno = ENOMEM;
 	if (s == NULL || setup == NULL)
 		goto no_memory;
 	memset(s, 0, sizeof(*s));
@@ -293,17 +295,12 @@ void session_accept(struct engine *e, struct listener *l, int fd, const struct a
 {
 	struct session *s = session_new(e, fd);
 	const struct conf *c = e->view->conf;
-	struct log_line line;
 
 	if (s == NULL) {
+		record_write_refused(peer, WHY_NO_MEMORY, errno);
 		sock_close_reset(fd);
 		engine_flow_ended(e, WHY_NO_MEMORY);
 		engine_flow_released(e);
-		if (log_begin(&line, LOG_LEVEL_ERROR, "flow failed")) {
-			log_add_addr(&line, "client_addr", peer);
-			log_add(&line, "end", why_rows[WHY_NO_MEMORY].word);
-			log_end(&line);
-		}
 		return;
 	}
 	s->listener = l;
@@ -446,6 +443,8 @@ static void session_handshake(struct session *s)
 	case HANDSHAKE_BAD:
 	case HANDSHAKE_CLOSED:
 	case HANDSHAKE_FAILED:
+		if (sock_is_shortage(h->err)) /* says nothing of the upstream */
+			return session_end(s, WHY_NO_MEMORY, h->err, NULL);
 		if (session_go_again(s))
 			break;
 		session_end(s, handshake_greeting(h) ? WHY_GREETING_FAILED : WHY_REPLY_FAILED,

@@ -39,6 +39,7 @@ struct leg {
 	bool broken;    /* reset or timed out: what is still readable is all there will be */
 	bool eof;       /* FIN read */
 	bool finished;  /* ... and passed on: nothing more comes from this leg */
+	int err;        /* what `broken` was seen by, if that was a call of ours; or 0 */
 	uint32_t burst; /* bytes copied in large pieces, one after the other */
 };
 

@@ -7,6 +7,13 @@
 /* About so many bytes are moved in one turn, so that a bulk flow does not starve the others. */
 #define SPLICE_SHARE (512 * 1024)
 
+/* Errors of splice(2) itself, not of a socket: memory, a socket or a filter of system calls that does not let it.
+ * Nothing has been moved, and the sockets can still be read and written. */
+static bool splice_is_unable(int err)
+{
+	return err == ENOMEM || err == ENOBUFS || err == EINVAL || err == ENOSYS || err == EPERM;
+}
+
 /* Empties the pipe into the socket. True: it is empty. False: *result says why not. */
 static bool splice_out(struct leg *from, struct leg *to, enum move *result, int *err)
 {
@@ -22,6 +29,9 @@ static bool splice_out(struct leg *from, struct leg *to, enum move *result, int 
 		} else if (n < 0 && errno == EAGAIN) {
 			to->writable = false;
 			*result = MOVE_BLOCKED;
+			return false;
+		} else if (n < 0 && splice_is_unable(errno)) {
+			*result = MOVE_UNABLE;
 			return false;
 		} else if (n == 0 || errno != EINTR) {
 			*err = n == 0 ? EPIPE : errno;
@@ -49,7 +59,10 @@ static bool splice_in(struct leg *from, enum move *result, int *err)
 		p->fill = (uint32_t)n;
 		return true;
 	}
-	*result = move_no_bytes(from, n, err);
+	if (n < 0 && splice_is_unable(errno))
+		*result = MOVE_UNABLE;
+	else
+		*result = move_no_bytes(from, n, err);
 	return false;
 }
 

@@ -7,12 +7,6 @@
 
 enum { QUERY_AAAA, QUERY_A };
 
-static bool is_exhaustion(int err)
-{
-	return err == -EMFILE || err == -ENFILE || err == -ENOBUFS || err == -ENOMEM ||
-	       err == -ENOSPC;
-}
-
 static int connect_rank(int err)
 {
 	switch (err) {
@@ -178,7 +172,7 @@ static void dial_next(struct dial *d)
 			return;
 		}
 		/* No more of them, then; those on their way may still arrive. */
-		if (is_exhaustion(err))
+		if (sock_is_shortage(-err))
 			d->n_addrs = d->n_tried;
 		if (connect_rank(err) > connect_rank(d->connect_error))
 			d->connect_error = err;

@@ -25,6 +25,8 @@ int origdst_get(int fd, const struct addr *listener, struct addr *dest)
 	 * own address here, not ENOENT; dialling that would loop. */
 	if (found.port == listener->port) {
 		local = sock_local(fd);
+		if (local.family == AF_UNSPEC) /* who cannot tell must not dial what may be us */
+			return -errno;
 		if (addr_equal(&found, &local))
 			return -ENOENT;
 	}

@@ -130,6 +130,11 @@ int sock_unsent(int fd)
 	return ioctl(fd, SIOCOUTQ, &n) < 0 ? 0 : n;
 }
 
+bool sock_is_shortage(int err)
+{
+	return err == EMFILE || err == ENFILE || err == ENOBUFS || err == ENOMEM || err == ENOSPC;
+}
+
 struct addr sock_local(int fd)
 {
 	struct sockaddr_storage ss = {.ss_family = AF_UNSPEC};
@@ -159,7 +164,8 @@ void sock_close_reset(int fd)
 {
 	const struct linger now = {.l_onoff = 1, .l_linger = 0};
 
-	/* Should that fail, a plain close is what remains. */
-	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	/* A BPF program of the host may refuse that; a TCP socket that disconnects resets as well. */
+	if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now)) < 0)
+		connect(fd, &(struct sockaddr){.sa_family = AF_UNSPEC}, sizeof(struct sockaddr));
 	close(fd);
 }

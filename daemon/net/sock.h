@@ -35,6 +35,9 @@ int sock_mark(int fd, const struct mark *m); /* 0 or -errno */
 /* Bytes that the peer's kernel has not acknowledged yet (SIOCOUTQ); 0 also where the kernel does not say. */
 int sock_unsent(int fd);
 
+/* Whether `err` (an errno) says that this host is short of memory or descriptors, and nothing of the peer. */
+bool sock_is_shortage(int err);
+
 struct addr sock_local(int fd); /* AF_UNSPEC if the kernel does not say */
 struct addr sock_peer(int fd);
 

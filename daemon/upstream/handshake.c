@@ -34,6 +34,8 @@ static enum handshake_result handshake_send(struct handshake *h, int fd)
 	while (h->out_off < h->out_len) {
 		ssize_t n = send(fd, h->out + h->out_off, h->out_len - h->out_off, MSG_NOSIGNAL);
 
+		if (n < 0 && errno == EINTR)
+			continue;
 		if (n < 0)
 			return handshake_errno(h);
 		h->out_off += (size_t)n;
@@ -51,7 +53,9 @@ static enum handshake_result handshake_receive(struct handshake *h, int fd, stru
 
 	if (!*readable)
 		return HANDSHAKE_WAIT;
-	n = recv(fd, buf_tail(in), room, 0);
+	do {
+		n = recv(fd, buf_tail(in), room, 0);
+	} while (n < 0 && errno == EINTR);
 	if (n < 0) {
 		*readable = false;
 		return handshake_errno(h);
