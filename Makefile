@@ -95,11 +95,17 @@ $(BUILD)/transocks-rules: $(call obj,$(RULES_MAIN)) $(BUILD)/librulemgr.a $(BUIL
 	$(call say,LD,$@)
 	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ $(RULES_LIBS)
 
-units: $(UNIT_BIN)
+units: $(UNIT_BIN) $(BUILD)/faults.so
 $(UNIT_BIN): $(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(BUILD)/libdaemon.a $(BUILD)/librulemgr.a $(BUILD)/libpolicy.a
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ $(TEST_LIBS) $(DAEMON_LIBS) $(RULES_LIBS)
+
+# Preloaded into a daemon by end-to-end tests. No sanitizers in it, whatever the daemon has.
+$(BUILD)/faults.so: tests/faults/faults.c
+	$(call say,LD,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -D_GNU_SOURCE -std=gnu17 -O2 -g $(WARN) $(WARN_C) -fPIC -shared -o $@ $<
 
 benchtools: $(BENCH_BIN)
 $(BUILD)/bench/load: $(call obj,tests/bench/load.c tests/bench/flow.c tests/bench/common.c)
@@ -158,7 +164,7 @@ deps:
 	$(Q)etc/demo/deps.sh --test
 
 format:
-	clang-format -i policy/*.[ch] daemon/*.[ch] daemon/*/*.[ch] rulemgr/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c tests/bench/*.[ch]
+	clang-format -i policy/*.[ch] daemon/*.[ch] daemon/*/*.[ch] rulemgr/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c tests/bench/*.[ch] tests/faults/*.c
 
 clean:
 	rm -rf $(BUILD)

@@ -448,7 +448,7 @@ class Host:
 
     # The programs under test
 
-    def _daemon(self, program, text, ports, args, wait, user, nofile=None):
+    def _daemon(self, program, text, ports, args, wait, user, nofile=None, env=None):
         if not re.search(r"^user\s*=", text, re.M):
             text = f'user = "{DAEMON_USER}"\n' + text
         config = WORK / f"{program}-{Proc.count}.toml"
@@ -456,18 +456,18 @@ class Host:
         if "-logformat" not in args:
             args = ("-logformat", "json", *args)
         limits = [] if nofile is None else ["prlimit", f"--nofile={nofile}:{nofile}"]
-        proc = self.spawn(*limits, BUILD / program, "-f", config, *args, user=user)
+        proc = self.spawn(*limits, BUILD / program, "-f", config, *args, user=user, env=env)
         proc.config = config
         for port in ports if wait else ():
             self.wait_port(port, alive=proc)
         return proc
 
-    def transocksd(self, text, *args, ports=(1081,), wait=True, user=None, nofile=None):
+    def transocksd(self, text, *args, ports=(1081,), wait=True, user=None, nofile=None, env=None):
         """
         Starts it with this configuration and `user`, logging in JSON; waits until it listens.
         `nofile`: how many descriptors it may have.
         """
-        return self._daemon("transocksd", text, ports, args, wait, user, nofile)
+        return self._daemon("transocksd", text, ports, args, wait, user, nofile, env)
 
     def usocksd(self, text="", *args, ports=(1080,), wait=True, user=None):
         return self._daemon("usocksd", text, ports, args, wait, user)
