@@ -88,7 +88,7 @@ static void daemon_share_descriptors(struct daemon *dm)
 {
 	size_t nofile = daemon_raise_nofile();
 	size_t reserve =
-		16 + CONTROL_CLIENTS_MAX + 1 + daemon_workers(dm->conf) * (4 + dm->conf->listen.n);
+		16 + CONTROL_CLIENTS_MAX + 1 + daemon_workers(dm->conf) * (5 + dm->conf->listen.n);
 
 	dm->n_pipes = daemon_max_pipes(nofile);
 	reserve += 2 * dm->n_pipes;

@@ -29,6 +29,7 @@ int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, st
 	pool_init(&e->bufs, sizeof(struct buf));
 	pool_init(&e->names, NAME_MAX_LEN + 1);
 	pipes_init(&e->pipes, max_pipes);
+	owner_init(&e->owns);
 	list_init(&e->live);
 	list_init(&e->bulky);
 	timer_init(&e->sweep);
@@ -353,6 +354,7 @@ void engine_destroy(struct engine *e)
 	free(e->listeners);
 	timer_cancel(&e->sweep);
 	pipes_destroy(&e->pipes);
+	owner_close(&e->owns);
 	loop_destroy(&e->loop);
 	pool_destroy(&e->sessions);
 	pool_destroy(&e->setups);

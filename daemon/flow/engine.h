@@ -13,6 +13,7 @@
 #include "daemon/flow/clients.h"
 #include "daemon/flow/why.h"
 #include "daemon/net/listener.h"
+#include "daemon/net/owner.h"
 #include "daemon/net/resolve.h"
 #include "daemon/net/sock.h"
 #include "daemon/upstream/flight.h"
@@ -66,6 +67,7 @@ struct engine {
 	struct pool sessions, setups, bufs, names;
 	struct buf *scratch; /* empty between any two uses */
 	struct pipes pipes;
+	struct owner owns;  /* which connections are our own */
 	struct list bulky;  /* the pipes in use */
 	struct timer sweep; /* set while there are some */
 	struct list live;

@@ -31,7 +31,7 @@ static bool redirect_is_loop(const struct session *s)
 	if (addr_is_any(&local))
 		local = sock_local(s->client.source->fd);
 	return (local.family == AF_UNSPEC || addr_is_loopback(&local)) &&
-	       owner_is_self(&s->client_addr, &s->dest);
+	       owner_is_self(&s->engine->owns, &s->client_addr, &s->dest);
 }
 
 static void redirect_start(struct session *s)

@@ -22,13 +22,32 @@ struct owner_answer {
 	char attributes[1024];
 };
 
-static int owner_ask(int fd, const struct addr *local, const struct addr *remote,
+/* Reads until the answer to question `seq`: an earlier one may have been left behind. */
+static int owner_receive(int fd, uint32_t seq, struct inet_diag_msg *found)
+{
+	struct owner_answer a;
+	ssize_t n;
+
+	do {
+		n = recv(fd, &a, sizeof(a), MSG_DONTWAIT); /* it was answered while we sent */
+		if (n < (ssize_t)sizeof(a.header))
+			return n < 0 ? -errno : -EIO;
+	} while (a.header.nlmsg_seq != seq);
+	if (n < (ssize_t)(sizeof(a.header) + sizeof(a.body)) ||
+	    a.header.nlmsg_type != SOCK_DIAG_BY_FAMILY)
+		return -ENOENT;
+	*found = a.body;
+	return 0;
+}
+
+static int owner_ask(struct owner *o, const struct addr *local, const struct addr *remote,
 		     struct inet_diag_msg *found)
 {
 	struct owner_question q = {
 		.header = {.nlmsg_len = sizeof(q),
 			   .nlmsg_type = SOCK_DIAG_BY_FAMILY,
-			   .nlmsg_flags = NLM_F_REQUEST},
+			   .nlmsg_flags = NLM_F_REQUEST,
+			   .nlmsg_seq = ++o->seq},
 		.body = {.sdiag_family = local->family,
 			 .sdiag_protocol = IPPROTO_TCP,
 			 .idiag_states = UINT32_MAX,
@@ -36,19 +55,12 @@ static int owner_ask(int fd, const struct addr *local, const struct addr *remote
 				.idiag_dport = htons(remote->port),
 				.idiag_cookie = {INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE}}},
 	};
-	struct owner_answer a;
-	ssize_t n;
 
 	memcpy(q.body.id.idiag_src, local->ip, addr_len(local));
 	memcpy(q.body.id.idiag_dst, remote->ip, addr_len(remote));
-	if (send(fd, &q, sizeof(q), 0) < 0)
+	if (send(o->fd, &q, sizeof(q), 0) < 0)
 		return -errno;
-	n = recv(fd, &a, sizeof(a), MSG_DONTWAIT); /* it was answered while we sent */
-	if (n < (ssize_t)(sizeof(a.header) + sizeof(a.body)) ||
-	    a.header.nlmsg_type != SOCK_DIAG_BY_FAMILY)
-		return -ENOENT;
-	*found = a.body;
-	return 0;
+	return owner_receive(o->fd, o->seq, found);
 }
 
 static bool owner_has_inode(ino_t inode)
@@ -67,15 +79,26 @@ static bool owner_has_inode(ino_t inode)
 	return found;
 }
 
-bool owner_is_self(const struct addr *local, const struct addr *remote)
+void owner_init(struct owner *o)
 {
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-	struct inet_diag_msg m;
-	bool known;
+	*o = (struct owner){.fd = -1};
+}
 
-	if (fd < 0)
+void owner_close(struct owner *o)
+{
+	if (o->fd >= 0)
+		close(o->fd);
+	o->fd = -1;
+}
+
+bool owner_is_self(struct owner *o, const struct addr *local, const struct addr *remote)
+{
+	struct inet_diag_msg m;
+
+	if (o->fd < 0)
+		o->fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC,
+			       NETLINK_SOCK_DIAG);
+	if (o->fd < 0 || owner_ask(o, local, remote, &m) < 0)
 		return false;
-	known = owner_ask(fd, local, remote, &m) == 0;
-	close(fd);
-	return known && m.idiag_uid == geteuid() && owner_has_inode(m.idiag_inode);
+	return m.idiag_uid == geteuid() && owner_has_inode(m.idiag_inode);
 }
