@@ -12,11 +12,18 @@
 #define BULKY_BYTES (128 * 1024)
 #define BULKY_PIECE (16 * 1024)
 
-/* Only a flow that lives so long pays for watching over its remote end: keepalive takes three system calls
- * to set, and acts much later anyway. */
-#define SETTLED_MS 2000
+/* Only a flow that lives so long pays for keepalive at its remote end: three system calls. (The client's end
+ * inherits it from the listener.) */
+#define KEEPALIVE_AFTER_MS 2000
 
 static void relay_set_timer(struct session *s);
+
+static void relay_lost(struct session *s, const struct leg *leg, int err)
+{
+	enum why why = leg == &s->client ? WHY_CLIENT_LOST : WHY_REMOTE_LOST;
+
+	session_end(s, sock_is_shortage(err) ? WHY_NO_MEMORY : why, err, NULL);
+}
 
 static bool relay_half_closed(const struct session *s)
 {
@@ -30,34 +37,85 @@ static int64_t relay_limit(const struct session *s)
 	return relay_half_closed(s) ? c->timeouts.half_close : c->timeouts.idle;
 }
 
+/* As the kernel takes it, in whole seconds. */
+static uint64_t relay_keepalive_ms(const struct session *s)
+{
+	return ((uint64_t)s->view->conf->timeouts.keepalive + 999) / 1000 * 1000;
+}
+
+/* True: this leg's peer has vanished, and has nothing left that the other side could still take. Nobody is
+ * given up at first sight: between two probes of a closed window two minutes may pass without a word. */
+static bool relay_has_vanished(const struct session *s, struct leg *leg, uint64_t unanswered_ms)
+{
+	uint64_t keepalive_ms = relay_keepalive_ms(s);
+	bool overdue = leg->overdue && unanswered_ms >= 2 * keepalive_ms;
+
+	leg->overdue = unanswered_ms >= keepalive_ms;
+	return overdue && leg->pending == NULL && !leg->readable && move_piped(leg) == 0;
+}
+
+/* Keepalive finds vanished peers only where nothing is on its way to them; else the kernel retransmits for a
+ * quarter of an hour (tcp_retries2). TCP_USER_TIMEOUT is no remedy: it also ends connections whose reader
+ * keeps its window closed but answers every probe (Linux 5.11, tcp_probe_timer()), and would cost every
+ * flow a system call. This costs only those that last, and nothing while they rest. May end the session. */
+static void relay_look(struct session *s)
+{
+	uint64_t now = s->engine->loop.now_ms;
+	uint64_t keepalive_ms = relay_keepalive_ms(s);
+	struct leg *legs[] = {&s->client, &s->remote};
+	bool settled = true;
+
+	s->look_ms = now + keepalive_ms;
+	if (!s->kept_alive) {
+		s->kept_alive = true;
+		sock_keepalive(s->remote.source->fd, s->view->conf->timeouts.keepalive);
+		return;
+	}
+	if (s->settled_ms > s->active_ms)
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(legs); i++) {
+		uint64_t unanswered_ms = 0;
+
+		if (sock_unsent(legs[i]->source->fd) > 0) {
+			settled = false;
+			unanswered_ms = sock_unanswered_ms(legs[i]->source->fd);
+		}
+		if (relay_has_vanished(s, legs[i], unanswered_ms))
+			return relay_lost(s, legs[i], ETIMEDOUT);
+		if (legs[i]->overdue && unanswered_ms < 2 * keepalive_ms)
+			s->look_ms = now + 2 * keepalive_ms - unanswered_ms;
+	}
+	if (settled)
+		s->settled_ms = now;
+}
+
 /* The timer is not touched while bytes flow: when it fires it looks at when they last did. */
 static void relay_timeout(struct timer *t)
 {
 	struct session *s = container_of(t, struct session, timer);
-	uint64_t idle_ms = s->engine->loop.now_ms - s->active_ms;
+	uint64_t now = s->engine->loop.now_ms;
 	int64_t limit = relay_limit(s);
 
-	if (!s->settled) {
-		s->settled = true;
-		sock_keepalive(s->remote.source->fd, s->view->conf->timeouts.keepalive);
-	}
-	if (limit > 0 && idle_ms >= (uint64_t)limit)
+	if (limit > 0 && now - s->active_ms >= (uint64_t)limit)
 		session_end(s, relay_half_closed(s) ? WHY_HALF_CLOSE : WHY_IDLE, 0, NULL);
-	else
+	else if (s->look_ms != 0 && now >= s->look_ms)
+		relay_look(s);
+	if (s->state == SES_RELAY)
 		relay_set_timer(s);
 }
 
 static void relay_set_timer(struct session *s)
 {
-	uint64_t idle_ms = s->engine->loop.now_ms - s->active_ms;
-	uint64_t limit = (uint64_t)relay_limit(s);
-	uint64_t left = idle_ms < limit ? limit - idle_ms : 0;
+	uint64_t now = s->engine->loop.now_ms;
+	int64_t limit = relay_limit(s);
+	uint64_t end = limit > 0 ? s->active_ms + (uint64_t)limit : UINT64_MAX;
 
-	if (!s->settled && (limit == 0 || left > SETTLED_MS))
-		left = SETTLED_MS;
-	else if (limit == 0)
-		return timer_cancel(&s->timer);
-	loop_timer(&s->engine->loop, &s->timer, left, relay_timeout);
+	if (s->look_ms != 0 && s->look_ms < end)
+		end = s->look_ms;
+	if (end == UINT64_MAX)
+		timer_cancel(&s->timer);
+	else
+		loop_timer(&s->engine->loop, &s->timer, end > now ? end - now : 0, relay_timeout);
 }
 
 /* Nothing goes to `leg` any more; what it has sent before that still belongs to the other one. */
@@ -77,13 +135,6 @@ static void relay_pass_fin(struct session *s, struct leg *from, struct leg *to)
 	if (shutdown(to->source->fd, SHUT_WR) < 0)
 		relay_break(to, errno);
 	relay_set_timer(s);
-}
-
-static void relay_lost(struct session *s, const struct leg *leg, int err)
-{
-	enum why why = leg == &s->client ? WHY_CLIENT_LOST : WHY_REMOTE_LOST;
-
-	session_end(s, sock_is_shortage(err) ? WHY_NO_MEMORY : why, err, NULL);
 }
 
 /* A broken leg takes nothing; this flow is over once it has nothing to give either, or nobody takes
@@ -207,6 +258,7 @@ void relay_event(struct session *s)
 void relay_start(struct session *s)
 {
 	s->active_ms = s->engine->loop.now_ms;
+	s->look_ms = relay_keepalive_ms(s) > 0 ? s->active_ms + KEEPALIVE_AFTER_MS : 0;
 	relay_set_timer(s);
 	relay_run(s);
 }

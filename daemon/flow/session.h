@@ -39,6 +39,7 @@ struct leg {
 	bool broken;    /* reset or timed out: what is still readable is all there will be */
 	bool eof;       /* FIN read */
 	bool finished;  /* ... and passed on: nothing more comes from this leg */
+	bool overdue;   /* owed an answer for too long when relay.c last looked */
 	int err;        /* what `broken` was seen by, if that was a call of ours; or 0 */
 	uint32_t burst; /* bytes copied in large pieces, one after the other */
 };
@@ -64,15 +65,17 @@ struct session {
 	struct task task;
 	struct dying dying;
 	uint64_t start_ms;
-	uint64_t active_ms; /* when a byte last moved */
+	uint64_t active_ms;  /* when a byte last moved */
+	uint64_t look_ms;    /* when relay.c looks for vanished peers again; 0: never */
+	uint64_t settled_ms; /* when it last saw that neither leg owes an answer */
 	struct addr client_addr;
 	struct addr dest; /* AF_UNSPEC: not known yet, or a name that has not been resolved */
 	char *name; /* the destination's name where one is known, NAME_MAX_LEN + 1 bytes; or NULL */
-	uint16_t port; /* of the destination */
-	uint8_t state; /* enum session_state */
-	bool settled;  /* old enough for its remote end to be watched over */
-	bool counted;  /* in engine->budget->clients */
-	bool refused;  /* the client is over its limit, and is told when it has made its request */
+	uint16_t port;   /* of the destination */
+	uint8_t state;   /* enum session_state */
+	bool kept_alive; /* the remote end has keepalive too */
+	bool counted;    /* in engine->budget->clients */
+	bool refused; /* the client is over its limit, and is told when it has made its request */
 };
 
 /* A client came in: takes over `fd`. */

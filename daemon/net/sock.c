@@ -135,6 +135,19 @@ bool sock_is_shortage(int err)
 	return err == EMFILE || err == ENFILE || err == ENOBUFS || err == ENOMEM || err == ENOSPC;
 }
 
+uint64_t sock_unanswered_ms(int fd)
+{
+	struct tcp_info i;
+	socklen_t len = sizeof(i);
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &len) < 0 ||
+	    (i.tcpi_retransmits == 0 && i.tcpi_probes == 0))
+		return 0;
+	/* A segment that brings data need not count as an acknowledgement. */
+	return i.tcpi_last_data_recv < i.tcpi_last_ack_recv ? i.tcpi_last_data_recv
+							    : i.tcpi_last_ack_recv;
+}
+
 struct addr sock_local(int fd)
 {
 	struct sockaddr_storage ss = {.ss_family = AF_UNSPEC};
