@@ -16,6 +16,10 @@
  * inherits it from the listener.) */
 #define KEEPALIVE_AFTER_MS 2000
 
+/* What a client that has reset its connection sent before goes on to the far end for as long as that takes
+ * it; but nobody waits any more for one that does not. */
+#define CLIENT_BROKEN_MS 1000
+
 static void relay_set_timer(struct session *s);
 
 static void relay_lost(struct session *s, const struct leg *leg, int err)
@@ -34,7 +38,17 @@ static int64_t relay_limit(const struct session *s)
 {
 	const struct conf *c = s->view->conf;
 
+	if (s->client.broken)
+		return CLIENT_BROKEN_MS;
 	return relay_half_closed(s) ? c->timeouts.half_close : c->timeouts.idle;
+}
+
+static void relay_over_limit(struct session *s)
+{
+	if (s->client.broken)
+		relay_lost(s, &s->client, ECONNRESET);
+	else
+		session_end(s, relay_half_closed(s) ? WHY_HALF_CLOSE : WHY_IDLE, 0, NULL);
 }
 
 /* As the kernel takes it, in whole seconds. */
@@ -97,7 +111,7 @@ static void relay_timeout(struct timer *t)
 	int64_t limit = relay_limit(s);
 
 	if (limit > 0 && now - s->active_ms >= (uint64_t)limit)
-		session_end(s, relay_half_closed(s) ? WHY_HALF_CLOSE : WHY_IDLE, 0, NULL);
+		relay_over_limit(s);
 	else if (s->look_ms != 0 && now >= s->look_ms)
 		relay_look(s);
 	if (s->state == SES_RELAY)
@@ -237,6 +251,8 @@ static void relay_run(struct session *s)
 		return;
 	if (s->client.nbytes + s->remote.nbytes != before)
 		s->active_ms = s->engine->loop.now_ms;
+	if (s->client.broken)
+		relay_set_timer(s);
 	if (more)
 		loop_queue(&s->engine->loop, &s->task, relay_turn);
 }
