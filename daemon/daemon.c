@@ -232,11 +232,9 @@ static void daemon_reload(struct daemon *dm)
 			 "restart");
 	daemon_check_mark(c);
 	daemon_use_limits(dm, c);
-	for (unsigned i = 0; i < dm->n_engines; i++)
-		engine_reload(&dm->engines[i], c);
 	conf_unref(dm->conf);
 	dm->conf = c;
-	log_text(LOG_LEVEL_INFO, "configuration reloaded");
+	engines_reload(dm->engines, dm->n_engines, c);
 }
 
 static void daemon_cut(struct daemon *dm, const char *why)

@@ -207,39 +207,60 @@ int engine_start(struct engine *e, void (*on_finish)(struct engine *e), void *ow
 	return rc == 0 ? 0 : diag_set(d, rc, NULL, 0, "cannot start a worker: %s", strerror(rc));
 }
 
+/* On its way to all workers. The last one that is done with it says so, and frees it. */
 struct reload {
-	struct post post;
-	struct engine *engine;
 	struct conf *conf;
+	atomic_uint n_left;
+	atomic_bool failed;
+	struct reload_part {
+		struct post post;
+		struct reload *reload;
+		struct engine *engine;
+	} parts[];
 };
 
-static void engine_do_reload(struct post *p)
+static void reload_done(struct reload *r)
 {
-	struct reload *r = container_of(p, struct reload, post);
-	struct diag d;
-	int rc = engine_use(r->engine, r->conf, &d);
-
-	if (rc < 0)
-		log_text(LOG_LEVEL_ERROR, "worker %u keeps its configuration: %s", r->engine->id,
-			 d.text);
-	/* There may be more flows than there may be from now on. */
-	if (!r->engine->paused && !r->engine->draining && !engine_has_room(r->engine))
-		engine_pause(r->engine);
+	if (atomic_fetch_sub(&r->n_left, 1) > 1)
+		return;
+	if (!atomic_load(&r->failed))
+		log_text(LOG_LEVEL_INFO, "configuration reloaded");
 	conf_unref(r->conf);
 	free(r);
 }
 
-void engine_reload(struct engine *e, struct conf *conf)
+static void engine_do_reload(struct post *p)
 {
-	struct reload *r = malloc(sizeof(*r));
+	struct reload_part *part = container_of(p, struct reload_part, post);
+	struct engine *e = part->engine;
+	struct diag d;
+	int rc = engine_use(e, part->reload->conf, &d);
+
+	if (rc < 0) {
+		log_text(LOG_LEVEL_ERROR, "worker %u keeps its configuration: %s", e->id, d.text);
+		atomic_store(&part->reload->failed, true);
+	}
+	/* There may be more flows than there may be from now on. */
+	if (!e->paused && !e->draining && !engine_has_room(e))
+		engine_pause(e);
+	reload_done(part->reload);
+}
+
+void engines_reload(struct engine *engines, unsigned n, struct conf *conf)
+{
+	struct reload *r = malloc(sizeof(*r) + n * sizeof(r->parts[0]));
 
 	if (r == NULL) {
-		log_text(LOG_LEVEL_ERROR, "worker %u keeps its configuration: out of memory",
-			 e->id);
+		log_text(LOG_LEVEL_ERROR, "the workers keep their configuration: out of memory");
 		return;
 	}
-	*r = (struct reload){.engine = e, .conf = conf_ref(conf)};
-	loop_post(&e->loop, &r->post, engine_do_reload);
+	r->conf = conf_ref(conf);
+	atomic_init(&r->n_left, n);
+	atomic_init(&r->failed, false);
+	for (unsigned i = 0; i < n; i++) {
+		r->parts[i] = (struct reload_part){.reload = r, .engine = &engines[i]};
+		loop_post(&engines[i].loop, &r->parts[i].post, engine_do_reload);
+	}
 }
 
 static void engine_check_drained(struct engine *e)

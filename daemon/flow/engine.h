@@ -98,7 +98,8 @@ int engine_start(struct engine *e, void (*on_finish)(struct engine *e), void *ow
 		 struct diag *d);
 
 /* Main thread, while it runs. */
-void engine_reload(struct engine *e, struct conf *conf); /* keeps a reference until used */
+/* Brings `conf` to all workers; the last one that has taken it says so in the log. */
+void engines_reload(struct engine *engines, unsigned n, struct conf *conf);
 void engine_drain(struct engine *e); /* stops accepting, lets flows finish, then finishes */
 void engine_cut(struct engine *e);   /* ends every flow now; after engine_drain() */
 

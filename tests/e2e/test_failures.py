@@ -271,7 +271,6 @@ class Limits(lab.TestCase):
         t.daemon.config.write_text(f'user = "{lab.DAEMON_USER}"\n{t.config.format(*limits)}')
         t.daemon.signal(signal.SIGHUP)
         t.daemon.wait_line(count + 1, message="configuration reloaded")
-        time.sleep(0.2)  # the workers take it a moment after that line
 
     def served(self, flows, seconds=0.2):
         return [sock for sock in flows if self.answers(sock, seconds)]
