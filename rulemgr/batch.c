@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <libnftnl/common.h>
 #include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 #include <string.h>
@@ -23,6 +24,7 @@ struct batch {
 struct answer {
 	int err; /* negative errno of the first error, 0: none */
 	uint32_t seq;
+	uint32_t offset; /* into the message of that number, to what is wrong; 0: not said */
 	size_t n_errors;
 	char words[160]; /* extended ack, "" if there is none */
 };
@@ -116,6 +118,9 @@ static void answer_add(struct answer *a, const struct nlmsghdr *h)
 		if (mnl_attr_get_type(attr) == NLMSGERR_ATTR_MSG &&
 		    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
 			snprintf(a->words, sizeof(a->words), "%s", mnl_attr_get_str(attr));
+		if (mnl_attr_get_type(attr) == NLMSGERR_ATTR_OFFS &&
+		    mnl_attr_validate(attr, MNL_TYPE_U32) >= 0)
+			a->offset = mnl_attr_get_u32(attr);
 	}
 }
 
@@ -139,13 +144,79 @@ static int batch_receive(struct kernel *k, struct answer *a)
 	}
 }
 
-static void origin_format(const struct origin *o, char *out, size_t cap)
+static const struct nlmsghdr *batch_find_message(const struct batch *b, uint32_t seq)
 {
-	char text[ELEMENT_TEXT_MAX];
+	size_t at = 0;
+
+	while (at < b->len) {
+		const struct nlmsghdr *h = (const void *)(b->bytes + at);
+
+		if (h->nlmsg_seq == seq)
+			return h;
+		at += NLMSG_ALIGN(h->nlmsg_len);
+	}
+	return NULL;
+}
+
+/* Whether it is the second key of a range. */
+static bool is_interval_end(const struct nlattr *element)
+{
+	const struct nlattr *a;
+
+	mnl_attr_for_each_nested(a, element)
+	{
+		if (mnl_attr_get_type(a) == NFTA_SET_ELEM_FLAGS)
+			return (ntohl(mnl_attr_get_u32(a)) & NFT_SET_ELEM_INTERVAL_END) != 0;
+	}
+	return false;
+}
+
+/* How many elements of the message begin before `offset`; all of them if it is larger. */
+static size_t count_elements(const struct nlmsghdr *h, uint32_t offset)
+{
+	const struct nlattr *list, *element;
+	size_t n = 0;
+
+	mnl_attr_for_each(list, h, sizeof(struct nfgenmsg))
+	{
+		if (mnl_attr_get_type(list) != NFTA_SET_ELEM_LIST_ELEMENTS)
+			continue;
+		mnl_attr_for_each_nested(element, list)
+		{
+			if ((size_t)((const char *)element - (const char *)h) > offset)
+				return n;
+			if (!is_interval_end(element))
+				n++;
+		}
+	}
+	return n;
+}
+
+/* Old kernels do not say which of the elements of a message it was. */
+static void elements_format(const struct batch *b, const struct answer *a, const struct origin *o,
+			    char *out, size_t cap)
+{
+	const struct nlmsghdr *h = batch_find_message(b, a->seq);
+	size_t n = h != NULL ? count_elements(h, a->offset != 0 ? a->offset : UINT32_MAX) : 1;
+	char first[ELEMENT_TEXT_MAX], last[ELEMENT_TEXT_MAX];
+
+	if (n == 0)
+		n = 1;
+	element_format(o->set, o->element, first, sizeof(first));
+	element_format(o->set, o->element + n - 1, last, sizeof(last));
+	if (a->offset != 0 || n == 1)
+		snprintf(out, cap, "element %s of set %s", last, o->set->name);
+	else
+		snprintf(out, cap, "one of the elements %s to %s of set %s", first, last,
+			 o->set->name);
+}
+
+static void origin_format(const struct batch *b, const struct answer *a, char *out, size_t cap)
+{
+	const struct origin *o = &b->origins[a->seq - 1];
 
 	if (o->element != NULL)
-		snprintf(out, cap, "element %s of set %s",
-			 element_format(o->set, o->element, text, sizeof(text)), o->set->name);
+		elements_format(b, a, o, out, cap);
 	else if (o->set != NULL)
 		snprintf(out, cap, "set %s", o->set->name);
 	else if (o->rule != NULL)
@@ -158,7 +229,7 @@ static void origin_format(const struct origin *o, char *out, size_t cap)
 
 static int batch_judge(const struct batch *b, const struct answer *a, struct diag *d)
 {
-	char part[MODEL_COMMENT_MAX + 64], others[48] = "";
+	char part[2 * ELEMENT_TEXT_MAX + MODEL_COMMENT_MAX + 64], others[48] = "";
 	/* Every name in a batch is one that the batch itself defines: what the kernel does not find
 	 * is one of its own modules. */
 	bool lacking = a->err == -ENOENT || a->err == -EOPNOTSUPP;
@@ -168,7 +239,7 @@ static int batch_judge(const struct batch *b, const struct answer *a, struct dia
 	if (a->seq == 0 || a->seq > b->n_origins)
 		return diag_set(d, -a->err, NULL, 0, "the kernel refused the batch: %s",
 				strerror(-a->err));
-	origin_format(&b->origins[a->seq - 1], part, sizeof(part));
+	origin_format(b, a, part, sizeof(part));
 	if (a->n_errors > 1)
 		snprintf(others, sizeof(others), "; %zu more errors after it", a->n_errors - 1);
 	diag_set(d, -a->err, NULL, 0, "the kernel refused %s: %s%s%s%s%s", part, strerror(-a->err),
@@ -188,10 +259,12 @@ int batch_send(struct batch *b, struct kernel *k, bool commit, struct diag *d)
 		if (batch_end_message(b) < 0)
 			return diag_set(d, ENOMEM, NULL, 0, "out of memory");
 	}
+	kernel_make_room(k, b->len);
 	if (mnl_socket_sendto(k->sock, b->bytes, b->len) < 0) {
 		r = errno;
-		return diag_set(d, r, NULL, 0, "cannot send %zu bytes to netfilter: %s", b->len,
-				strerror(r));
+		return diag_set(d, r, NULL, 0, "cannot send %zu bytes to netfilter: %s%s", b->len,
+				strerror(r),
+				r == EMSGSIZE ? " (sysctl net.core.wmem_max is too small)" : "");
 	}
 	r = batch_receive(k, &a);
 	if (r < 0 && a.err == 0)

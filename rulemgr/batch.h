@@ -11,7 +11,7 @@
 /* What a message is about; the innermost that is set counts, none is the table. */
 struct origin {
 	const struct set *set;
-	const struct element *element; /* of `set` */
+	const struct element *element; /* of `set`: the first of those in the message */
 	const struct chain *chain;
 	const struct rule *rule; /* of `chain` */
 };

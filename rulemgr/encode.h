@@ -13,3 +13,8 @@ int encode_removal(struct batch *b);
 
 /* Adds what creates the model's table. 0, -ENOMEM, or -ENOSPC for a comment that does not fit. */
 int encode_model(struct batch *b, const struct model *m);
+
+/* Adds what puts the elements of `s` into the set of that name that is there, or takes them out of it. The
+ * batch borrows `s`. 0, -ENOMEM or -ENOSPC as above. */
+int encode_added_elements(struct batch *b, const struct set *s);
+int encode_removed_elements(struct batch *b, const struct set *s);

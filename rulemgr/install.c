@@ -24,10 +24,21 @@ static int install_add_gateway(struct want *w, const char *name, struct diag *d)
 	return 0;
 }
 
+static const struct redirect install_defaults = {
+	.priority = DEFAULT_REDIRECT_PRIORITY,
+	.share = 100,
+};
+
 /* What the options mean on this host. Returns an exit code. */
 static int install_resolve(const struct args *a, struct want *w, struct report *r)
 {
-	*w = (struct want){.port = a->port, .mark = a->mark};
+	*w = (struct want){
+		.redirect = &install_defaults,
+		.family = {true, true},
+		.port = a->port,
+		.mark = a->mark,
+		.tproxy_mark = {DEFAULT_TPROXY_MARK_VALUE, DEFAULT_TPROXY_MARK_MASK},
+	};
 	int err = args_find_uid(&w->uid, a->user, &r->error);
 
 	if (err < 0)

@@ -18,8 +18,7 @@ static int kernel_set_options(struct kernel *k)
 	int fd = mnl_socket_get_fd(k->sock);
 	int on = 1, large = 4 << 20;
 
-	/* For large batches. Fails without CAP_NET_ADMIN outside user namespaces; ours are small. */
-	setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &large, sizeof(large));
+	/* For long answers. Fails inside user namespaces. */
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &large, sizeof(large));
 	/* Errors come with the kernel's own words, and without our message quoted back. */
 	if (mnl_socket_setsockopt(k->sock, NETLINK_EXT_ACK, &on, sizeof(on)) < 0 ||
@@ -27,6 +26,17 @@ static int kernel_set_options(struct kernel *k)
 	    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0)
 		return -errno;
 	return 0;
+}
+
+/* The kernel counts its own bookkeeping as well, so it takes twice what it is asked for. */
+void kernel_make_room(struct kernel *k, size_t len)
+{
+	int room = len < INT32_MAX - 4096 ? (int)len + 4096 : INT32_MAX;
+	int fd = mnl_socket_get_fd(k->sock);
+
+	/* The second is for user namespaces, where net.core.wmem_max bounds it. */
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)) < 0)
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 }
 
 static int kernel_connect(struct kernel *k)

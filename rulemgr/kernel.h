@@ -11,8 +11,8 @@
 
 #define KERNEL_TIMEOUT_S 10
 
-/* Bytes for one message of ours; a rule, the longest, needs less than 1,500. */
-#define KERNEL_MESSAGE_MAX 8192
+/* Bytes for one message of ours. */
+#define KERNEL_MESSAGE_MAX 32768
 
 /* Larger than any single message of the kernel, so that none is cut. */
 #define KERNEL_BUFFER_LEN (128 * 1024)
@@ -36,6 +36,9 @@ struct nlmsghdr *kernel_question(struct kernel *k, char *buf, uint16_t type, uin
 /* Sends it and hands each answer to `fn`, which returns MNL_CB_OK, or MNL_CB_ERROR with errno set.
  * 0; the kernel's negative errno; -ERESTART when the list changed under us. */
 int kernel_ask(struct kernel *k, struct nlmsghdr *question, mnl_cb_t fn, void *ctx);
+
+/* So that one message of `len` bytes can be sent, as far as privileges go. */
+void kernel_make_room(struct kernel *k, size_t len);
 
 /* The number of the ruleset's present generation: it grows with every change by anybody. */
 int kernel_generation(struct kernel *k, uint32_t *generation);

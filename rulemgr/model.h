@@ -2,8 +2,9 @@
 #pragma once
 /*
  * The one table of ours as plain data: sets, chains and rules, each rule a short list of
- * expressions in the kernel's own terms. want.c builds it from options, encode.c turns it into
- * netlink messages. Pure data; the caller owns the model and ends it with model_free().
+ * expressions in the kernel's own terms. The same form holds what we want (want.c) and what the
+ * kernel has (have.c), so that diff.c can compare them; encode.c turns it into netlink messages.
+ * Pure data; the caller owns the model and ends it with model_free().
  */
 #include <net/if.h>
 #include <stdbool.h>
@@ -24,106 +25,163 @@
 
 /* Bytes of a comment with its NUL: what nft(8) takes (NFTNL_UDATA_COMMENT_MAXLEN). */
 #define MODEL_COMMENT_MAX 128
+/* Bytes of a name with its NUL. Ours are far shorter; longer ones of others are cut. */
+#define MODEL_NAME_MAX 64
 
-/* More than any rule, chain or table of ours needs; want.c asserts it. */
-#define MODEL_EXPRS  15
-#define MODEL_RULES  12
-#define MODEL_CHAINS 3
-#define MODEL_SETS   3
+/* Registers are counted in words of 4 bytes; a value of more takes the next ones as well. */
+#define MODEL_REGISTERS 16
+/* Bytes of the largest value: a key of address and port has 20. */
+#define VALUE_MAX 32
 
-/* What an expression does; all work on one register. */
+/* What an expression does. */
 enum expr_kind {
-	EXPR_META,     /* load packet meta data `key` (enum nft_meta_keys) */
-	EXPR_CT,       /* load conntrack data `key` (enum nft_ct_keys) */
-	EXPR_PAYLOAD,  /* load header bytes */
-	EXPR_FIB_TYPE, /* load the type of the destination address (RTN_LOCAL, ...) */
-	EXPR_MASK,     /* register = register & value */
-	EXPR_CMP,      /* go on only if register == value (negate: !=) */
-	EXPR_LOOKUP,   /* go on only if the set contains the register (negate: does not) */
+	EXPR_META,     /* dest = packet meta data `key` (enum nft_meta_keys) */
+	EXPR_META_SET, /* packet meta data `key` = source */
+	EXPR_CT,       /* dest = conntrack data `key` (enum nft_ct_keys) */
+	EXPR_CT_SET,   /* conntrack data `key` = source */
+	EXPR_PAYLOAD,  /* dest = `len` header bytes at `offset` of `key` (enum nft_payload_bases) */
+	EXPR_FIB_TYPE, /* dest = type of the destination address (RTN_LOCAL, ...) */
+	EXPR_SOCKET,   /* dest = socket data `key` (enum nft_socket_keys), of level `offset` */
+	EXPR_HASH,     /* dest = jhash(`len` bytes at source, seed `offset`) mod `key` */
+	EXPR_IMMEDIATE, /* dest = value */
+	EXPR_BITWISE,   /* dest = (source & value) ^ xor */
+	EXPR_BYTEORDER, /* dest = source, 4 bytes, from host to network byte order */
+	EXPR_CMP,       /* go on only if source `key` value (enum nft_cmp_ops) */
+	EXPR_LOOKUP,    /* go on only if set `name` contains source (negate: does not) */
 	EXPR_COUNTER,
+	EXPR_ACCEPT,
+	EXPR_DROP,
 	EXPR_RETURN,
-	EXPR_REDIRECT, /* to the local port */
-	EXPR_RESET     /* reject with a TCP reset */
+	EXPR_REDIRECT, /* to the local port in source */
+	EXPR_TPROXY,   /* to the local port in source, family `key` (enum nfproto, 0: any) */
+	EXPR_REJECT,   /* type `key` (enum nft_reject_types), code `offset` */
+	EXPR_OTHER     /* the kernel has it and we do not know it: `name` */
 };
 
+/* Bytes as a register holds them: marks and uids in host order, ports and addresses as on the wire. */
+struct value {
+	uint8_t bytes[VALUE_MAX];
+	uint32_t len;
+};
+
+/* What a kind does not use is zero. */
 struct expr {
 	enum expr_kind kind;
 	bool negate;
-	uint32_t key;
-	struct {
-		uint32_t base, offset, len; /* base: enum nft_payload_bases; bytes */
-	} payload;
-	struct {
-		uint8_t bytes[4]; /* as the register holds them: marks and uids in host order */
-		uint32_t len;
-	} value;
-	size_t set;    /* index into model.sets */
-	uint16_t port; /* host order */
+	uint8_t dest, source; /* registers */
+	uint32_t key, offset, len;
+	struct value value, xor;
+	char name[MODEL_NAME_MAX];
 };
 
 struct rule {
 	char comment[MODEL_COMMENT_MAX];
-	struct expr exprs[MODEL_EXPRS];
+	struct expr *exprs; /* owned by the model */
 	size_t n_exprs;
+	/* From the kernel only. */
+	uint64_t handle;
+	uint64_t packets, bytes;
 };
 
-enum chain_type { CHAIN_NAT, CHAIN_FILTER };
+enum chain_type { CHAIN_NAT, CHAIN_FILTER, CHAIN_ROUTE, CHAIN_PLAIN /* on no hook */ };
 
 struct chain {
-	const char *name; /* static */
-	const char *comment;
+	char name[MODEL_NAME_MAX];
+	char comment[MODEL_COMMENT_MAX];
 	enum chain_type type;
 	uint32_t hook; /* enum nf_inet_hooks */
 	int32_t priority;
-	struct rule rules[MODEL_RULES];
+	bool drop;          /* its policy; else accept */
+	struct rule *rules; /* owned by the model */
 	size_t n_rules;
 };
 
-enum set_type { SET_IPV4, SET_IPV6, SET_IFNAME };
+enum set_type {
+	SET_IPV4,
+	SET_IPV6,
+	SET_IFNAME,
+	SET_IPV4_PORT,
+	SET_IPV6_PORT,
+	SET_UID,
+	SET_CGROUP,
+	SET_PORT,
+	SET_OTHER /* the kernel has it and we do not know it */
+};
 
-#define ELEMENT_KEY_MAX 16
-
-/* An inclusive range; in a set of names first and last are equal. */
+/* An inclusive range; in a set of single keys first and last are equal. Each part of a key takes
+ * whole words of 4 bytes, except where there is only one. */
 struct element {
-	uint8_t first[ELEMENT_KEY_MAX], last[ELEMENT_KEY_MAX];
+	uint8_t first[VALUE_MAX], last[VALUE_MAX];
 	char comment[MODEL_COMMENT_MAX];
 };
 
 struct set {
-	const char *name; /* static */
-	const char *comment;
+	char name[MODEL_NAME_MAX];
+	char comment[MODEL_COMMENT_MAX];
 	enum set_type type;
+	bool interval; /* ranges, not single keys; then auto-merge as well */
+	uint32_t key_len;
 	struct element *elements; /* owned by the model; sorted, disjoint */
 	size_t n_elements;
 };
 
 struct model {
 	char comment[MODEL_COMMENT_MAX];
-	struct set sets[MODEL_SETS];
+	uint32_t flags; /* of the table (enum nft_table_flags) */
+	struct set *sets;
 	size_t n_sets;
-	struct chain chains[MODEL_CHAINS];
+	struct chain *chains;
 	size_t n_chains;
 };
 
-/* Bytes of one key of the set. */
-size_t set_key_len(enum set_type type);
-/* Ranges, not single keys. */
-bool set_is_interval(enum set_type type);
+/* The array `items` (of `n` items of `size` bytes, got from here) with room for one more item, all zero; the
+ * caller counts it. NULL: no memory, `items` is as before. */
+void *model_grow(void *items, size_t n, size_t size);
+/* Add an empty one; NULL: no memory. What they return stays there until the next one is added. */
+struct set *model_add_set(struct model *m, const char *name, enum set_type type);
+struct chain *model_add_chain(struct model *m, const char *name);
+struct rule *chain_add_rule(struct chain *c);
+struct expr *rule_add_expr(struct rule *r, enum expr_kind kind);
+/* A copy of `e`; the caller keeps the order. 0 or -ENOMEM. */
+int set_add_element(struct set *s, const struct element *e);
+
+/* NULL: there is none. */
+struct set *model_find_set(const struct model *m, const char *name);
+struct chain *model_find_chain(const struct model *m, const char *name);
+
+/* What nft(8) and the kernel know of a type of key. */
+struct set_type_info {
+	const char *name;    /* nft(8)'s word */
+	uint32_t key_len;    /* bytes */
+	bool interval;       /* our sets of this type are sets of ranges */
+	uint32_t key_type;   /* nft(8)'s number, which the kernel only keeps */
+	uint32_t byte_order; /* nft(8)'s again; 0: mixed, 1: host, 2: network */
+};
+extern const struct set_type_info set_types[SET_OTHER];
 
 /* Adds one to a number of `len` big-endian bytes; false if it was the largest. */
 bool key_increment(uint8_t *key, size_t len);
+/* Takes one off; false if it was zero. */
+bool key_decrement(uint8_t *key, size_t len);
+/* By the first key; for qsort(3) see set_sort(). */
+void set_sort(struct set *s);
 
-#define ELEMENT_TEXT_MAX 100
-/* "10.0.0.0-10.255.255.255" or "eth0"; returns `out` (ELEMENT_TEXT_MAX bytes are enough). */
+#define ELEMENT_TEXT_MAX 128
+/* As nft(8) writes it: "10.0.0.0/8", "10.0.0.1-10.0.0.7", "\"eth0\"", "10.0.0.1 . 80"; returns `out`
+ * (ELEMENT_TEXT_MAX bytes are enough). */
 const char *element_format(const struct set *s, const struct element *e, char *out, size_t cap);
 
 /* "nat hook output priority -99"; returns `out`. */
 const char *chain_format_hook(const struct chain *c, char *out, size_t cap);
-/* The kernel's word for the type: "nat", "filter". */
+/* The kernel's word for the type: "nat", "filter", "route"; CHAIN_PLAIN: "". */
 const char *chain_type_name(enum chain_type type);
+/* nft(8)'s word: "output", or "?". */
+const char *chain_hook_name(uint32_t hook);
 
-/* What happens to a flow that the rule matches: "left alone", "redirected", "reset". */
+/* What happens to a flow that the rule matches: "left alone", "redirected", "rejected", ... */
 const char *rule_verdict_name(const struct rule *r);
+/* The port that it redirects or hands by TPROXY to, host order; 0: it does not. */
+uint16_t rule_redirect_port(const struct rule *r);
 
-/* Frees what the model owns, not the struct; an all-zero model is fine. */
+/* Frees what the model owns and clears it; an all-zero model is fine. */
 void model_free(struct model *m);

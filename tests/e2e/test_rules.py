@@ -119,7 +119,7 @@ class Text(RulesCase):
         host.rules("install")
         text = host.ruleset()
         rules = re.findall(r"^\t\t(?!type|comment|flags|auto-merge|elements)(\S.*)$", text, re.M)
-        self.assertEqual(len(rules), 9, text)
+        self.assertEqual(len(rules), 11, text)
         for rule in rules:
             self.assertRegex(rule, r'counter packets \d+ bytes \d+ .* ?comment "[^"]+"$')
         elements = re.findall(r"elements = \{(.*?)\}", text, re.S)

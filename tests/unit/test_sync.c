@@ -17,6 +17,7 @@
 
 #include "rulemgr/encode.h"
 #include "rulemgr/want.h"
+#include "tests/unit/wants.h"
 
 static bool in_namespace;
 
@@ -38,12 +39,10 @@ static void open_kernel(struct kernel *k)
 
 static void build(struct model *m)
 {
-	struct want w = {.port = 1081,
-			 .uid = 990,
-			 .mark = {0x1000, 0x1000},
-			 .gateways = {"lo"},
-			 .n_gateways = 1};
+	struct redirect options;
+	struct want w = want_default(&options);
 
+	want_add_gateway(&w, "lo");
 	assert_int_equal(want_build(&w, m), 0);
 }
 
@@ -75,6 +74,30 @@ static void test_install_and_remove(void **state)
 	kernel_close(&k);
 }
 
+static void test_every_option(void **state)
+{
+	struct redirect options;
+	struct kernel k;
+	struct diag d;
+
+	(void)state;
+	open_kernel(&k);
+	for (int mode = REDIRECT_MODE_REDIRECT; mode <= REDIRECT_MODE_TPROXY; mode++) {
+		struct want w = want_everything(&options);
+		struct have have;
+		struct model m;
+
+		w.mode = mode;
+		assert_int_equal(want_build(&w, &m), 0);
+		if (sync_table(&k, &m, false, &have, &d) < 0)
+			fail_msg("%s", d.text);
+		assert_int_equal(have_read(&k, &have, &d), 0);
+		assert_int_equal(sync_table(&k, NULL, false, &have, &d), 0);
+		model_free(&m);
+	}
+	kernel_close(&k);
+}
+
 static void spoil_chain(struct model *m)
 {
 	m->chains[0].priority = -400; /* before conntrack */
@@ -95,14 +118,14 @@ static void spoil_element(struct model *m)
 
 static void spoil_set(struct model *m)
 {
-	m->sets[1].name = m->sets[0].name;
+	assert_non_null(model_add_set(m, m->sets[0].name, SET_IPV6));
 }
 
 static void spoil_payload(struct model *m)
 {
 	struct rule *r = &m->chains[0].rules[m->chains[0].n_rules - 3];
 
-	r->exprs[2].payload.len = 100; /* more than the registers hold */
+	r->exprs[2].len = 100; /* more than the registers hold */
 }
 
 /* Each error names its part, and the table that was there stays. */
@@ -116,9 +139,9 @@ static void test_errors_name_their_part(void **state)
 		{spoil_chain, -EOPNOTSUPP, "chain output:"},
 		{spoil_rule, -EOPNOTSUPP,
 		 "rule \"direct connection to the redirect port\" of chain guard:"},
-		{spoil_element, 0, "element 100.65.0.0-100.127.255.255 of set bypass4:"},
-		{spoil_set, 0, "set bypass4:"},
-		{spoil_payload, 0, "rule \"special-purpose IPv4 address\" of chain output:"},
+		{spoil_element, 0, "element 100.65.0.0-100.127.255.255 of set special4:"},
+		{spoil_set, 0, "set special4:"},
+		{spoil_payload, 0, "rule \"live bypass, IPv4 address\" of chain output:"},
 	};
 	struct have have;
 	struct kernel k;
@@ -245,9 +268,12 @@ static void test_long_answers(void **state)
 	for (size_t i = 0; i < m.n_chains; i++) {
 		struct chain *c = &m.chains[i];
 
-		while (c->n_rules < MODEL_RULES) {
-			c->rules[c->n_rules] = c->rules[0];
-			c->n_rules++;
+		for (int n = 0; n < 200; n++) {
+			struct rule *r = chain_add_rule(c);
+
+			assert_non_null(r);
+			strcpy(r->comment, "one of many");
+			assert_non_null(rule_add_expr(r, EXPR_RETURN));
 		}
 	}
 	assert_int_equal(sync_table(&k, &m, false, &have, &d), 0);
@@ -262,6 +288,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_install_and_remove),
+		cmocka_unit_test(test_every_option),
 		cmocka_unit_test(test_errors_name_their_part),
 		cmocka_unit_test(test_stale_generation),
 		cmocka_unit_test(test_foreign_table),
