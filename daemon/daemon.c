@@ -115,15 +115,16 @@ static void daemon_use_limits(struct daemon *dm, const struct conf *c)
 /* One listener for each worker. A default address whose family this host lacks is left out. */
 static int daemon_listen_at(struct daemon *dm, const struct addr *a, struct diag *d)
 {
-	int rc = listener_probe(a, d);
-	int fd;
+	int64_t keepalive_ms = dm->conf->timeouts.keepalive;
+	int rc = 0, fd = sock_listen_first(a, keepalive_ms, d);
 
-	if (dm->conf->listen_default && (rc == -EAFNOSUPPORT || rc == -EADDRNOTAVAIL)) {
+	if (dm->conf->listen_default && (fd == -EAFNOSUPPORT || fd == -EADDRNOTAVAIL)) {
 		log_text(LOG_LEVEL_WARNING, "%s; going on without it", d->text);
 		return 0;
 	}
 	for (unsigned i = 0; i < dm->n_engines && rc == 0; i++) {
-		fd = sock_listen(a, dm->conf->timeouts.keepalive, d);
+		if (i > 0)
+			fd = sock_listen(a, keepalive_ms, d);
 		rc = fd < 0 ? fd : engine_listen(&dm->engines[i], fd, a, d);
 	}
 	return rc;

@@ -16,32 +16,6 @@
 /* When it was last logged that accepting fails, by whichever listener. */
 static atomic_uint_fast64_t said_ms;
 
-int listener_probe(const struct addr *addr, struct diag *d)
-{
-	int fd = socket(addr->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	char text[ADDR_TEXT_MAX];
-	struct sockaddr_storage ss;
-	socklen_t len = addr_to_sockaddr(addr, &ss);
-	int one = 1;
-	int err = 0;
-
-	if (fd < 0) {
-		err = errno;
-	} else {
-		/* Connections of a former daemon in TIME_WAIT are no obstacle; a listener is. */
-		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-		if (addr->family == AF_INET6)
-			setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-		if (bind(fd, (const struct sockaddr *)&ss, len) < 0)
-			err = errno;
-		close(fd);
-	}
-	if (err == 0)
-		return 0;
-	return diag_set(d, err, NULL, 0, "cannot listen on %s: %s",
-			addr_format(addr, text, sizeof(text)), strerror(err));
-}
-
 static void listener_retry(struct timer *t);
 
 /* A listener that is not looked at again would be lost. */

@@ -7,7 +7,6 @@
  */
 #include "daemon/core/loop.h"
 #include "policy/addr.h"
-#include "policy/diag.h"
 
 struct listener;
 /* The callee owns `fd` from here on. */
@@ -22,10 +21,6 @@ struct listener {
 	struct timer retry;
 	bool paused; /* SHARED_GET() by other threads */
 };
-
-/* Can somebody listen at `addr`? Workers share their port by SO_REUSEPORT, and so would a second daemon of
- * the same user, unnoticed: this asks without it. 0 or -errno with `d`. Any thread. */
-int listener_probe(const struct addr *addr, struct diag *d);
 
 /* Takes over `fd`, a listening socket bound to `addr`. 0 or -ENOMEM, -ENOSPC (`fd` stays the caller's). */
 int listener_start(struct listener *l, struct loop *loop, int fd, const struct addr *addr,

@@ -39,13 +39,13 @@ int sock_keepalive(int fd, int64_t keepalive_ms)
 	return rc;
 }
 
-static int listener_prepare(int fd, const struct addr *a, int64_t keepalive_ms)
+static int listener_prepare(int fd, const struct addr *a, int64_t keepalive_ms, bool first)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = addr_to_sockaddr(a, &ss);
 	int rc = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 
-	if (rc == 0)
+	if (rc == 0 && !first)
 		rc = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
 	if (rc == 0 && a->family == AF_INET6)
 		rc = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
@@ -59,14 +59,18 @@ static int listener_prepare(int fd, const struct addr *a, int64_t keepalive_ms)
 		rc = -errno;
 	if (rc == 0 && listen(fd, LISTEN_BACKLOG) < 0)
 		rc = -errno;
+	/* listen(2) has asked once more for the port, and for it alone (inet_csk_listen_start); now that it is
+	 * ours it is shared. The kernel takes this one into the group when the second comes. */
+	if (rc == 0 && first)
+		rc = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
 	return rc;
 }
 
-int sock_listen(const struct addr *a, int64_t keepalive_ms, struct diag *d)
+static int listener_open(const struct addr *a, int64_t keepalive_ms, bool first, struct diag *d)
 {
 	char text[ADDR_TEXT_MAX];
 	int fd = socket(a->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int rc = fd < 0 ? -errno : listener_prepare(fd, a, keepalive_ms);
+	int rc = fd < 0 ? -errno : listener_prepare(fd, a, keepalive_ms, first);
 
 	if (rc == 0)
 		return fd;
@@ -74,6 +78,16 @@ int sock_listen(const struct addr *a, int64_t keepalive_ms, struct diag *d)
 		close(fd);
 	return diag_set(d, -rc, NULL, 0, "cannot listen on %s: %s",
 			addr_format(a, text, sizeof(text)), strerror(-rc));
+}
+
+int sock_listen(const struct addr *a, int64_t keepalive_ms, struct diag *d)
+{
+	return listener_open(a, keepalive_ms, false, d);
+}
+
+int sock_listen_first(const struct addr *a, int64_t keepalive_ms, struct diag *d)
+{
+	return listener_open(a, keepalive_ms, true, d);
 }
 
 int sock_stream(int family, const struct sock_options *o)

@@ -20,6 +20,10 @@ struct sock_options {
  * The descriptor, or -errno with `d`. */
 int sock_listen(const struct addr *a, int64_t keepalive_ms, struct diag *d);
 
+/* The first of them: -EADDRINUSE if anybody listens there, also one of this user who would share the port. Of
+ * several that call this at once, one gets it at most. */
+int sock_listen_first(const struct addr *a, int64_t keepalive_ms, struct diag *d);
+
 /* A TCP socket to connect with. The descriptor or -errno; -EPERM if the mark cannot be set (it
  * needs CAP_NET_RAW on Linux 5.17, CAP_NET_ADMIN before). */
 int sock_stream(int family, const struct sock_options *o);

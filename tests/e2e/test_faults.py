@@ -162,6 +162,11 @@ class Case(lab.TestCase):
                                "--status", "--json")
         return json.loads(done.stdout)
 
+    def rest(self, flows=0):
+        """What it holds when it has nothing to do."""
+        lab.wait_until(lambda: self.holds()["sessions_live"] == flows)
+        return self.holds()
+
     def holds(self):
         """What the daemon holds, less the pipes that it keeps for later."""
         worker = self.status()["workers"][0]
@@ -270,7 +275,7 @@ class Flows(Case):
         self.start()
         for address in ADDRESSES:
             self.assertEqual(self.echo(address), "done")
-        before = self.holds()
+        before = self.rest()
         for call, name, ends in SET_UP:
             with self.subTest(call=call, errno=name):
                 self.row(call, name, ends, lambda address: lambda: self.echo(address))
@@ -300,7 +305,7 @@ class Flows(Case):
             return lambda: self.echo(sock=sock)
 
         make(ADDRESSES[0])()
-        before = self.holds()
+        before = self.rest()
         for call, name, ends in RELAY:
             with self.subTest(call=call, errno=name):
                 self.row(call, name, ends, make)
@@ -314,7 +319,7 @@ class Flows(Case):
             self.assertEqual(self.faults.hits(), 2)
         self.assertEqual(self.echo(), "done")
         self.daemon.wait_records(3)
-        before = self.holds()
+        before = self.rest()
         for call, name, ends in (
                 ("socket", "EMFILE", {"connect-failed"}),
                 ("send", "ENOMEM", {"done", "no-memory"}),
@@ -344,7 +349,7 @@ class Flows(Case):
                      "socks5://proxy.test:1080")
         t.host.rules("install")
         self.assertEqual(self.echo(), "done")
-        before = self.holds()
+        before = self.rest()
         ends = {"resolve-failed", "resolve-timeout", "connect-failed", "no-memory"}
         for call, name, may in (
                 ("socket", "EMFILE", ends), ("socket", "ENFILE", ends),
@@ -359,7 +364,7 @@ class Flows(Case):
         """The pools cannot grow: what they have serves, who comes beyond that is reset."""
         self.start(upstream="direct://")
         self.assertEqual(self.echo(), "done")
-        before = self.holds()
+        before = self.rest()
         flows = []
         with self.faults.active(("mmap", "ENOMEM"), ("malloc", "ENOMEM")):
             for number in range(400):
@@ -390,7 +395,7 @@ class Accept(Case):
         """Nobody is accepted for a while: no spin, few lines, those who are there are served."""
         self.start()
         old = self.open()
-        before, started = self.holds(), time.monotonic()
+        before, started = self.rest(1), time.monotonic()
         for name in ACCEPT:
             with self.subTest(errno=name):
                 self.again_and_again(name, old)
@@ -452,7 +457,7 @@ class Bulk(Case):
 
     def bulk(self, call, name):
         self.assertEqual(self.echo(), "done")
-        before = self.holds()
+        before = self.rest()
         for number, every in enumerate((1, 3, 7)):
             with self.faults.active((call, name), every=every):
                 self.assertEqual(self.transfer(number, address=ADDRESSES[number % 2]), [])

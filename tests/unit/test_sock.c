@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -185,6 +186,85 @@ static void two_listeners_share_a_port(void **state)
 	close(second);
 }
 
+/* The first one is alone when it comes, and takes its share of the connections afterwards. */
+static void first_listener_shares_with_later_ones(void **state)
+{
+	struct addr a = loopback("127.0.0.1");
+	int listeners[2], fds[64], n_accepted[2] = {0, 0};
+
+	(void)state;
+	listeners[0] = sock_listen_first(&a, 0, NULL);
+	assert_true(listeners[0] >= 0);
+	a = sock_local(listeners[0]);
+	assert_int_equal(sock_listen_first(&a, 0, NULL), -EADDRINUSE);
+	listeners[1] = sock_listen(&a, 0, NULL);
+	assert_true(listeners[1] >= 0);
+	assert_int_equal(sock_listen_first(&a, 0, NULL), -EADDRINUSE);
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+		fds[i] = sock_stream(AF_INET, &options);
+		sock_connect(fds[i], &a);
+		wait_for(fds[i], POLLOUT);
+	}
+	for (size_t i = 0; i < 2; i++) {
+		int fd;
+
+		while ((fd = accept4(listeners[i], NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+			n_accepted[i]++;
+			close(fd);
+		}
+		assert_true(n_accepted[i] > 0);
+		close(listeners[i]);
+	}
+	assert_int_equal(n_accepted[0] + n_accepted[1], ARRAY_LEN(fds));
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+		close(fds[i]);
+}
+
+static struct addr race_at;
+static pthread_barrier_t race_start;
+
+static void *racer_main(void *arg)
+{
+	int *fd = arg;
+
+	pthread_barrier_wait(&race_start);
+	*fd = sock_listen_first(&race_at, 0, NULL);
+	if (*fd >= 0) /* as the daemon does for its second worker */
+		close(sock_listen(&race_at, 0, NULL));
+	return NULL;
+}
+
+static void first_listener_is_one(void **state)
+{
+	pthread_t threads[2];
+	unsigned n_won = 0;
+	int fds[2];
+
+	(void)state;
+	race_at = loopback("127.0.0.1");
+	fds[0] = sock_listen_first(&race_at, 0, NULL);
+	race_at = sock_local(fds[0]);
+	close(fds[0]);
+	pthread_barrier_init(&race_start, NULL, 2);
+	for (int round = 0; round < 500; round++) {
+		for (size_t i = 0; i < 2; i++)
+			pthread_create(&threads[i], NULL, racer_main, &fds[i]);
+		for (size_t i = 0; i < 2; i++)
+			pthread_join(threads[i], NULL);
+		assert_true(fds[0] < 0 || fds[1] < 0);
+		for (size_t i = 0; i < 2; i++) {
+			if (fds[i] < 0) {
+				assert_int_equal(fds[i], -EADDRINUSE);
+				continue;
+			}
+			n_won++;
+			close(fds[i]);
+		}
+	}
+	assert_true(n_won > 0);
+	pthread_barrier_destroy(&race_start);
+}
+
 static void listening_fails_with_the_address(void **state)
 {
 	struct addr a = loopback("127.0.0.1");
@@ -296,6 +376,8 @@ int main(void)
 		cmocka_unit_test(keepalive_seconds),
 		cmocka_unit_test(last_ack_waits_for_the_first_byte),
 		cmocka_unit_test(two_listeners_share_a_port),
+		cmocka_unit_test(first_listener_shares_with_later_ones),
+		cmocka_unit_test(first_listener_is_one),
 		cmocka_unit_test(listening_fails_with_the_address),
 		cmocka_unit_test(ipv6_any_leaves_ipv4_alone),
 		cmocka_unit_test(refusal_is_the_pending_error),
