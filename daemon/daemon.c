@@ -150,11 +150,13 @@ static int daemon_make_engines(struct daemon *dm, struct diag *d)
 	dm->engines = calloc(n, sizeof(*dm->engines));
 	if (dm->engines == NULL)
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
-	dm->n_engines = n;
 	rc = clients_init(&dm->budget.clients, dm->flows_possible, d);
-	for (unsigned i = 0; i < n && rc == 0; i++)
+	for (unsigned i = 0; i < n && rc == 0; i++) {
 		rc = engine_init(&dm->engines[i], i, dm->program->inbound, &dm->budget,
 				 dm->conf->listen.n, dm->n_pipes / n, d);
+		if (rc == 0)
+			dm->n_engines++;
+	}
 	return rc;
 }
 
@@ -302,7 +304,7 @@ static int daemon_take_signals(struct daemon *dm, struct diag *d)
 {
 	static const int signals[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1};
 	sigset_t set;
-	int fd;
+	int fd, rc;
 
 	sigemptyset(&set);
 	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
@@ -312,9 +314,12 @@ static int daemon_take_signals(struct daemon *dm, struct diag *d)
 	fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 	if (fd >= 0)
 		dm->signals = loop_watch(&dm->loop, fd, EPOLLIN, daemon_on_signals, dm);
-	if (dm->signals == NULL)
-		return diag_set(d, errno, NULL, 0, "cannot take signals: %s", strerror(errno));
-	return 0;
+	if (dm->signals != NULL)
+		return 0;
+	rc = diag_set(d, errno, NULL, 0, "cannot take signals: %s", strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return rc;
 }
 
 static void daemon_engine_finished(struct post *p)
@@ -374,35 +379,50 @@ static void daemon_say_finished(const struct daemon *dm)
 /* From here on there is somebody to serve. */
 static int daemon_run(struct daemon *dm, struct diag *d)
 {
+	unsigned n_started = 0;
 	int rc = 0;
 
 	for (unsigned i = 0; i < dm->n_engines && rc == 0; i++)
 		rc = engine_use(&dm->engines[i], dm->conf, d);
-	for (unsigned i = 0; i < dm->n_engines && rc == 0; i++)
-		rc = engine_start(&dm->engines[i], daemon_post_finished, dm, d);
-	if (rc < 0)
-		return rc;
-	daemon_say_ready(dm);
-	loop_run(&dm->loop);
-	for (unsigned i = 0; i < dm->n_engines; i++)
+	while (n_started < dm->n_engines && rc == 0) {
+		rc = engine_start(&dm->engines[n_started], daemon_post_finished, dm, d);
+		if (rc == 0)
+			n_started++;
+	}
+	if (rc == 0) {
+		daemon_say_ready(dm);
+		loop_run(&dm->loop);
+	}
+	for (unsigned i = 0; i < n_started; i++) {
+		if (rc < 0) { /* those that came first have nobody to serve with */
+			engine_drain(&dm->engines[i]);
+			engine_cut(&dm->engines[i]);
+		}
 		pthread_join(dm->engines[i].thread, NULL);
-	daemon_say_finished(dm);
-	for (unsigned i = 0; i < dm->n_engines; i++)
-		engine_destroy(&dm->engines[i]);
-	clients_destroy(&dm->budget.clients);
-	return 0;
+	}
+	if (rc == 0)
+		daemon_say_finished(dm);
+	return rc;
 }
 
-static void daemon_close(struct daemon *dm)
+/* However far the start has come. */
+static void daemon_free(struct daemon *dm)
 {
-	int fd = dm->signals->fd;
+	int fd;
 
+	for (unsigned i = 0; i < dm->n_engines; i++)
+		engine_destroy(&dm->engines[i]);
+	free(dm->engines);
+	clients_destroy(&dm->budget.clients);
 	control_stop(&dm->control);
 	timer_cancel(&dm->drain_timer);
-	loop_unwatch(&dm->loop, dm->signals);
-	close(fd);
-	loop_destroy(&dm->loop);
-	free(dm->engines);
+	if (dm->signals != NULL) {
+		fd = dm->signals->fd;
+		loop_unwatch(&dm->loop, dm->signals);
+		close(fd);
+	}
+	if (dm->loop.wake != NULL)
+		loop_destroy(&dm->loop);
 	conf_unref(dm->conf);
 	conf_unref(dm->started);
 	log_stop();
@@ -457,44 +477,51 @@ static int daemon_drop(const struct daemon *dm, const struct priv_user *user, st
 	return rc;
 }
 
-static int daemon_serve(struct daemon *dm)
+/* Up to where flows can be served. An exit code; with `d` if it is not EX_OK. */
+static int daemon_start(struct daemon *dm, struct diag *d)
 {
 	struct priv_user user;
-	struct diag d;
 	int rc;
 
-	timer_init(&dm->drain_timer);
-	dm->started = conf_ref(dm->conf);
-	if (priv_find(dm->conf->user, &user, &d) < 0)
-		return daemon_fail(dm, EX_NOPERM, &d);
+	if (priv_find(dm->conf->user, &user, d) < 0)
+		return EX_NOPERM;
 	daemon_share_descriptors(dm);
-	if (daemon_check_limits(dm, dm->conf, &d) < 0 || daemon_configure_log(dm, dm->conf, &d) < 0)
-		return daemon_fail(dm, EX_CONFIG, &d);
+	if (daemon_check_limits(dm, dm->conf, d) < 0 || daemon_configure_log(dm, dm->conf, d) < 0)
+		return EX_CONFIG;
 	daemon_use_limits(dm, dm->conf);
-	if (loop_init(&dm->loop, &d) < 0 || daemon_take_signals(dm, &d) < 0 ||
-	    daemon_make_engines(dm, &d) < 0)
-		return daemon_fail(dm, EXIT_FAILURE, &d);
+	if (loop_init(&dm->loop, d) < 0 || daemon_take_signals(dm, d) < 0 ||
+	    daemon_make_engines(dm, d) < 0)
+		return EXIT_FAILURE;
 	dm->start_ms = dm->loop.now_ms;
 	/* Bound as root, used as nobody in particular. */
-	rc = daemon_listen(dm, &d);
-	if (rc < 0)
-		return daemon_fail(dm, EX_UNAVAILABLE, &d);
+	if (daemon_listen(dm, d) < 0)
+		return EX_UNAVAILABLE;
 	daemon_control(dm, &user);
-	if (daemon_drop(dm, &user, &d) < 0)
-		return daemon_fail(dm, EX_NOPERM, &d);
+	if (daemon_drop(dm, &user, d) < 0)
+		return EX_NOPERM;
 	daemon_check_mark(dm->conf);
 	rc = log_start();
 	if (rc < 0) {
-		diag_set(&d, -rc, NULL, 0, "cannot start the log: %s", strerror(-rc));
-		return daemon_fail(dm, EXIT_FAILURE, &d);
+		diag_set(d, -rc, NULL, 0, "cannot start the log: %s", strerror(-rc));
+		return EXIT_FAILURE;
 	}
-	rc = daemon_run(dm, &d);
-	if (rc < 0) {
-		log_stop();
-		return daemon_fail(dm, EXIT_FAILURE, &d);
-	}
-	daemon_close(dm);
-	return EXIT_SUCCESS;
+	return EX_OK;
+}
+
+static int daemon_serve(struct daemon *dm)
+{
+	struct diag d;
+	int code;
+
+	timer_init(&dm->drain_timer);
+	dm->started = conf_ref(dm->conf);
+	code = daemon_start(dm, &d);
+	if (code == EX_OK && daemon_run(dm, &d) < 0)
+		code = EXIT_FAILURE;
+	if (code != EX_OK)
+		daemon_fail(dm, code, &d);
+	daemon_free(dm);
+	return code;
 }
 
 static int daemon_print(struct strbuf *text)

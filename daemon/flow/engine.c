@@ -37,8 +37,10 @@ int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, st
 	timer_init(&e->refused);
 	e->scratch = pool_get(&e->bufs);
 	e->listeners = calloc(max_listeners, sizeof(*e->listeners));
-	if (e->scratch == NULL || e->listeners == NULL)
+	if (e->scratch == NULL || e->listeners == NULL) {
+		engine_destroy(e);
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+	}
 	e->scratch->off = e->scratch->len = 0;
 	return 0;
 }
@@ -99,8 +101,10 @@ int engine_listen(struct engine *e, int fd, const struct addr *addr, struct diag
 	int rc =
 		listener_start(&e->listeners[e->n_listeners], &e->loop, fd, addr, engine_accept, e);
 
-	if (rc < 0)
+	if (rc < 0) {
+		close(fd);
 		return diag_set(d, -rc, NULL, 0, "cannot watch a listener: %s", strerror(-rc));
+	}
 	e->n_listeners++;
 	return 0;
 }

@@ -103,7 +103,7 @@ void engines_reload(struct engine *engines, unsigned n, struct conf *conf);
 void engine_drain(struct engine *e); /* stops accepting, lets flows finish, then finishes */
 void engine_cut(struct engine *e);   /* ends every flow now; after engine_drain() */
 
-/* Main thread, once the thread has been joined. */
+/* Main thread, once the thread has been joined or if there never was one. */
 void engine_destroy(struct engine *e);
 
 /* Engine's thread. */

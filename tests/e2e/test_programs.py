@@ -5,6 +5,9 @@ import lab
 DAEMONS = ("transocksd", "usocksd")
 PROGRAMS = (*DAEMONS, "transocks-rules")
 
+# These processes end before they change their user, so that LeakSanitizer may look at them.
+LEAKS = {"ASAN_OPTIONS": "detect_leaks=1"}
+
 
 class Programs(lab.TestCase):
     def setUp(self):
@@ -15,7 +18,7 @@ class Programs(lab.TestCase):
             path = lab.WORK / "config.toml"
             path.write_text(config)
             args = ("-f", path, *args)
-        return self.t.host.run(lab.BUILD / program, *args, check=False)
+        return self.t.host.run(lab.BUILD / program, *args, check=False, env=LEAKS)
 
     def fails(self, program, code, pattern, *args, config=None):
         """Exit code, nothing on standard output, one line on standard error."""
@@ -107,6 +110,19 @@ class Programs(lab.TestCase):
     def test_address_that_is_not_ours(self):
         config = f'user = "{lab.DAEMON_USER}"\nlisten = "11.1.1.1:1081"\nproxy_url = "direct://"\n'
         self.fails("transocksd", 69, "11.1.1.1:1081", config=config)
+        # The second of two, when there is a good deal to give back.
+        config = config.replace('"11', '["127.0.0.1:1081", "11').replace('1081"\np', '1081"]\np')
+        self.fails("transocksd", 69, "11.1.1.1:1081", config="workers = 3\n" + config)
+
+    def test_start_that_fails(self):
+        config = 'proxy_url = "direct://"\n'
+        user = f'user = "{lab.DAEMON_USER}"\n'
+        self.fails("transocksd", 77, "nobody-of-that-name",
+                   config=config + 'user = "nobody-of-that-name"\n')
+        self.fails("transocksd", 78, "/nonexistent/log",
+                   config=user + config + '[log]\nfilename = "/nonexistent/log"\n')
+        self.fails("transocksd", 78, "max_flows",
+                   config=user + config + "[limits]\nmax_flows = 1000000\n")
 
     def test_host_without_ipv6(self):
         self.t.host.sysctl("net.ipv6.conf.all.disable_ipv6", 1)
