@@ -6,6 +6,7 @@ a reset with a reason or is not noticed, nothing spins, nothing is lost, and it 
 import collections
 import contextlib
 import errno
+import fcntl
 import json
 import mmap
 import os
@@ -101,6 +102,24 @@ ASAN = runtime()
 def allocates(test):
     """AddressSanitizer brings an allocator of its own, that cannot be made to fail: no such test with it."""
     return None if ASAN else test
+
+
+F_GETPIPE_SZ = 1032  # linux/fcntl.h
+
+# Has so many pages in pipes until it is killed.
+HOG = """
+import fcntl, os, sys, time
+pages, pipes = int(sys.argv[1]), []
+while pages > 0:
+    size = 256
+    while size > pages:
+        size //= 2
+    pipes.append(os.pipe())
+    fcntl.fcntl(pipes[-1][0], 1031, size * 4096)
+    pages -= size
+print("ready", flush=True)
+time.sleep(1000)
+"""
 
 
 class Faults:
@@ -466,6 +485,38 @@ class Bulk(Case):
         self.daemon.wait_records(4)
         self.assertEqual(self.records(), {"done": 4})
         self.settles(before)
+
+
+    @lab.needs_uids
+    def test_limit_of_a_user(self):
+        """fs.pipe-user-pages-soft for real: another program of this user leaves few pages, or none."""
+        with open("/proc/sys/fs/pipe-user-pages-soft", encoding="ascii") as f:
+            limit = int(f.read()) or self.skipTest("there is no limit on this host")
+        uid = random.randrange(100_000, 2_000_000_000)  # pages are counted for the whole machine
+        for path, line in (("passwd", f"hungry:x:{uid}:{uid}::/nonexistent:/usr/sbin/nologin\n"),
+                           ("group", f"hungry:x:{uid}:\n")):
+            with open(f"/etc/{path}", "a", encoding="ascii") as f:
+                f.write(line)
+        self.start(user=uid)
+        for left, sizes in ((40, {128 * 1024}), (0, set())):
+            self.daemon.kill()
+            hog = self.t.host.spawn(lab.PYTHON, "-c", HOG, limit - left, user="hungry")
+            hog.wait_log("^ready$")
+            self.restart('user = "hungry"\n')
+            for number, address in enumerate(ADDRESSES):
+                self.assertEqual(self.transfer(number, address=address), [])
+            self.assertEqual(set(self.pipe_sizes()), sizes)
+            self.daemon.wait_records(2)
+            self.assertEqual(self.records(), {"done": 2})
+            hog.kill()
+
+    def pipe_sizes(self):
+        directory = f"/proc/{self.daemon.pid}/fd"
+        for name in os.listdir(directory):
+            if os.readlink(f"{directory}/{name}").startswith("pipe:"):
+                fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_NONBLOCK)
+                yield fcntl.fcntl(fd, F_GETPIPE_SZ)
+                os.close(fd)
 
 
 class Signals(Case):
