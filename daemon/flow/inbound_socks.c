@@ -28,7 +28,7 @@ static int socks_send(struct session *s, const uint8_t *bytes, size_t n)
 
 	if (sent < 0)
 		return -errno;
-	return (size_t)sent == n ? 0 : -ENOBUFS;
+	return (size_t)sent == n ? 0 : -EAGAIN;
 }
 
 static int socks_answer(struct session *s, enum why why, int err)
@@ -102,7 +102,7 @@ static bool socks_step(struct session *s, struct buf *in)
 		buf_consume(in, used);
 		rc = n_out > 0 ? socks_send(s, out, n_out) : 0;
 		if (rc < 0) {
-			session_end(s, WHY_CLIENT_GONE, -rc, NULL);
+			session_end_failed(s, WHY_CLIENT_GONE, -rc);
 			return false;
 		}
 		if (step == SOCKS5_MORE)
@@ -128,10 +128,13 @@ static bool socks_receive(struct session *s, struct buf *in)
 			s->client.readable = false;
 			break;
 		}
-		if (n <= 0) {
-			session_end(s, WHY_CLIENT_GONE, n < 0 ? errno : 0,
-				    n == 0 ? "the client closed before its request was complete"
-					   : NULL);
+		if (n < 0) {
+			session_end_failed(s, WHY_CLIENT_GONE, errno);
+			break;
+		}
+		if (n == 0) {
+			session_end(s, WHY_CLIENT_GONE, 0,
+				    "the client closed before its request was complete");
 			break;
 		}
 		/* A short read has emptied the socket, unless something is known to come after it. */

@@ -26,7 +26,7 @@ static void relay_lost(struct session *s, const struct leg *leg, int err)
 {
 	enum why why = leg == &s->client ? WHY_CLIENT_LOST : WHY_REMOTE_LOST;
 
-	session_end(s, sock_is_shortage(err) ? WHY_NO_MEMORY : why, err, NULL);
+	session_end_failed(s, why, err);
 }
 
 static bool relay_half_closed(const struct session *s)

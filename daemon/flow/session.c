@@ -166,6 +166,11 @@ void session_end(struct session *s, enum why why, int err, const char *detail)
 		session_finish(s, why != WHY_DONE);
 }
 
+void session_end_failed(struct session *s, enum why why, int err)
+{
+	session_end(s, sock_is_shortage(err) ? WHY_NO_MEMORY : why, err, NULL);
+}
+
 static void session_client_event(struct source *src, uint32_t events)
 {
 	struct session *s = src->owner;
@@ -461,7 +466,7 @@ static void session_established(struct session *s)
 	if (e->inbound->answer != NULL) {
 		rc = e->inbound->answer(s, WHY_DONE, 0);
 		if (rc < 0)
-			return session_end(s, WHY_CLIENT_GONE, -rc, NULL);
+			return session_end_failed(s, WHY_CLIENT_GONE, -rc);
 	}
 	timer_cancel(&s->timer);
 	pool_put(&e->setups, s->setup);

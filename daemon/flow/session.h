@@ -91,3 +91,6 @@ void session_phase(struct session *s, enum why timeout_why, int64_t ms);
  * record, gives everything back at the end of the turn. `err` is an errno or 0, `detail` a constant
  * sentence that says more than the errno, or NULL. Ended already: nothing happens. */
 void session_end(struct session *s, enum why why, int err, const char *detail);
+/* A call on one of the connections failed with `err` (an errno): ends with `why`, or as WHY_NO_MEMORY where that
+ * is about this host. */
+void session_end_failed(struct session *s, enum why why, int err);

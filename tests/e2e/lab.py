@@ -469,8 +469,8 @@ class Host:
         """
         return self._daemon("transocksd", text, ports, args, wait, user, nofile, env)
 
-    def usocksd(self, text="", *args, ports=(1080,), wait=True, user=None):
-        return self._daemon("usocksd", text, ports, args, wait, user)
+    def usocksd(self, text="", *args, ports=(1080,), wait=True, user=None, env=None):
+        return self._daemon("usocksd", text, ports, args, wait, user, env=env)
 
     def rules(self, *args, check=True, user=None):
         """Runs transocks-rules; install gets the uid of the daemons unless the test names one."""

@@ -7,6 +7,7 @@ import collections
 import contextlib
 import errno
 import fcntl
+import ipaddress
 import json
 import mmap
 import os
@@ -177,7 +178,7 @@ class Case(lab.TestCase):
             f'workers = 1\nproxy_url = "{upstream}"\n{more}', env=self.faults.env)
 
     def status(self):
-        done = self.t.host.run(lab.BUILD / "transocksd", "-f", self.daemon.config,
+        done = self.t.host.run(lab.BUILD / self.daemon.name, "-f", self.daemon.config,
                                "--status", "--json")
         return json.loads(done.stdout)
 
@@ -271,8 +272,6 @@ class Case(lab.TestCase):
             thread.join()
         return [x for x in bad if x is not None]
 
-
-class Flows(Case):
     def row(self, call, name, ends, make):
         """Each call fails, then each second, then each third; then none."""
         hits = 0
@@ -290,6 +289,8 @@ class Flows(Case):
         # Allocations are few: that is what the pools are for.
         self.assertTrue(hits > 0 or call == "malloc", "never called")
 
+
+class Flows(Case):
     def test_set_up(self):
         self.start()
         for address in ADDRESSES:
@@ -407,6 +408,54 @@ class Flows(Case):
         except OSError as error:
             self.assertIn(error.errno, (errno.ECONNRESET, errno.EPIPE))
             return False
+
+
+class Usocksd(Case):
+    """The same engine with another way in. A client that can be told is told, by a reply that is no success."""
+
+    SET_UP = (
+        ("socket", "EMFILE", {"connect-failed"}),
+        ("connect", "ENOBUFS", {"connect-failed"}),
+        ("setsockopt", "ENOMEM", {"connect-failed"}),
+        ("epoll_ctl.ADD", "ENOSPC", {"no-memory", "connect-failed"}),
+        ("getsockname", "ENOBUFS", {"done"}),
+        ("send", "ENOBUFS", {"no-memory"}),
+        ("send", "EPERM", {"client-gone"} | LOST),
+        ("recv", "ENOMEM", {"no-memory"}),
+        ("malloc", "ENOMEM", {"done", "no-memory", "connect-failed"}),
+    )
+
+    def test_rows(self):
+        self.t = t = self.build("host")
+        t.inet.peer("echo", "::", ECHO)
+        self.faults = Faults()
+        self.daemon = t.host.usocksd("workers = 1\n", env=self.faults.env)
+        self.assertEqual(self.echo(), "done")
+        before = self.rest()
+        for call, name, ends in self.SET_UP:
+            with self.subTest(call=call, errno=name):
+                self.row(call, name, ends, lambda address: lambda: self.echo(address))
+        self.settles(before)
+
+    def echo(self, address=ADDRESSES[0], sock=None):
+        raw = ipaddress.ip_address(address).packed
+        ask = b"\5\1\0" + b"\5\1\0" + (b"\1" if len(raw) == 4 else b"\4") + raw
+        answer = b""
+        try:
+            sock = self.t.host.connect("127.0.0.1", 1080, 5)
+            self.addCleanup(sock.close)
+            sock.sendall(ask + struct.pack("!H", ECHO))
+            while len(answer) < 6 or len(answer) < (24 if answer[5] == 4 else 12):
+                more = sock.recv(100)
+                if more == b"":
+                    raise AssertionError(f"a clean end of file after {answer!r}")
+                answer += more
+        except ConnectionResetError:
+            return "reset"
+        if answer[3] == 0:
+            return super().echo(sock=sock)
+        self.assertEqual(sock.recv(1), b"")
+        return "told"
 
 
 class Accept(Case):
