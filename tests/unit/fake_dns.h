@@ -5,7 +5,6 @@
  * and TCP for answers that are marked as cut. It answers from a table; a name that is not there
  * does not exist. Include after <cmocka.h>.
  */
-#include <dirent.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -232,17 +231,4 @@ static inline void fake_dns_close(struct fake_dns *dns)
 	close(dns->udp->fd);
 	loop_unwatch(dns->loop, dns->tcp);
 	close(dns->tcp->fd);
-}
-
-/* Open descriptors of this process, to see that none is left. */
-static inline unsigned fds_open(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	unsigned n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir) != NULL)
-		n++;
-	closedir(dir);
-	return n;
 }

@@ -5,18 +5,18 @@
  * after cmocka.h.
  */
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "daemon/core/log.h"
+#include "tests/unit/temp_files.h"
 
-static char dir[] = "/tmp/test_log.XXXXXX";
+static char dir[TEMP_DIR_MAX];
 
 static inline const char *path_of(const char *name)
 {
-	static char path[2][64];
+	static char path[2][TEMP_DIR_MAX + 64];
 	static unsigned turn;
 	char *out = path[turn++ % 2];
 
@@ -71,19 +71,11 @@ static inline size_t count_lines(const char *text)
 static inline int make_dir(void **state)
 {
 	(void)state;
-	return mkdtemp(dir) != NULL ? 0 : -1;
-}
-
-static inline int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st;
-	(void)flag;
-	(void)ftw;
-	return remove(path);
+	return temp_dir_make(dir, "test_log");
 }
 
 static inline int remove_dir(void **state)
 {
 	(void)state;
-	return nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+	return temp_dir_remove(dir);
 }

@@ -11,10 +11,11 @@
 #include <unistd.h>
 
 #include "policy/conf.h"
+#include "tests/unit/temp_files.h"
 
 /* A directory of its own for each test, with "main.toml" and "d/" as the files of `program`. */
 struct fixture {
-	char dir[64], file[96], dropins[96];
+	char dir[TEMP_DIR_MAX], file[96], dropins[96];
 	struct conf_program program;
 };
 
@@ -22,8 +23,7 @@ static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
-	strcpy(f->dir, "/tmp/test_conf.XXXXXX");
-	assert_non_null(mkdtemp(f->dir));
+	assert_int_equal(temp_dir_make(f->dir, "test_conf"), 0);
 	snprintf(f->file, sizeof(f->file), "%s/main.toml", f->dir);
 	snprintf(f->dropins, sizeof(f->dropins), "%s/d", f->dir);
 	f->program = conf_transocks;
@@ -36,27 +36,15 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct fixture *f = *state;
-	char command[128];
-	int r;
+	int rc = temp_dir_remove(f->dir);
 
-	snprintf(command, sizeof(command), "rm -rf '%s'", f->dir);
-	r = system(command);
 	free(f);
-	return r;
-}
-
-static void write_bytes(const char *path, const char *bytes, size_t n)
-{
-	FILE *file = fopen(path, "w");
-
-	assert_non_null(file);
-	assert_int_equal(fwrite(bytes, 1, n, file), n);
-	assert_int_equal(fclose(file), 0);
+	return rc;
 }
 
 static void write_main(const struct fixture *f, const char *text)
 {
-	write_bytes(f->file, text, strlen(text));
+	temp_write(f->file, text, strlen(text));
 }
 
 static void write_dropin(const struct fixture *f, const char *name, const char *text)
@@ -65,7 +53,7 @@ static void write_dropin(const struct fixture *f, const char *name, const char *
 
 	mkdir(f->dropins, 0755);
 	snprintf(path, sizeof(path), "%s/%s", f->dropins, name);
-	write_bytes(path, text, strlen(text));
+	temp_write(path, text, strlen(text));
 }
 
 static struct conf *load(const struct conf_program *p, const char *file)
@@ -355,7 +343,7 @@ static void test_dropin_dir_is_a_file(void **state)
 	struct fixture *f = *state;
 
 	write_main(f, "proxy_url = \"direct://\"\n");
-	write_bytes(f->dropins, "", 0);
+	temp_write(f->dropins, "", 0);
 	assert_fails(&f->program, NULL, ENOTDIR, "/d: ", "cannot read: Not a directory");
 }
 
@@ -369,10 +357,10 @@ static void test_size_limit(void **state)
 
 	memset(text, '\n', limit + 1);
 	memcpy(text, head, strlen(head));
-	write_bytes(f->file, text, limit);
+	temp_write(f->file, text, limit);
 	c = load(&f->program, NULL);
 	conf_unref(c);
-	write_bytes(f->file, text, limit + 1);
+	temp_write(f->file, text, limit + 1);
 	assert_fails(&f->program, NULL, EFBIG, "main.toml: ", "larger than 16 MiB");
 	free(text);
 }

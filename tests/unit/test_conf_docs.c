@@ -14,6 +14,7 @@
 
 #include "policy/conf.h"
 #include "policy/option_types.h"
+#include "tests/unit/temp_files.h"
 
 static const struct document {
 	const struct conf_program *program;
@@ -193,16 +194,14 @@ static struct conf *load(const struct conf_program *p, const char *file)
 
 static struct conf *load_text(const struct conf_program *p, const char *text)
 {
-	char path[] = "/tmp/test_conf_docs.XXXXXX";
-	int fd = mkstemp(path);
-	FILE *file = fdopen(fd, "w");
+	char dir[TEMP_DIR_MAX], path[TEMP_DIR_MAX + 16];
 	struct conf *c;
 
-	assert_non_null(file);
-	assert_true(fputs(text, file) >= 0);
-	assert_int_equal(fclose(file), 0);
+	assert_int_equal(temp_dir_make(dir, "test_conf_docs"), 0);
+	snprintf(path, sizeof(path), "%s/text.toml", dir);
+	temp_write(path, text, strlen(text));
 	c = load(p, path);
-	remove(path);
+	assert_int_equal(temp_dir_remove(dir), 0);
 	return c;
 }
 

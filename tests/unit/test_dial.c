@@ -9,10 +9,9 @@
 #include <errno.h>
 #include <sys/resource.h>
 
-#include "tests/unit/fake_dns.h"
+#include "tests/unit/net_fixture.h"
 
-#define GUARD_DELAY_MS 20000
-#define SLOW_MS        5000 /* on a busy machine; what is awaited comes within a fraction of it */
+#define SLOW_MS 5000 /* on a busy machine; what is awaited comes within a fraction of it */
 
 static const struct fake_name names[] = {
 	{.name = "two.test", .family = AF_INET, .addrs = {"127.0.0.1", "127.0.0.2"}},
@@ -40,12 +39,6 @@ static const struct fake_name names[] = {
 };
 
 static const struct sock_options options = {.mark = {0}};
-static struct loop loop;
-static struct fake_dns dns;
-static struct resolver *resolver;
-static struct timer guard;
-static bool guard_fired;
-static unsigned fds_before;
 
 struct probe {
 	struct dial dial;
@@ -74,51 +67,10 @@ static void on_done(struct dial *d, int status)
 	loop_stop(&loop);
 }
 
-static void on_guard(struct timer *t)
-{
-	(void)t;
-	guard_fired = true;
-	loop_stop(&loop);
-}
-
-static void on_pause(struct timer *t)
-{
-	(void)t;
-	loop_stop(&loop);
-}
-
-static void run_for(uint64_t ms)
-{
-	struct timer t;
-
-	timer_init(&t);
-	loop_timer(&loop, &t, ms, on_pause);
-	loop_run(&loop);
-}
-
 static int setup(void **state)
 {
-	struct addr_list servers = {.addrs = &dns.addr, .n = 1};
-
 	(void)state;
-	fds_before = fds_open();
-	guard_fired = false;
-	if (loop_init(&loop, NULL) < 0)
-		return -1;
-	timer_init(&guard);
-	loop_timer(&loop, &guard, GUARD_DELAY_MS, on_guard);
-	fake_dns_open(&dns, &loop, names, ARRAY_LEN(names));
-	return resolver_new(&loop, &servers, &options, &resolver, NULL);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	resolver_free(resolver);
-	fake_dns_close(&dns);
-	timer_cancel(&guard);
-	loop_destroy(&loop);
-	return guard_fired || fds_open() != fds_before ? -1 : 0;
+	return net_open(names, ARRAY_LEN(names), &options);
 }
 
 /* --- peers --- */
@@ -642,7 +594,7 @@ static void out_of_descriptors_later_leaves_what_is_on_its_way(void **state)
 
 int main(void)
 {
-#define DIAL_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define DIAL_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, net_close)
 	const struct CMUnitTest tests[] = {
 		DIAL_TEST(address_connects),
 		DIAL_TEST(address_refused),

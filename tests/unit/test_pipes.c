@@ -7,21 +7,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-static unsigned fds_open(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	unsigned n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir) != NULL)
-		n++;
-	closedir(dir);
-	return n;
-}
+#include "tests/unit/fds.h"
 
 static void test_reuse(void **state)
 {

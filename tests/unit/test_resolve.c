@@ -8,9 +8,7 @@
 
 #include <errno.h>
 
-#include "tests/unit/fake_dns.h"
-
-#define GUARD_DELAY_MS 20000
+#include "tests/unit/net_fixture.h"
 
 static const struct fake_name names[] = {
 	{.name = "both.test", .family = AF_INET, .addrs = {"192.0.2.1", "192.0.2.2"}},
@@ -30,13 +28,6 @@ static const struct fake_name names[] = {
 		   "192.0.2.11", "192.0.2.12", "192.0.2.13", "192.0.2.14", "192.0.2.15",
 		   "192.0.2.16", "192.0.2.17", "192.0.2.18", "192.0.2.19", "192.0.2.20"}},
 };
-
-static struct loop loop;
-static struct fake_dns dns;
-static struct resolver *resolver;
-static struct timer guard;
-static bool guard_fired;
-static unsigned fds_before;
 
 /* What an answer brought. */
 struct probe {
@@ -79,53 +70,13 @@ static void on_answer(struct query *q, int status, const struct addr *addrs, siz
 		loop_stop(&loop);
 }
 
-static void on_guard(struct timer *t)
-{
-	(void)t;
-	guard_fired = true;
-	loop_stop(&loop);
-}
-
-static void on_pause(struct timer *t)
-{
-	(void)t;
-	loop_stop(&loop);
-}
-
-static void run_for(uint64_t ms)
-{
-	struct timer t;
-
-	timer_init(&t);
-	loop_timer(&loop, &t, ms, on_pause);
-	loop_run(&loop);
-}
-
 static int setup(void **state)
 {
 	const struct sock_options o = {.mark = {0}};
-	struct addr_list servers = {.addrs = &dns.addr, .n = 1};
 
 	(void)state;
-	fds_before = fds_open();
-	guard_fired = false;
 	n_waiting = 0;
-	if (loop_init(&loop, NULL) < 0)
-		return -1;
-	timer_init(&guard);
-	loop_timer(&loop, &guard, GUARD_DELAY_MS, on_guard);
-	fake_dns_open(&dns, &loop, names, ARRAY_LEN(names));
-	return resolver_new(&loop, &servers, &o, &resolver, NULL);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	resolver_free(resolver);
-	fake_dns_close(&dns);
-	timer_cancel(&guard);
-	loop_destroy(&loop);
-	return guard_fired || fds_open() != fds_before ? -1 : 0;
+	return net_open(names, ARRAY_LEN(names), &o);
 }
 
 static void ask(struct probe *p, const char *name, int family)
@@ -276,7 +227,7 @@ static void ending_with_an_orphan_leaks_nothing(void **state)
 	query_cancel(&p.query);
 	ask(&ended, "localhost", AF_INET);
 	query_cancel(&ended.query);
-	/* teardown() counts */
+	/* net_close() counts */
 	n_waiting = 0;
 }
 
@@ -376,7 +327,7 @@ static void servers_of_the_system_are_the_default(void **state)
 
 int main(void)
 {
-#define RESOLVE_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define RESOLVE_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, net_close)
 	const struct CMUnitTest tests[] = {
 		RESOLVE_TEST(answers_become_addresses),
 		RESOLVE_TEST(silence_is_a_timeout),
