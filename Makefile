@@ -164,7 +164,7 @@ deps:
 	$(Q)etc/demo/deps.sh --test
 
 format:
-	clang-format -i policy/*.[ch] daemon/*.[ch] daemon/*/*.[ch] rulemgr/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c tests/bench/*.[ch] tests/faults/*.c
+	clang-format -i policy/*.[ch] daemon/*.[ch] daemon/*/*.[ch] rulemgr/*.[ch] tests/unit/*.[ch] tests/fuzz/*.[ch] tests/bench/*.[ch] tests/faults/*.c
 
 clean:
 	rm -rf $(BUILD)

@@ -1,73 +1,65 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What an upstream may answer to our SOCKS5 client. Input: whether we have a user and what kind of
- * destination (1 byte), the lengths of the pieces in turn (2 bytes), then the upstream's bytes.
+ * What an upstream may answer to our SOCKS5 client. Input: whether we have a user (bit 0), what kind of
+ * destination (bits 1 to 6) and whether we send all in one flight (bit 7), the lengths of the pieces in
+ * turn (2 bytes), then the upstream's bytes.
  */
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
-#include "daemon/proto/socks5.h"
+#include "tests/fuzz/pieces.h"
 
-struct result {
-	enum socks5_step step;
-	size_t consumed, out_len;
-	uint8_t out[4 * SOCKS5_OUT_MAX];
+struct machine {
 	struct socks5_client client;
+	bool one_flight, begun;
 };
 
-static void feed(struct result *r, const char *user, const struct socks5_dest *dest,
-		 const uint8_t *bytes, size_t n, const uint8_t piece[2])
+static enum socks5_step step(void *machine, const uint8_t *in, size_t n, size_t *used, uint8_t *out,
+			     size_t *out_len)
 {
-	struct socks5_client *c = &r->client;
-	uint8_t out[SOCKS5_OUT_MAX];
-	size_t used, out_len, end = 0;
+	struct machine *m = machine;
+	const struct socks5_client *c = &m->client;
+	enum socks5_step r = socks5_client_step(&m->client, in, n, used, out, out_len);
 
-	memset(r, 0, sizeof(*r));
-	socks5_client_init(c, user, "secret", dest);
-	for (unsigned turn = 0;; turn++) {
-		r->step = socks5_client_step(c, bytes + r->consumed, end - r->consumed, &used, out,
-					     &out_len);
-		BUG_ON(used > end - r->consumed);
-		BUG_ON(out_len > SOCKS5_OUT_MAX);
-		BUG_ON((r->step == SOCKS5_SEND) != (out_len > 0));
-		BUG_ON(r->step == SOCKS5_FAIL && c->error == NULL);
-		BUG_ON(r->step != SOCKS5_FAIL && c->reply != 0);
-		BUG_ON(r->out_len + out_len > sizeof(r->out));
-		memcpy(r->out + r->out_len, out, out_len);
-		r->out_len += out_len;
-		r->consumed += used;
-		if (r->step == SOCKS5_SEND)
-			continue;
-		if (r->step != SOCKS5_MORE || end == n)
-			return;
-		end = n - end > piece[turn % 2] ? end + 1 + piece[turn % 2] : n;
-	}
+	/* One flight is sent before the first answer, and nothing after it. */
+	BUG_ON((r == SOCKS5_SEND && !(m->one_flight && m->begun)) != (*out_len > 0));
+	m->begun = true;
+	BUG_ON(r == SOCKS5_FAIL && c->error == NULL);
+	BUG_ON(r != SOCKS5_FAIL && c->reply != 0);
+	return r;
+}
+
+static void init(struct machine *m, uint8_t how)
+{
+	static const struct socks5_dest dests[] = {
+		{.addr = {.family = AF_INET, .ip = {11, 0, 0, 1}}, .port = 80},
+		{.addr = {.family = AF_INET6, .ip = {0x2a, 0, 0, 1}}, .port = 443},
+		{.name = "host.lan", .name_len = 8, .port = 8080},
+	};
+
+	memset(m, 0, sizeof(*m));
+	m->one_flight = (how & 0x80) != 0;
+	socks5_client_init(&m->client, (how & 1) != 0 ? "bob" : "", "secret",
+			   &dests[((how & 0x7f) >> 1) % ARRAY_LEN(dests)]);
+	if (m->one_flight)
+		socks5_client_one_flight(&m->client);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static struct socks5_dest dests[] = {
-		{.addr = {.family = AF_INET, .ip = {11, 0, 0, 1}}, .port = 80},
-		{.addr = {.family = AF_INET6, .ip = {0x2a, 0, 0, 1}}, .port = 443},
-		{.name = "host.lan", .name_len = 8, .port = 8080},
-	};
-	static const uint8_t whole[2] = {255, 255};
-	static struct result a, b;
-	const char *user;
-	const struct socks5_dest *dest;
+	static struct pieces_result a, b;
+	static struct machine one, other;
 
 	if (size < 3)
 		return 0;
-	user = (data[0] & 1) != 0 ? "bob" : "";
-	dest = &dests[(data[0] >> 1) % ARRAY_LEN(dests)];
-	feed(&a, user, dest, data + 3, size - 3, whole);
-	feed(&b, user, dest, data + 3, size - 3, data + 1);
-	BUG_ON(a.step != b.step || a.consumed != b.consumed || a.out_len != b.out_len);
-	BUG_ON(memcmp(a.out, b.out, a.out_len) != 0);
-	BUG_ON(a.client.reply != b.client.reply || a.client.error != b.client.error);
-	BUG_ON(memcmp(&a.client.bound, &b.client.bound, sizeof(a.client.bound)) != 0);
+	init(&one, data[0]);
+	init(&other, data[0]);
+	pieces_feed(&a, step, &one, data + 3, size - 3, pieces_whole);
+	pieces_feed(&b, step, &other, data + 3, size - 3, data + 1);
+	pieces_compare(&a, &b);
+	BUG_ON(one.client.reply != other.client.reply || one.client.error != other.client.error);
+	BUG_ON(memcmp(&one.client.bound, &other.client.bound, sizeof(one.client.bound)) != 0);
 	return 0;
 }

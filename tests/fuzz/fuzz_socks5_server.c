@@ -5,64 +5,44 @@
  */
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
-#include "daemon/proto/socks5.h"
+#include "tests/fuzz/pieces.h"
 
-struct result {
-	enum socks5_step step;
-	size_t consumed, out_len;
-	uint8_t out[4 * SOCKS5_OUT_MAX];
-	struct socks5_server server;
-};
-
-static void feed(struct result *r, const uint8_t *bytes, size_t n, const uint8_t piece[2])
+static enum socks5_step step(void *machine, const uint8_t *in, size_t n, size_t *used, uint8_t *out,
+			     size_t *out_len)
 {
-	uint8_t out[SOCKS5_OUT_MAX];
-	size_t used, out_len, end = 0;
+	struct socks5_server *s = machine;
+	enum socks5_step r = socks5_server_step(s, in, n, used, out, out_len);
 
-	memset(r, 0, sizeof(*r));
-	socks5_server_init(&r->server);
-	for (unsigned turn = 0;; turn++) {
-		r->step = socks5_server_step(&r->server, bytes + r->consumed, end - r->consumed,
-					     &used, out, &out_len);
-		BUG_ON(used > end - r->consumed);
-		BUG_ON(out_len > SOCKS5_OUT_MAX);
-		BUG_ON(r->step == SOCKS5_SEND && out_len != 2);
-		BUG_ON(r->step == SOCKS5_FAIL && out_len != 0 && out_len != 2 && out_len != 10);
-		BUG_ON(r->step == SOCKS5_FAIL && r->server.error == NULL);
-		BUG_ON((r->step == SOCKS5_MORE || r->step == SOCKS5_DONE) && out_len != 0);
-		BUG_ON(r->step == SOCKS5_MORE && end - r->consumed >= SOCKS5_REQUEST_MAX);
-		BUG_ON(r->out_len + out_len > sizeof(r->out));
-		memcpy(r->out + r->out_len, out, out_len);
-		r->out_len += out_len;
-		r->consumed += used;
-		if (r->step == SOCKS5_SEND)
-			continue;
-		if (r->step != SOCKS5_MORE || end == n)
-			return;
-		end = n - end > piece[turn % 2] ? end + 1 + piece[turn % 2] : n;
-	}
+	BUG_ON(r == SOCKS5_SEND && *out_len != 2);
+	BUG_ON(r == SOCKS5_FAIL && *out_len != 0 && *out_len != 2 && *out_len != 10);
+	BUG_ON(r == SOCKS5_FAIL && s->error == NULL);
+	BUG_ON((r == SOCKS5_MORE || r == SOCKS5_DONE) && *out_len != 0);
+	BUG_ON(r == SOCKS5_MORE && n - *used >= SOCKS5_REQUEST_MAX);
+	return r;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const uint8_t whole[2] = {255, 255};
-	static struct result a, b;
-	const struct socks5_dest *dest = &a.server.dest;
+	static struct pieces_result a, b;
+	static struct socks5_server one, other;
+	const struct socks5_dest *dest = &one.dest;
 
 	if (size < 2)
 		return 0;
-	feed(&a, data + 2, size - 2, whole);
-	feed(&b, data + 2, size - 2, data);
-	BUG_ON(a.step != b.step || a.consumed != b.consumed || a.out_len != b.out_len);
-	BUG_ON(memcmp(a.out, b.out, a.out_len) != 0);
-	BUG_ON(a.server.error != b.server.error);
+	memset(&one, 0, sizeof(one));
+	memset(&other, 0, sizeof(other));
+	socks5_server_init(&one);
+	socks5_server_init(&other);
+	pieces_feed(&a, step, &one, data + 2, size - 2, pieces_whole);
+	pieces_feed(&b, step, &other, data + 2, size - 2, data);
+	pieces_compare(&a, &b);
+	BUG_ON(one.error != other.error);
 	if (a.step != SOCKS5_DONE)
 		return 0;
-	BUG_ON(memcmp(dest, &b.server.dest, sizeof(*dest)) != 0);
+	BUG_ON(memcmp(dest, &other.dest, sizeof(*dest)) != 0);
 	BUG_ON(dest->name[dest->name_len] != '\0');
 	BUG_ON(dest->addr.family != AF_UNSPEC && dest->name_len != 0);
 	return 0;
