@@ -147,10 +147,12 @@ class Flows(lab.TestCase):
         self.assertLess(max(others), 0.4)
         t.transocksd.wait_log("does not take the handshake in one flight")
 
-    def test_slow_upstream(self):
-        t = self.start_host()
-        t.proxy.peer("socks", "10.91.3.2", 1080, "drip", 10)
-        self.pages(t)
+    def test_upstream_that_answers_byte_by_byte(self):
+        for handshake in ("auto", "strict", "one-flight"):
+            with self.subTest(handshake=handshake):
+                t = self.start_host(more=f'handshake = "{handshake}"')
+                t.proxy.peer("socks", "10.91.3.2", 1080, "drip", 10)
+                self.pages(t)
 
     def test_direct(self):
         t = self.start_host("direct://")
