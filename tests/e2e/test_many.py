@@ -9,6 +9,7 @@ import pathlib
 import re
 import resource
 import selectors
+import signal
 import time
 
 import flow
@@ -65,6 +66,12 @@ class Many(lab.TestCase):
             except AssertionError:
                 self.assertEqual(self.holds(host, proc), before, proc.name)
 
+    def end(self, t):
+        """The daemons' own checks, of each pool when it is freed."""
+        for _, proc in t.daemons:
+            proc.signal(signal.SIGTERM)
+            self.assertEqual(proc.wait(20), 0)
+
     def test_storm(self):
         """2,000 flows of random sizes, half-closes and resets: nobody gets a wrong byte, nor a clean end before
         the last one, and both daemons hold what they held before."""
@@ -84,6 +91,7 @@ class Many(lab.TestCase):
             ended = {word: n for word, n in flow.status(host, proc)["ended"].items() if n > 0}
             self.assertGreaterEqual(ended.pop("done"), whole)
             self.assertLessEqual(set(ended), {"client-lost", "remote-lost"})
+        self.end(t)
 
     def test_slow_readers(self):
         """500 endless streams that nobody reads: the senders stop, and memory stays within what the manual
@@ -108,6 +116,7 @@ class Many(lab.TestCase):
         flows.read(2 * max(flows.count.values()))
         flows.close()
         self.all_is_back(t)
+        self.end(t)
 
 
 class Streams:
