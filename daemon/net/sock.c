@@ -16,6 +16,9 @@
 #define KEEPALIVE_PROBES 9
 #define KEEPALIVE_MAX_S  32767 /* what TCP_KEEPIDLE takes, tcp(7) */
 
+/* One or two may have been lost on their way: probes of a closed window are up to two minutes apart. */
+#define UNANSWERED_MIN 3
+
 static int set_int(int fd, int level, int name, int value)
 {
 	return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
@@ -155,7 +158,7 @@ uint64_t sock_unanswered_ms(int fd)
 	socklen_t len = sizeof(i);
 
 	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &len) < 0 ||
-	    (i.tcpi_retransmits == 0 && i.tcpi_probes == 0))
+	    (i.tcpi_retransmits < UNANSWERED_MIN && i.tcpi_probes < UNANSWERED_MIN))
 		return 0;
 	/* A segment that brings data need not count as an acknowledgement. */
 	return i.tcpi_last_data_recv < i.tcpi_last_ack_recv ? i.tcpi_last_data_recv

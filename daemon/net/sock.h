@@ -42,8 +42,8 @@ int sock_unsent(int fd);
 /* Whether `err` (an errno) says that this host is short of memory or descriptors, and nothing of the peer. */
 bool sock_is_shortage(int err);
 
-/* For how long (ms) the peer has answered nothing, where it owes an answer: to a retransmission, or to a probe
- * of the window that it has closed. 0: it owes none. */
+/* For how long (ms) the peer has answered nothing, where it owes an answer to some retransmissions, or to some
+ * probes of the window that it has closed. 0: it does not. */
 uint64_t sock_unanswered_ms(int fd);
 
 struct addr sock_local(int fd); /* AF_UNSPEC if the kernel does not say */
