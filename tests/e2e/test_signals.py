@@ -187,6 +187,7 @@ class Privileges(lab.TestCase):
     def test_user_and_capabilities_after_start(self):
         t = self.build("host")
         for proc in (t.host.transocksd('proxy_url = "direct://"\n'), t.host.usocksd()):
+            proc.wait_line(message="ready")  # it listens before it has become that user
             status = self.status(proc)
             self.assertEqual(status["Uid"].split(), [str(lab.DAEMON_UID)] * 4)
             self.assertEqual(status["Gid"].split(), [str(lab.DAEMON_UID)] * 4)
