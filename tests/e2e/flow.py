@@ -20,6 +20,7 @@ def start(case, config="", upstream="direct://", kind="host"):
     listen = 'listen = ":1081"\n' if kind == "gateway" else ""
     t.config = f'workers = 1\n{listen}proxy_url = "%s"\n{config}\n'
     t.daemon = t.daemon_host.transocksd(t.config % upstream)
+    t.daemon.wait_line(message="ready")
     t.daemon_host.rules("install", *(("--gateway", "lan0") if kind == "gateway" else ()))
     return t
 

@@ -48,6 +48,8 @@ class Many(lab.TestCase):
         t.transocksd = t.host.transocksd('proxy_url = "socks5://10.91.3.2:1080"\n')
         t.host.rules("install")
         t.daemons = ((t.host, t.transocksd), (t.proxy, t.usocksd))
+        for _, proc in t.daemons:
+            proc.wait_line(message="ready")  # whatever it opens is open
         t.before = [self.holds(host, proc) for host, proc in t.daemons]
         return t
 
