@@ -115,16 +115,19 @@ static void daemon_use_limits(struct daemon *dm, const struct conf *c)
 /* One listener for each worker. A default address whose family this host lacks is left out. */
 static int daemon_listen_at(struct daemon *dm, const struct addr *a, struct diag *d)
 {
-	int64_t keepalive_ms = dm->conf->timeouts.keepalive;
-	int rc = 0, fd = sock_listen_first(a, keepalive_ms, d);
+	struct sock_listen_options o = {.keepalive_ms = dm->conf->timeouts.keepalive,
+					.first = true,
+					.transparent = dm->conf->mode == REDIRECT_MODE_TPROXY};
+	int rc = 0, fd = sock_listen(a, &o, d);
 
 	if (dm->conf->listen_default && (fd == -EAFNOSUPPORT || fd == -EADDRNOTAVAIL)) {
 		log_text(LOG_LEVEL_WARNING, "%s; going on without it", d->text);
 		return 0;
 	}
+	o.first = false;
 	for (unsigned i = 0; i < dm->n_engines && rc == 0; i++) {
 		if (i > 0)
-			fd = sock_listen(a, keepalive_ms, d);
+			fd = sock_listen(a, &o, d);
 		rc = fd < 0 ? fd : engine_listen(&dm->engines[i], fd, a, d);
 	}
 	return rc;
@@ -196,7 +199,8 @@ static int daemon_configure_log(const struct daemon *dm, const struct conf *c, s
 static bool daemon_needs_restart(const struct conf *old, const struct conf *new)
 {
 	bool changed = old->listen.n != new->listen.n || old->workers != new->workers ||
-		       strcmp(old->user, new->user) != 0 || strcmp(old->control, new->control) != 0;
+		       old->mode != new->mode || strcmp(old->user, new->user) != 0 ||
+		       strcmp(old->control, new->control) != 0;
 
 	for (size_t i = 0; !changed && i < old->listen.n; i++)
 		changed = !addr_equal(&old->listen.addrs[i], &new->listen.addrs[i]);
@@ -231,8 +235,9 @@ static void daemon_reload(struct daemon *dm)
 	}
 	if (daemon_needs_restart(dm->started, c))
 		log_text(LOG_LEVEL_WARNING,
-			 "listen, workers, user and control cannot change at a reload; they need a "
-			 "restart");
+			 "listen, mode, workers, user and control cannot change at a reload; they "
+			 "need a restart");
+	c->mode = dm->started->mode; /* flows come as the listeners take them */
 	daemon_check_mark(c);
 	daemon_use_limits(dm, c);
 	conf_unref(dm->conf);
@@ -494,8 +499,9 @@ static int daemon_start(struct daemon *dm, struct diag *d)
 		return EXIT_FAILURE;
 	dm->start_ms = dm->loop.now_ms;
 	/* Bound as root, used as nobody in particular. */
-	if (daemon_listen(dm, d) < 0)
-		return EX_UNAVAILABLE;
+	rc = daemon_listen(dm, d);
+	if (rc < 0)
+		return rc == -EPERM ? EX_NOPERM : EX_UNAVAILABLE;
 	daemon_control(dm, &user);
 	if (daemon_drop(dm, &user, d) < 0)
 		return EX_NOPERM;

@@ -18,6 +18,11 @@ static bool redirect_may_be_ours(const struct session *s)
 					    : s->dest.port == up->port;
 }
 
+static bool redirect_is_transparent(const struct session *s)
+{
+	return s->view->conf->mode == REDIRECT_MODE_TPROXY;
+}
+
 /* Our own connection, redirected back to us because some rule knows neither our mark nor our user: carrying
  * it would open another one, and so on without end. */
 static bool redirect_is_loop(const struct session *s)
@@ -26,7 +31,10 @@ static bool redirect_is_loop(const struct session *s)
 
 	if (!redirect_may_be_ours(s))
 		return false;
-	/* Redirected flows of this host arrive at a loopback address, forwarded ones do not. */
+	/* Redirected flows of this host arrive at a loopback address, forwarded ones do not.
+	 * By TPROXY both arrive at their destination. */
+	if (redirect_is_transparent(s))
+		return owner_is_self(&s->engine->owns, &s->client_addr, &s->dest);
 	local = s->listener->addr;
 	if (addr_is_any(&local))
 		local = sock_local(s->client.source->fd);
@@ -36,11 +44,18 @@ static bool redirect_is_loop(const struct session *s)
 
 static void redirect_start(struct session *s)
 {
-	int rc = origdst_get(s->client.source->fd, &s->listener->addr, &s->dest);
+	bool transparent = redirect_is_transparent(s);
+	const struct addr *listener = &s->listener->addr;
+	int fd = s->client.source->fd;
+	int rc = transparent ? origdst_get_transparent(fd, listener, &s->dest)
+			     : origdst_get(fd, listener, &s->dest);
 
 	if (rc == -ENOENT)
 		session_end(s, WHY_NOT_REDIRECTED, 0,
-			    "the client connected to this port itself; nothing redirected it");
+			    transparent ? "the client connected to this port itself, or the rules "
+					  "redirect, which mode \"tproxy\" does not take"
+					: "the client connected to this port itself; nothing "
+					  "redirected it");
 	else if (rc < 0)
 		session_end(s, WHY_ORIGDST_FAILED, -rc, NULL);
 	else if (redirect_is_loop(s))

@@ -42,13 +42,20 @@ int sock_keepalive(int fd, int64_t keepalive_ms)
 	return rc;
 }
 
-static int listener_prepare(int fd, const struct addr *a, int64_t keepalive_ms, bool first)
+/* Before bind(2): that is when the kernel notes it for its search of a listener. */
+static int set_transparent(int fd, int family)
+{
+	return family == AF_INET6 ? set_int(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+				  : set_int(fd, IPPROTO_IP, IP_TRANSPARENT, 1);
+}
+
+static int listener_prepare(int fd, const struct addr *a, const struct sock_listen_options *o)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = addr_to_sockaddr(a, &ss);
 	int rc = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 
-	if (rc == 0 && !first)
+	if (rc == 0 && !o->first)
 		rc = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
 	if (rc == 0 && a->family == AF_INET6)
 		rc = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
@@ -57,40 +64,35 @@ static int listener_prepare(int fd, const struct addr *a, int64_t keepalive_ms, 
 	if (rc == 0)
 		rc = set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	if (rc == 0)
-		rc = sock_keepalive(fd, keepalive_ms);
+		rc = sock_keepalive(fd, o->keepalive_ms);
+	if (rc == 0 && o->transparent)
+		rc = set_transparent(fd, a->family);
 	if (rc == 0 && bind(fd, (struct sockaddr *)&ss, len) < 0)
 		rc = -errno;
 	if (rc == 0 && listen(fd, LISTEN_BACKLOG) < 0)
 		rc = -errno;
 	/* listen(2) has asked once more for the port, and for it alone (inet_csk_listen_start); now that it is
 	 * ours it is shared. The kernel takes this one into the group when the second comes. */
-	if (rc == 0 && first)
+	if (rc == 0 && o->first)
 		rc = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
 	return rc;
 }
 
-static int listener_open(const struct addr *a, int64_t keepalive_ms, bool first, struct diag *d)
+int sock_listen(const struct addr *a, const struct sock_listen_options *o, struct diag *d)
 {
 	char text[ADDR_TEXT_MAX];
 	int fd = socket(a->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int rc = fd < 0 ? -errno : listener_prepare(fd, a, keepalive_ms, first);
+	int rc = fd < 0 ? -errno : listener_prepare(fd, a, o);
 
 	if (rc == 0)
 		return fd;
 	if (fd >= 0)
 		close(fd);
-	return diag_set(d, -rc, NULL, 0, "cannot listen on %s: %s",
-			addr_format(a, text, sizeof(text)), strerror(-rc));
-}
-
-int sock_listen(const struct addr *a, int64_t keepalive_ms, struct diag *d)
-{
-	return listener_open(a, keepalive_ms, false, d);
-}
-
-int sock_listen_first(const struct addr *a, int64_t keepalive_ms, struct diag *d)
-{
-	return listener_open(a, keepalive_ms, true, d);
+	return diag_set(d, -rc, NULL, 0, "cannot listen on %s: %s%s",
+			addr_format(a, text, sizeof(text)), strerror(-rc),
+			rc == -EPERM && o->transparent
+				? "; mode \"tproxy\" needs root, or CAP_NET_RAW, at start"
+				: "");
 }
 
 int sock_stream(int family, const struct sock_options *o)

@@ -15,14 +15,20 @@ struct sock_options {
 	bool speaks_first;
 };
 
-/* A TCP listener at `a` with SO_REUSEPORT (one for each worker) and SO_REUSEADDR; IPv6 listeners
- * are IPv6 only. Connections inherit TCP_NODELAY, keepalive (as in sock_keepalive()) and inline urgent data.
- * The descriptor, or -errno with `d`. */
-int sock_listen(const struct addr *a, int64_t keepalive_ms, struct diag *d);
+struct sock_listen_options {
+	int64_t keepalive_ms; /* as in sock_keepalive() */
+	/* Of one for each worker the first: -EADDRINUSE if anybody listens there, also one of this user who
+	 * would share the port. Of several that ask at once, one gets it at most. */
+	bool first;
+	/* For what TPROXY brings, whatever its destination. -EPERM without CAP_NET_RAW or CAP_NET_ADMIN, which
+	 * what it accepts does not need. */
+	bool transparent;
+};
 
-/* The first of them: -EADDRINUSE if anybody listens there, also one of this user who would share the port. Of
- * several that call this at once, one gets it at most. */
-int sock_listen_first(const struct addr *a, int64_t keepalive_ms, struct diag *d);
+/* A TCP listener at `a` with SO_REUSEPORT (one for each worker) and SO_REUSEADDR; IPv6 listeners
+ * are IPv6 only. Connections inherit TCP_NODELAY, keepalive and inline urgent data. The descriptor, or -errno
+ * with `d`. */
+int sock_listen(const struct addr *a, const struct sock_listen_options *o, struct diag *d);
 
 /* A TCP socket to connect with. The descriptor or -errno; -EPERM if the mark cannot be set (it
  * needs CAP_NET_RAW on Linux 5.17, CAP_NET_ADMIN before). */

@@ -198,7 +198,7 @@ static inline void fake_dns_open(struct fake_dns *dns, struct loop *loop,
 	assert_int_equal(addr_parse(&dns->addr, "127.0.0.1"), 0);
 	assert_true(udp >= 0);
 	for (unsigned tries = 0; tries < 50 && tcp < 0; tries++) {
-		tcp = sock_listen(&dns->addr, 0, NULL);
+		tcp = sock_listen(&dns->addr, &(struct sock_listen_options){0}, NULL);
 		assert_true(tcp >= 0);
 		dns->addr = sock_local(tcp);
 		len = addr_to_sockaddr(&dns->addr, &ss);

@@ -88,7 +88,7 @@ static struct addr address(const char *ip, uint16_t port)
 static int peer_open(const char *ip, uint16_t port)
 {
 	struct addr a = address(ip, port);
-	return sock_listen(&a, 0, NULL);
+	return sock_listen(&a, &(struct sock_listen_options){0}, NULL);
 }
 
 #define SILENT_FILLERS 3

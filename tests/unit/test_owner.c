@@ -31,7 +31,7 @@ static void pair_open(struct pair *p)
 	int rc;
 
 	assert_int_equal(addr_parse(&a, "127.0.0.1"), 0);
-	p->listener = sock_listen(&a, 0, NULL);
+	p->listener = sock_listen(&a, &(struct sock_listen_options){0}, NULL);
 	assert_true(p->listener >= 0);
 	p->remote = sock_local(p->listener);
 	p->fd = sock_stream(AF_INET, &plain);

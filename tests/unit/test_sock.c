@@ -14,7 +14,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define KEEPALIVE_MS 90000
+static const struct sock_listen_options listening = {.keepalive_ms = 90000};
+static const struct sock_listen_options first_of_them = {.first = true};
+static const struct sock_listen_options transparently = {.transparent = true};
 
 static const struct sock_options options = {.mark = {0}};
 
@@ -60,7 +62,7 @@ static void check_stream(int fd)
 static void connect_and_accept(const char *ip)
 {
 	struct addr a = loopback(ip), at;
-	int listener = sock_listen(&a, KEEPALIVE_MS, NULL), fd, accepted, rc;
+	int listener = sock_listen(&a, &listening, NULL), fd, accepted, rc;
 
 	if (listener == -EAFNOSUPPORT || listener == -EADDRNOTAVAIL)
 		skip(); /* a host without IPv6 */
@@ -138,7 +140,7 @@ static void keepalive_seconds(void **state)
 static bool seen_before_first_byte(const struct sock_options *o)
 {
 	struct addr a = loopback("127.0.0.1");
-	int listener = sock_listen(&a, 0, NULL), fd = sock_stream(AF_INET, o), accepted;
+	int listener = sock_listen(&a, &listening, NULL), fd = sock_stream(AF_INET, o), accepted;
 	bool seen;
 
 	assert_true(listener >= 0 && fd >= 0);
@@ -176,11 +178,11 @@ static void last_ack_waits_for_the_first_byte(void **state)
 static void two_listeners_share_a_port(void **state)
 {
 	struct addr a = loopback("127.0.0.1");
-	int first = sock_listen(&a, KEEPALIVE_MS, NULL), second;
+	int first = sock_listen(&a, &listening, NULL), second;
 
 	(void)state;
 	a = sock_local(first);
-	second = sock_listen(&a, KEEPALIVE_MS, NULL);
+	second = sock_listen(&a, &listening, NULL);
 	assert_true(second >= 0);
 	close(first);
 	close(second);
@@ -193,13 +195,13 @@ static void first_listener_shares_with_later_ones(void **state)
 	int listeners[2], fds[64], n_accepted[2] = {0, 0};
 
 	(void)state;
-	listeners[0] = sock_listen_first(&a, 0, NULL);
+	listeners[0] = sock_listen(&a, &first_of_them, NULL);
 	assert_true(listeners[0] >= 0);
 	a = sock_local(listeners[0]);
-	assert_int_equal(sock_listen_first(&a, 0, NULL), -EADDRINUSE);
-	listeners[1] = sock_listen(&a, 0, NULL);
+	assert_int_equal(sock_listen(&a, &first_of_them, NULL), -EADDRINUSE);
+	listeners[1] = sock_listen(&a, &listening, NULL);
 	assert_true(listeners[1] >= 0);
-	assert_int_equal(sock_listen_first(&a, 0, NULL), -EADDRINUSE);
+	assert_int_equal(sock_listen(&a, &first_of_them, NULL), -EADDRINUSE);
 	for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
 		fds[i] = sock_stream(AF_INET, &options);
 		sock_connect(fds[i], &a);
@@ -228,9 +230,9 @@ static void *racer_main(void *arg)
 	int *fd = arg;
 
 	pthread_barrier_wait(&race_start);
-	*fd = sock_listen_first(&race_at, 0, NULL);
+	*fd = sock_listen(&race_at, &first_of_them, NULL);
 	if (*fd >= 0) /* as the daemon does for its second worker */
-		close(sock_listen(&race_at, 0, NULL));
+		close(sock_listen(&race_at, &listening, NULL));
 	return NULL;
 }
 
@@ -242,7 +244,7 @@ static void first_listener_is_one(void **state)
 
 	(void)state;
 	race_at = loopback("127.0.0.1");
-	fds[0] = sock_listen_first(&race_at, 0, NULL);
+	fds[0] = sock_listen(&race_at, &first_of_them, NULL);
 	race_at = sock_local(fds[0]);
 	close(fds[0]);
 	pthread_barrier_init(&race_start, NULL, 2);
@@ -279,7 +281,7 @@ static void listening_fails_with_the_address(void **state)
 	assert_int_equal(bind(plain, (struct sockaddr *)&ss, len), 0);
 	assert_int_equal(listen(plain, 1), 0);
 	a = sock_local(plain);
-	assert_int_equal(sock_listen(&a, KEEPALIVE_MS, &d), -EADDRINUSE);
+	assert_int_equal(sock_listen(&a, &listening, &d), -EADDRINUSE);
 	snprintf(want, sizeof(want), "cannot listen on %s: Address already in use",
 		 addr_format(&a, text, sizeof(text)));
 	assert_string_equal(d.text, want);
@@ -287,7 +289,7 @@ static void listening_fails_with_the_address(void **state)
 
 	a = loopback("192.0.2.1");
 	a.port = 1;
-	assert_int_equal(sock_listen(&a, KEEPALIVE_MS, &d), -EADDRNOTAVAIL);
+	assert_int_equal(sock_listen(&a, &listening, &d), -EADDRNOTAVAIL);
 	assert_string_equal(d.text,
 			    "cannot listen on 192.0.2.1:1: Cannot assign requested address");
 }
@@ -295,7 +297,7 @@ static void listening_fails_with_the_address(void **state)
 static void ipv6_any_leaves_ipv4_alone(void **state)
 {
 	struct addr six = loopback("::"), four = loopback("0.0.0.0");
-	int a = sock_listen(&six, KEEPALIVE_MS, NULL), b;
+	int a = sock_listen(&six, &listening, NULL), b;
 
 	(void)state;
 	if (a == -EAFNOSUPPORT)
@@ -303,7 +305,7 @@ static void ipv6_any_leaves_ipv4_alone(void **state)
 	assert_true(a >= 0);
 	assert_int_equal(get_int(a, IPPROTO_IPV6, IPV6_V6ONLY), 1);
 	four.port = sock_local(a).port;
-	b = sock_listen(&four, KEEPALIVE_MS, NULL);
+	b = sock_listen(&four, &listening, NULL);
 	assert_true(b >= 0 || b == -EADDRINUSE);
 	if (b >= 0)
 		close(b);
@@ -313,7 +315,7 @@ static void ipv6_any_leaves_ipv4_alone(void **state)
 static void refusal_is_the_pending_error(void **state)
 {
 	struct addr a = loopback("127.0.0.1");
-	int listener = sock_listen(&a, KEEPALIVE_MS, NULL), fd = sock_stream(AF_INET, &options), rc;
+	int listener = sock_listen(&a, &listening, NULL), fd = sock_stream(AF_INET, &options), rc;
 
 	(void)state;
 	a = sock_local(listener);
@@ -334,8 +336,7 @@ static void refusal_is_the_pending_error(void **state)
 static void closing_with_reset(void **state)
 {
 	struct addr a = loopback("127.0.0.1");
-	int listener = sock_listen(&a, KEEPALIVE_MS, NULL), fd = sock_stream(AF_INET, &options),
-	    peer;
+	int listener = sock_listen(&a, &listening, NULL), fd = sock_stream(AF_INET, &options), peer;
 	char byte;
 
 	(void)state;
@@ -368,9 +369,33 @@ static void mark_is_set_or_refused(void **state)
 	close(fd);
 }
 
+/* It needs a privilege, and says so where that is missing. */
+static void transparent_listener(void **state)
+{
+	struct addr a = loopback("127.0.0.1");
+	struct diag d;
+	int fd = sock_listen(&a, &transparently, &d);
+
+	(void)state;
+	if (fd == -EPERM) {
+		assert_non_null(strstr(d.text, "CAP_NET_RAW"));
+		skip();
+	}
+	assert_true(fd >= 0);
+	assert_int_equal(get_int(fd, IPPROTO_IP, IP_TRANSPARENT), 1);
+	close(fd);
+	a = loopback("::1");
+	fd = sock_listen(&a, &transparently, NULL);
+	if (fd < 0)
+		skip(); /* a host without IPv6 */
+	assert_int_equal(get_int(fd, IPPROTO_IPV6, IPV6_TRANSPARENT), 1);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(transparent_listener),
 		cmocka_unit_test(connects_over_ipv4),
 		cmocka_unit_test(connects_over_ipv6),
 		cmocka_unit_test(keepalive_seconds),

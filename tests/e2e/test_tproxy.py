@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: MIT
+"""TPROXY: flows arrive at a transparent listener with their destination still on them."""
+import pathlib
+import signal
+import socket
+
+import lab
+
+UPSTREAM = "socks5://10.91.3.2:1080"
+SO_MARK = 36
+
+# What leads marked packets to this host, and the table that marks them, which some tests spoil.
+ROUTES = """
+    {ip} rule {do} pref 1081 fwmark 0x10/0x10 lookup 1081 protocol 84
+    {ip} route {do} local default dev lo table 1081 protocol 84
+"""
+TABLE = """
+table inet transocks
+delete table inet transocks
+table inet transocks {
+    chain output {
+        type route hook output priority mangle; policy accept;
+        meta l4proto != tcp return
+        ct direction reply return
+        ct mark & 0x10 == 0x10 meta mark set meta mark | 0x10 return
+        tcp flags & (fin | syn | rst | ack) != syn return
+        OURS
+        fib daddr type local return
+        ip daddr { 10.0.0.0/8, 11.7.0.0/16 } return
+        ip6 daddr { fd00::/8, fe80::/10, 2a00:1:7::/48 } return
+        meta mark set meta mark | 0x10 ct mark set ct mark | 0x10
+    }
+    chain prerouting {
+        type filter hook prerouting priority mangle; policy accept;
+        meta l4proto != tcp return
+        socket transparent 1 meta mark set meta mark | 0x10 accept
+        fib daddr type local return
+        iifname "lo" meta mark & 0x10 != 0x10 return
+        iifname != { "lo", "lan0" } return
+        ip daddr { 10.0.0.0/8, 11.7.0.0/16 } return
+        ip6 daddr { fd00::/8, fe80::/10, 2a00:1:7::/48 } return
+        tcp flags & (fin | syn | rst | ack) == syn tproxy to :1081 meta mark set meta mark | 0x10
+    }
+}
+"""
+OURS = f"meta mark & 0x1000 == 0x1000 return\nmeta skuid {lab.RULES_UID} return"
+
+NOTRACK = """
+table inet raw {
+    chain prerouting {
+        type filter hook prerouting priority raw; policy accept;
+        notrack
+    }
+    chain output {
+        type filter hook output priority raw; policy accept;
+        notrack
+    }
+}
+"""
+
+IPV4 = ("11.0.0.1", "10.91.3.2")
+IPV6 = ("2a00:1::1", "fd91:0:3::2")
+# The same where the server sees the host itself.
+HOST_ITSELF = (("11.0.0.1", "10.91.0.2"), ("2a00:1::1", "fd91::2"))
+
+
+def url(address, port=80):
+    return f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
+
+
+def talk(sock):
+    """One round trip; False if the connection is dead or mute."""
+    try:
+        sock.settimeout(3)
+        sock.sendall(b"ping")
+        return sock.recv(100) == b"ping"
+    except OSError:
+        return False
+
+
+class Tproxy(lab.TestCase):
+    def start(self, kind, mode="tproxy", listen=None, upstream=UPSTREAM):
+        t = self.build(kind)
+        t.daemon_host = t.gateway if kind == "gateway" else t.host
+        t.inet.peer("http", "::", 80)
+        t.usocksd = t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        if listen is None:
+            listen = ":1081" if kind == "gateway" else "localhost:1081"
+        t.transocksd = t.daemon_host.transocksd(
+            f'listen = "{listen}"\nmode = "{mode}"\nproxy_url = "{upstream}"\n')
+        return t
+
+    def install(self, t, ours=OURS):
+        for ip in ("-4", "-6"):
+            host = t.daemon_host
+            if "1081" not in host.run("ip", ip, "rule").stdout:
+                for line in ROUTES.format(ip=ip, do="add").strip().splitlines():
+                    host.run("ip", *line.split())
+        t.daemon_host.nft(TABLE.replace("OURS", ours))
+
+    def flush(self, t):
+        t.daemon_host.nft("delete table inet transocks")
+        for ip in ("-4", "-6"):
+            for line in ROUTES.format(ip=ip, do="del").strip().splitlines():
+                t.daemon_host.run("ip", *line.split())
+
+    def page(self, host, address, source, port=80, **options):
+        page = host.curl(url(address, port), **options).stdout
+        self.assertEqual(page, f"This is {address}, and you came from {source}.\n")
+
+    def proxied(self, t, client, addresses):
+        """Both families go through the daemon, which knows where to and where from."""
+        for family in (IPV4, IPV6):
+            self.page(client, *family)
+        records = t.transocksd.wait_records(2)
+        self.assertEqual([r["dest_addr"] for r in records], ["11.0.0.1:80", "[2a00:1::1]:80"])
+        clients = [r["client_addr"].rpartition(":")[0].strip("[]") for r in records]
+        self.assertEqual(clients, addresses)
+        self.assertEqual({r["end"] for r in records}, {"done"})
+
+    def test_host(self):
+        """The default listener, localhost:1081, is enough: flows of this host arrive from lo."""
+        t = self.start("host")
+        self.install(t)
+        self.proxied(t, t.host, ["10.91.0.2", "fd91::2"])
+
+    def test_gateway(self):
+        t = self.start("gateway")
+        self.install(t)
+        self.proxied(t, t.client, ["10.91.1.2", "fd91:0:1::2"])
+
+    def test_gateway_itself(self):
+        t = self.start("gateway")
+        self.install(t)
+        self.proxied(t, t.gateway, ["10.91.2.2", "fd91:0:2::2"])
+
+    def test_upstream_direct(self):
+        """The daemon's own connections bear its mark, and are not taken again."""
+        t = self.start("host", upstream="direct://")
+        self.install(t)
+        for address, source in HOST_ITSELF:
+            self.page(t.host, address, source)
+        self.assertEqual({r["end"] for r in t.transocksd.wait_records(2)}, {"done"})
+
+    def direct(self, t, client, sources):
+        for address, source in zip(("11.7.0.1", "2a00:1:7::1"), sources):
+            self.page(client, address, source)
+        self.assertEqual(t.transocksd.lines(type="access"), [])
+
+    def test_ranges_stay_direct(self):
+        t = self.start("host")
+        self.install(t)
+        self.direct(t, t.host, ("10.91.0.2", "fd91::2"))
+        t = self.start("gateway")
+        self.install(t)
+        self.direct(t, t.client, ("10.91.1.2", "fd91:0:1::2"))
+
+    def test_mark_stays_direct(self):
+        t = self.start("host")
+        self.install(t)
+        for address, source in HOST_ITSELF:
+            with t.host.inside():
+                sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+            with sock:
+                sock.settimeout(5)
+                sock.setsockopt(socket.SOL_SOCKET, SO_MARK, 0x1000)
+                sock.connect((address, 80))
+                sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                self.assertIn(f"came from {source}.".encode(), sock.recv(65536))
+        self.assertEqual(t.transocksd.lines(type="access"), [])
+
+    @lab.needs_uids
+    def test_uid_stays_direct(self):
+        t = self.start("host")
+        self.install(t)
+        for address, source in HOST_ITSELF:
+            self.page(t.host, address, source, user="transocks")
+        self.assertEqual(t.transocksd.lines(type="access"), [])
+
+    def conntrack_entries(self, host):
+        with host.inside():
+            return int(pathlib.Path("/proc/sys/net/netfilter/nf_conntrack_count").read_text())
+
+    def live_through(self, t, old):
+        """Connections from before, and proxied ones, live through install, reinstall and flush."""
+        self.assertEqual(self.conntrack_entries(t.daemon_host), 0)
+        self.assertTrue(all(map(talk, old)), "before anything has been done to them")
+        self.install(t)
+        self.assertTrue(all(map(talk, old)), "after install")
+        proxied = [self.open(t.client, address) for address in (IPV4[0], IPV6[0])]
+        self.assertTrue(all(map(talk, old + proxied)), "after new flows")
+        for _ in range(3):
+            self.install(t)
+            self.assertTrue(all(map(talk, old + proxied)), "after a reinstall")
+        for sock in proxied:
+            sock.close()
+        self.assertEqual({r["end"] for r in t.transocksd.wait_records(2)}, {"done"})
+        self.flush(t)
+        self.assertTrue(all(map(talk, old)), "after flush")
+
+    def open(self, host, address, port=7, source=None):
+        sock = host.connect(address, port, source=source)
+        self.addCleanup(sock.close)
+        return sock
+
+    def test_survival_on_the_host(self):
+        t = self.start("host")
+        t.inet.peer("echo", "::", 7)
+        t.host.peer("echo", "::", 2222)
+        self.live_through(t, [
+            self.open(t.host, IPV4[0]), self.open(t.host, IPV6[0]),
+            self.open(t.inet, "10.91.0.2", 2222, ("11.3.0.1", 0)),
+            self.open(t.inet, "fd91::2", 2222, ("2a00:1:3::1", 0))])
+
+    def test_survival_through_the_gateway(self):
+        t = self.start("gateway")
+        t.inet.peer("echo", "::", 7)
+        self.live_through(t, [self.open(t.client, IPV4[0]), self.open(t.client, IPV6[0])])
+
+    def test_forwarded_flows_without_conntrack(self):
+        t = self.start("gateway")
+        t.gateway.nft(NOTRACK)
+        self.install(t)
+        self.proxied(t, t.client, ["10.91.1.2", "fd91:0:1::2"])
+        self.assertEqual(self.conntrack_entries(t.gateway), 0)
+
+    def test_our_own_port(self):
+        """Who connects to the port itself is refused; the same port elsewhere is a destination."""
+        t = self.start("gateway")
+        t.inet.peer("http", "::", 1081)
+        self.install(t)
+        ours = ("10.91.1.1", "fd91:0:1::1", "10.91.2.2")
+        for address in ours:
+            self.assertEqual(t.client.expect_reset(address, 1081), b"")
+        for address in ("127.0.0.1", "127.0.0.2", "::1", "10.91.1.1"):
+            self.assertEqual(t.gateway.expect_reset(address, 1081), b"")
+        records = t.transocksd.wait_records(7)
+        self.assertEqual({r["end"] for r in records}, {"not-redirected"})
+        t.gateway.sysctl("net.ipv4.ip_nonlocal_bind", 1)
+        self.page(t.client, "11.0.0.1", "10.91.3.2", 1081)
+        self.page(t.client, "2a00:1::1", "fd91:0:3::2", 1081)
+        self.assertEqual([r["end"] for r in t.transocksd.wait_records(9)[7:]], ["done"] * 2)
+
+    def test_rules_of_the_other_mode(self):
+        """REDIRECT to a daemon that waits for TPROXY is refused, not carried to our own address."""
+        t = self.start("host")
+        t.host.rules("install")
+        t.host.expect_reset("11.0.0.1", 80)
+        (record,) = t.transocksd.wait_records(1)
+        self.assertEqual(record["end"], "not-redirected")
+        self.assertIn("tproxy", record["error"])
+
+    def test_loop(self):
+        """Rules that skip neither mark nor user bring our own connection back; it is refused."""
+        for upstream in (UPSTREAM.replace("10.91.3.2", "11.0.0.9"), "direct://"):
+            t = self.start("host", upstream=upstream, listen=":1081")
+            self.install(t, ours="")
+            t.host.expect_reset("11.0.0.1", 80)
+            t.transocksd.wait_line(type="access", end="loop")
+            self.assertLess(len(t.transocksd.lines(type="access")), 5)
+
+    def test_reload(self):
+        """The mode stays what the listeners were made for, until a restart."""
+        t = self.start("host", mode="redirect")
+        t.host.rules("install")
+        config = t.transocksd.config
+        config.write_text(config.read_text().replace('mode = "redirect"', 'mode = "tproxy"'))
+        t.transocksd.signal(signal.SIGHUP)
+        t.transocksd.wait_log("mode, .* cannot change at a reload")
+        t.transocksd.wait_log("configuration reloaded")
+        self.proxied(t, t.host, ["10.91.0.2", "fd91::2"])
+
+    @lab.needs_uids
+    def test_without_the_capability(self):
+        t = self.build("host")
+        daemon = t.host.transocksd('mode = "tproxy"\nproxy_url = "direct://"\ncontrol = ""\n',
+                                   wait=False, user="nobody")
+        self.assertEqual(daemon.wait(), 77)
+        self.assertRegex(daemon.log(), r"cannot listen on 127.0.0.1:1081: .*CAP_NET_RAW")
+
+
+if __name__ == "__main__":
+    lab.main()
