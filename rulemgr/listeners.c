@@ -35,6 +35,21 @@ static bool is_v6_only(const struct nlmsghdr *h)
 	return false;
 }
 
+static bool is_transparent(const struct nlmsghdr *h)
+{
+	const struct nlattr *a;
+
+	mnl_attr_for_each(a, h, sizeof(struct inet_diag_msg))
+	{
+		const struct inet_diag_sockopt *o = mnl_attr_get_payload(a);
+
+		if (mnl_attr_get_type(a) == INET_DIAG_SOCKOPT &&
+		    mnl_attr_get_payload_len(a) >= sizeof(*o))
+			return o->transparent;
+	}
+	return true;
+}
+
 /* Where a flow of this host arrives when it is redirected. */
 static bool takes_redirected(const struct addr *a)
 {
@@ -63,8 +78,11 @@ static int read_socket(const struct nlmsghdr *h, void *ctx)
 	family = a.family == AF_INET ? LISTENERS_IPV4 : LISTENERS_IPV6;
 	found->any[family] |= addr_is_any(&a);
 	found->loopback[family] |= takes_redirected(&a);
-	if (family == LISTENERS_IPV6 && addr_is_any(&a) && !is_v6_only(h))
+	found->transparent[family] |= takes_redirected(&a) && is_transparent(h);
+	if (family == LISTENERS_IPV6 && addr_is_any(&a) && !is_v6_only(h)) {
 		found->any[LISTENERS_IPV4] = found->loopback[LISTENERS_IPV4] = true;
+		found->transparent[LISTENERS_IPV4] |= is_transparent(h);
+	}
 	return MNL_CB_OK;
 }
 

@@ -15,6 +15,9 @@ struct listeners {
 	bool host_has[LISTENERS_FAMILIES]; /* some interface has an address; IPv4 always counts */
 	bool any[LISTENERS_FAMILIES];      /* somebody listens on all addresses */
 	bool loopback[LISTENERS_FAMILIES]; /* somebody listens on 127.0.0.1, ::1 or all addresses */
+	/* one of those takes what comes by TPROXY; true also where the kernel does not say (before
+	 * Linux 5.10) */
+	bool transparent[LISTENERS_FAMILIES];
 };
 
 /* "IPv4", "IPv6"; the address for all addresses, as one writes it; the loopback address. */

@@ -93,11 +93,38 @@ static void test_bound_only(void **state)
 	close(fd);
 }
 
+/* What "::" takes of both families by TPROXY; skipped without the privilege that this needs. */
+static void test_transparent(void **state)
+{
+	struct sockaddr_in6 sin6 = {.sin6_family = AF_INET6};
+	int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+	socklen_t len = sizeof(sin6);
+	struct listeners l;
+	struct diag d;
+
+	(void)state;
+	if (fd < 0 || setsockopt(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, &one, sizeof(one)) < 0)
+		skip();
+	assert_int_equal(bind(fd, (struct sockaddr *)&sin6, sizeof(sin6)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&sin6, &len), 0);
+	assert_int_equal(listeners_read(ntohs(sin6.sin6_port), &l, &d), 0);
+	assert_true(l.transparent[LISTENERS_IPV4] && l.transparent[LISTENERS_IPV6]);
+	close(fd);
+	fd = listen_on("127.0.0.1", false, &sin6.sin6_port);
+	assert_true(fd >= 0);
+	assert_int_equal(listeners_read(sin6.sin6_port, &l, &d), 0);
+	assert_true(l.loopback[LISTENERS_IPV4]);
+	assert_false(l.transparent[LISTENERS_IPV4] || l.transparent[LISTENERS_IPV6]);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_listeners),
 		cmocka_unit_test(test_bound_only),
+		cmocka_unit_test(test_transparent),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
