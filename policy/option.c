@@ -121,6 +121,86 @@ int option_set_defaults(const struct option *table, void *conf)
 	return r;
 }
 
+/* The parts of all values between commas: how many there are, and copies of them if `out` is not NULL
+ * (to be freed, each); -ENOMEM. */
+static int split_values(const char *const *values, size_t n, const char *label,
+			struct toml_item *out)
+{
+	int parts = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const char *at = values[i];
+
+		while (*values[i] != '\0') {
+			size_t len = strcspn(at, ",");
+			char *copy = out != NULL ? strndup(at, len) : NULL;
+
+			if (out != NULL && copy == NULL)
+				return -ENOMEM;
+			if (out != NULL)
+				out[parts] = (struct toml_item){.path = label,
+								.kind = TOML_STRING,
+								.string = copy,
+								.len = len};
+			parts++;
+			if (at[len] == '\0')
+				break;
+			at += len + 1;
+		}
+	}
+	return parts;
+}
+
+static int option_set_list(const struct option *o, void *conf, const char *label,
+			   const char *const *values, size_t n, struct diag *d)
+{
+	struct toml_item list = {.path = label, .kind = TOML_ARRAY};
+	size_t parts = (size_t)split_values(values, n, label, NULL);
+	struct toml_item *items = calloc(parts + 1, sizeof(*items));
+	int r = -ENOMEM;
+
+	list.elements = items;
+	list.len = parts;
+	if (items != NULL)
+		r = split_values(values, n, label, items);
+	if (r >= 0)
+		r = o->type->set(o, option_field(o, conf), &list, d);
+	else
+		diag_set(d, ENOMEM, NULL, 0, "out of memory");
+	for (size_t i = 0; items != NULL && i < parts; i++)
+		free((char *)items[i].string);
+	free(items);
+	return r;
+}
+
+/* An integer is a number on the command line as in the file; all else is a string. */
+static bool is_integer(const struct option *o, const char *text, int64_t *value)
+{
+	size_t sign = text[0] == '-', digits = strspn(text + sign, "0123456789");
+
+	if (strcmp(o->type->name, "integer") != 0 || digits == 0 || digits > 18 ||
+	    text[sign + digits] != '\0')
+		return false;
+	*value = strtoll(text, NULL, 10);
+	return true;
+}
+
+int option_set_values(const struct option *table, void *conf, const char *name, const char *label,
+		      const char *const *values, size_t n, struct diag *d)
+{
+	const struct option *o = option_find(table, name);
+	struct toml_item item = {.path = label, .kind = TOML_STRING};
+
+	BUG_ON(o == NULL || n == 0);
+	if (o->type->list != NULL)
+		return option_set_list(o, conf, label, values, n, d);
+	item.string = values[n - 1];
+	item.len = strlen(item.string);
+	if (is_integer(o, item.string, &item.integer))
+		item.kind = TOML_INTEGER;
+	return o->type->set(o, option_field(o, conf), &item, d);
+}
+
 static size_t table_len(const char *name)
 {
 	const char *dot = strrchr(name, '.');

@@ -33,7 +33,8 @@ struct option {
 
 /* A type is how a row is read and printed. */
 struct option_type {
-	const char *name; /* as the manual says it: "integer", "duration", ... */
+	const char *name;     /* as the manual says it: "integer", "duration", ... */
+	const char *argument; /* for the help of a flag, such as "NUMBER" */
 	/* Writes the field at `field` and frees what it held; 0, or -EINVAL or -ENOMEM with `d` filled
 	 * (file and line from `item`) and the field as it was. */
 	int (*set)(const struct option *o, void *field, const struct toml_item *item,
@@ -61,6 +62,12 @@ int option_set(const struct option *table, void *conf, const struct toml_item *i
  * itself sees the rest) is an error. Fields set before the first error stay set. */
 int option_set_all(const struct option *table, void *conf, const struct toml_doc *doc,
 		   struct diag *d);
+
+/* What flags of a command line say of the option `name`, in the same types as a file: of a list all
+ * `values`, each cut at commas ("" is the empty list); of anything else the last one. `label`, such as
+ * "--share", stands for the option in errors. 0, -EINVAL or -ENOMEM with `d` (no file or line). */
+int option_set_values(const struct option *table, void *conf, const char *name, const char *label,
+		      const char *const *values, size_t n, struct diag *d);
 
 /* The whole configuration as TOML, grouped by table, each option with its help as a comment. Loading
  * it gives the same configuration. */

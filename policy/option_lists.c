@@ -123,10 +123,10 @@ static void list_dump(const struct option *o, const void *field, struct strbuf *
 	strbuf_putc(out, ']');
 }
 
-#define LIST_TYPE(list_kind, type_name)                                                         \
-	{                                                                                       \
-		.name = type_name, .set = list_set, .dump = list_dump, .release = list_release, \
-		.list = &(list_kind),                                                           \
+#define LIST_TYPE(list_kind, type_name, help_argument)                                            \
+	{                                                                                         \
+		.name = type_name, .argument = help_argument, .set = list_set, .dump = list_dump, \
+		.release = list_release, .list = &(list_kind),                                    \
 	}
 
 static int check_entry(const struct option *o, const struct toml_item *item, struct diag *d)
@@ -204,7 +204,8 @@ static const struct option_list listen_list = {
 	.dump = address_dump,
 	.one_is_enough = true,
 };
-const struct option_type option_listen = LIST_TYPE(listen_list, "string or list of strings");
+const struct option_type option_listen =
+	LIST_TYPE(listen_list, "string or list of strings", "ADDRESS:PORT,...");
 
 static int address_parse(const struct option *o, void *out, const struct toml_item *item,
 			 struct diag *d)
@@ -218,7 +219,8 @@ static int address_parse(const struct option *o, void *out, const struct toml_it
 
 static const struct option_list addresses_list = {
 	.size = sizeof(struct addr), .parse = address_parse, .dump = address_dump};
-const struct option_type option_addresses = LIST_TYPE(addresses_list, "list of strings");
+const struct option_type option_addresses =
+	LIST_TYPE(addresses_list, "list of strings", "ADDRESS,...");
 
 static int dns_server_parse(const struct option *o, void *out, const struct toml_item *item,
 			    struct diag *d)
@@ -239,7 +241,8 @@ static int dns_server_parse(const struct option *o, void *out, const struct toml
 
 static const struct option_list dns_servers_list = {
 	.size = sizeof(struct addr), .parse = dns_server_parse, .dump = address_dump};
-const struct option_type option_dns_servers = LIST_TYPE(dns_servers_list, "list of strings");
+const struct option_type option_dns_servers =
+	LIST_TYPE(dns_servers_list, "list of strings", "ADDRESS,...");
 
 /* strings: interfaces, users, cgroups */
 
@@ -281,7 +284,8 @@ static int interface_parse(const struct option *o, void *out, const struct toml_
 
 static const struct option_list interfaces_list = {
 	.size = sizeof(char *), .parse = interface_parse, .dump = string_dump, .strings = true};
-const struct option_type option_interfaces = LIST_TYPE(interfaces_list, "list of strings");
+const struct option_type option_interfaces =
+	LIST_TYPE(interfaces_list, "list of strings", "IF,...");
 
 static int user_parse(const struct option *o, void *out, const struct toml_item *item,
 		      struct diag *d)
@@ -307,7 +311,8 @@ static int user_parse(const struct option *o, void *out, const struct toml_item 
 
 static const struct option_list users_list = {
 	.size = sizeof(char *), .parse = user_parse, .dump = string_dump, .strings = true};
-const struct option_type option_users = LIST_TYPE(users_list, "list of strings and integers");
+const struct option_type option_users =
+	LIST_TYPE(users_list, "list of strings and integers", "USER,...");
 
 /* "a/b": at least one name, none of them empty or a way upwards. */
 static bool is_cgroup_path(const char *path, size_t len)
@@ -350,7 +355,7 @@ static int cgroup_parse(const struct option *o, void *out, const struct toml_ite
 
 static const struct option_list cgroups_list = {
 	.size = sizeof(char *), .parse = cgroup_parse, .dump = string_dump, .strings = true};
-const struct option_type option_cgroups = LIST_TYPE(cgroups_list, "list of strings");
+const struct option_type option_cgroups = LIST_TYPE(cgroups_list, "list of strings", "PATH,...");
 
 /* networks */
 
@@ -376,7 +381,8 @@ static int prefix_entry_parse(const struct option *o, void *out, const struct to
 
 static const struct option_list prefixes_list = {
 	.size = sizeof(struct prefix), .parse = prefix_entry_parse, .dump = prefix_dump};
-const struct option_type option_prefixes = LIST_TYPE(prefixes_list, "list of strings");
+const struct option_type option_prefixes =
+	LIST_TYPE(prefixes_list, "list of strings", "NETWORK,...");
 
 static int special_prefix_parse(const struct option *o, void *out, const struct toml_item *item,
 				struct diag *d)
@@ -391,7 +397,7 @@ static int special_prefix_parse(const struct option *o, void *out, const struct 
 static const struct option_list special_prefixes_list = {
 	.size = sizeof(struct prefix), .parse = special_prefix_parse, .dump = prefix_dump};
 const struct option_type option_special_prefixes =
-	LIST_TYPE(special_prefixes_list, "list of strings");
+	LIST_TYPE(special_prefixes_list, "list of strings", "NETWORK,...");
 
 /* ports */
 
@@ -475,7 +481,8 @@ static const struct option_list ports_list = {
 	.dump = port_range_dump,
 	.tidy = port_ranges_tidy,
 };
-const struct option_type option_ports = LIST_TYPE(ports_list, "list of integers and strings");
+const struct option_type option_ports =
+	LIST_TYPE(ports_list, "list of integers and strings", "PORTS,...");
 
 /* marks */
 
@@ -500,4 +507,4 @@ static int mark_entry_parse(const struct option *o, void *out, const struct toml
 
 static const struct option_list marks_list = {
 	.size = sizeof(struct mark), .parse = mark_entry_parse, .dump = mark_entry_dump};
-const struct option_type option_marks = LIST_TYPE(marks_list, "list of strings");
+const struct option_type option_marks = LIST_TYPE(marks_list, "list of strings", "VALUE/MASK,...");

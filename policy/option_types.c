@@ -29,7 +29,7 @@ static void integer_dump(const struct option *o, const void *field, struct strbu
 }
 
 const struct option_type option_integer = {
-	.name = "integer", .set = integer_set, .dump = integer_dump};
+	.name = "integer", .argument = "NUMBER", .set = integer_set, .dump = integer_dump};
 
 /* signed */
 
@@ -50,7 +50,7 @@ static void signed_dump(const struct option *o, const void *field, struct strbuf
 }
 
 const struct option_type option_signed = {
-	.name = "integer", .set = signed_set, .dump = signed_dump};
+	.name = "integer", .argument = "NUMBER", .set = signed_set, .dump = signed_dump};
 
 /* port */
 
@@ -70,7 +70,8 @@ static void port_dump(const struct option *o, const void *field, struct strbuf *
 	strbuf_printf(out, "%u", *(const uint16_t *)field);
 }
 
-const struct option_type option_port = {.name = "integer", .set = port_set, .dump = port_dump};
+const struct option_type option_port = {
+	.name = "integer", .argument = "PORT", .set = port_set, .dump = port_dump};
 
 /* string */
 
@@ -111,8 +112,11 @@ static void string_release(const struct option *o, void *field)
 	*(char **)field = NULL;
 }
 
-const struct option_type option_string = {
-	.name = "string", .set = string_set, .dump = string_dump, .release = string_release};
+const struct option_type option_string = {.name = "string",
+					  .argument = "TEXT",
+					  .set = string_set,
+					  .dump = string_dump,
+					  .release = string_release};
 
 /* word */
 
@@ -164,7 +168,8 @@ static void word_dump(const struct option *o, const void *field, struct strbuf *
 	option_dump_string(out, o->words[value]);
 }
 
-const struct option_type option_word = {.name = "string", .set = word_set, .dump = word_dump};
+const struct option_type option_word = {
+	.name = "string", .argument = "WORD", .set = word_set, .dump = word_dump};
 
 /* duration */
 
@@ -267,7 +272,7 @@ static void duration_dump(const struct option *o, const void *field, struct strb
 }
 
 const struct option_type option_duration = {
-	.name = "duration", .set = duration_set, .dump = duration_dump};
+	.name = "duration", .argument = "TIME", .set = duration_set, .dump = duration_dump};
 
 /* mark */
 
@@ -288,7 +293,8 @@ static void mark_dump(const struct option *o, const void *field, struct strbuf *
 	option_dump_mark(out, field);
 }
 
-const struct option_type option_mark = {.name = "string", .set = mark_set, .dump = mark_dump};
+const struct option_type option_mark = {
+	.name = "string", .argument = "VALUE/MASK", .set = mark_set, .dump = mark_dump};
 
 /* proxy URL */
 
@@ -321,4 +327,4 @@ static void proxy_url_dump(const struct option *o, const void *field, struct str
 }
 
 const struct option_type option_proxy_url = {
-	.name = "string", .set = proxy_url_set, .dump = proxy_url_dump};
+	.name = "string", .argument = "URL", .set = proxy_url_set, .dump = proxy_url_dump};

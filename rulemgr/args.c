@@ -2,76 +2,167 @@
 #include "rulemgr/args.h"
 
 #include <errno.h>
-#include <pwd.h>
 #include <string.h>
 
-#include "policy/mark.h"
-
-enum flag_id { FLAG_PORT, FLAG_UID, FLAG_MARK, FLAG_GATEWAY, FLAG_DRY_RUN, FLAG_JSON, FLAG_HELP };
+enum flag_id {
+	FLAG_FILE,
+	FLAG_NETNS,
+	FLAG_PORT,
+	FLAG_FORCE,
+	FLAG_DRY_RUN,
+	FLAG_JSON,
+	FLAG_HELP,
+	FLAG_OPTION /* and above: the rows of the option table */
+};
 
 /* clang-format off */
+#define ROW_CONF {.name = ARGS_CONF}
 #define ROW_DRY_RUN {"dry-run", 'n', NULL, "let the kernel check all, change nothing", FLAG_DRY_RUN}
-#define ROW_JSON {"json", 'j', NULL, "result and errors as one JSON object", FLAG_JSON}
-#define ROW_HELP {"help", 'h', NULL, "this text", FLAG_HELP}
+#define ROW_FORCE {"force", 0, NULL, "install even where that cuts traffic off", FLAG_FORCE}
+
+static const struct flag conf_rows[] = {
+	{"file", 'f', "FILE", "read this file alone (default /etc/transocks.toml and its drop-ins)",
+	 FLAG_FILE},
+	{"port", 'p', "PORT", "where transocksd listens (default: port of the first entry of listen)",
+	 FLAG_PORT},
+};
+static const struct flag common_rows[] = {
+	{"netns", 0, "NAMESPACE", "work in this network namespace: a name, a path or a process id",
+	 FLAG_NETNS},
+	{"json", 'j', NULL, "result and errors as one JSON object", FLAG_JSON},
+	{"help", 'h', NULL, "this text", FLAG_HELP},
+};
 /* clang-format on */
 
 const struct flag args_install_flags[] = {
-	{"port", 'p', "PORT", "where transocksd listens (default 1081)", FLAG_PORT},
-	{"uid", 'u', "USER",
-	 "name or number of the daemons' user, whose flows go direct (default transocks)",
-	 FLAG_UID},
-	{"mark", 'm', "VALUE/MASK",
-	 "mark of the daemons' flows, which go direct (default " DEFAULT_MARK_TEXT ")", FLAG_MARK},
-	{"gateway", 'g', "IF", "also take the flows forwarded from this interface; may be repeated",
-	 FLAG_GATEWAY},
+	ROW_CONF,
+	ROW_FORCE,
 	ROW_DRY_RUN,
-	ROW_JSON,
-	ROW_HELP,
 	{.name = NULL},
 };
 
 const struct flag args_flush_flags[] = {
 	ROW_DRY_RUN,
-	ROW_JSON,
-	ROW_HELP,
 	{.name = NULL},
 };
 
-static int args_set_mark(struct mark *mark, const char *text, struct diag *d)
-{
-	const char *why;
+/* The options outside [redirect] that are flags, and where a flag does not simply follow the option. */
+static const struct spelling {
+	const char *option;
+	struct flag flag; /* name and help NULL: made from the option */
+} spellings[] = {
+	{"mode", {.letter = 0}},
+	{"user",
+	 {.name = "uid",
+	  .letter = 'u',
+	  .argument = "USER",
+	  .help = "name or number of the daemons' user, whose flows go direct"}},
+	{"mark", {.letter = 'm', .help = "mark of the daemons' flows, which go direct"}},
+	{"tproxy_mark", {.letter = 0}},
+	{"redirect.gateway", {.letter = 'g'}},
+};
 
-	if (mark_parse(mark, text, &why) == 0)
-		return 0;
-	return diag_set(d, EINVAL, NULL, 0, "--mark \"%s\" %s", text, why);
+static const char redirect_table[] = "redirect.";
+
+static const struct spelling *find_spelling(const char *option)
+{
+	for (size_t i = 0; i < ARRAY_LEN(spellings); i++) {
+		if (strcmp(spellings[i].option, option) == 0)
+			return &spellings[i];
+	}
+	return NULL;
 }
 
-static int args_add_gateway(struct args *a, const char *name, struct diag *d)
+/* "redirect.exempt_uids" -> "exempt-uids" */
+static const char *flag_name(char out[32], const char *option)
 {
-	if (a->n_gateways == WANT_GATEWAYS_MAX)
-		return diag_set(d, EINVAL, NULL, 0, "--gateway: at most %d interfaces",
-				WANT_GATEWAYS_MAX);
-	a->gateways[a->n_gateways++] = name;
-	return 0;
+	const char *dot = strchr(option, '.');
+	int n = snprintf(out, 32, "%s", dot != NULL ? dot + 1 : option);
+
+	BUG_ON(n >= 32);
+	for (char *at = out; (at = strchr(at, '_')) != NULL;)
+		*at = '-';
+	return out;
+}
+
+static void add_row(struct args_flags *all, size_t *n, struct flag row)
+{
+	BUG_ON(*n == ARGS_FLAGS_MAX);
+	all->rows[(*n)++] = row;
+	all->rows[*n] = (struct flag){.name = NULL};
+}
+
+static void add_options(struct args_flags *all, size_t *n)
+{
+	const struct option *options = conf_transocks_rules.options;
+
+	for (size_t i = 0; options[i].name != NULL; i++) {
+		const struct option *o = &options[i];
+		const struct spelling *s = find_spelling(o->name);
+		struct flag row = s != NULL ? s->flag : (struct flag){.name = NULL};
+
+		if (s == NULL && strncmp(o->name, redirect_table, strlen(redirect_table)) != 0)
+			continue;
+		BUG_ON(*n == ARGS_FLAGS_MAX);
+		row.id = FLAG_OPTION + (int)i;
+		row.name = row.name != NULL ? row.name : flag_name(all->names[*n], o->name);
+		row.argument = row.argument != NULL ? row.argument : o->type->argument;
+		row.help = row.help != NULL ? row.help : o->help;
+		add_row(all, n, row);
+	}
+}
+
+void args_expand(struct args_flags *all, const struct flag *own)
+{
+	size_t n = 0;
+
+	all->rows[0] = (struct flag){.name = NULL};
+	for (; own->name != NULL; own++) {
+		if (strcmp(own->name, ARGS_CONF) != 0) {
+			add_row(all, &n, *own);
+			continue;
+		}
+		for (size_t i = 0; i < ARRAY_LEN(conf_rows); i++)
+			add_row(all, &n, conf_rows[i]);
+		add_options(all, &n);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(common_rows); i++)
+		add_row(all, &n, common_rows[i]);
+}
+
+bool args_wants_conf(const struct flag *own)
+{
+	for (; own->name != NULL; own++) {
+		if (strcmp(own->name, ARGS_CONF) == 0)
+			return true;
+	}
+	return false;
 }
 
 static int args_set(void *ctx, int id, const char *value, struct diag *d)
 {
 	struct args *a = ctx;
 
+	if (id >= FLAG_OPTION) {
+		a->settings[a->n_settings++] =
+			(struct args_setting){.option = (size_t)(id - FLAG_OPTION), .value = value};
+		return 0;
+	}
 	switch ((enum flag_id)id) {
+	case FLAG_FILE:
+		a->file = value;
+		return 0;
+	case FLAG_NETNS:
+		a->netns = value;
+		return 0;
 	case FLAG_PORT:
 		if (port_parse(&a->port, value) < 0 || a->port == 0)
 			return diag_set(d, EINVAL, NULL, 0, "--port %s: not a port 1..65535",
 					value);
 		return 0;
-	case FLAG_UID:
-		a->user = value;
+	case FLAG_FORCE:
+		a->force = true;
 		return 0;
-	case FLAG_MARK:
-		return args_set_mark(&a->mark, value, d);
-	case FLAG_GATEWAY:
-		return args_add_gateway(a, value, d);
 	case FLAG_DRY_RUN:
 		a->dry_run = true;
 		return 0;
@@ -81,61 +172,70 @@ static int args_set(void *ctx, int id, const char *value, struct diag *d)
 	case FLAG_HELP:
 		a->help = true;
 		return 0;
+	case FLAG_OPTION:
+		break;
 	}
 	BUG_ON(true);
 }
 
-int args_parse(struct args *a, const struct flag *flags, int argc, char **argv, struct diag *d)
+int args_parse(struct args *a, const struct flag *own, int argc, char **argv, struct diag *d)
 {
+	struct args_flags flags;
 	int first_word, r;
 
-	*a = (struct args){.port = DEFAULT_TRANSOCKS_PORT,
-			   .mark = {DEFAULT_MARK_VALUE, DEFAULT_MARK_MASK}};
-	r = cmdline_parse(flags, argc, argv, &first_word, args_set, a, d);
+	*a = (struct args){.settings = calloc((size_t)argc + 1, sizeof(*a->settings))};
+	if (a->settings == NULL)
+		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+	args_expand(&flags, own);
+	r = cmdline_parse(flags.rows, argc, argv, &first_word, args_set, a, d);
 	if (r == 0 && first_word < argc)
 		r = diag_set(d, EINVAL, NULL, 0, "unexpected word \"%s\"", argv[first_word]);
 	return r;
 }
 
-int args_find_uid(uid_t *uid, const char *user, struct diag *d)
+void args_free(struct args *a)
 {
-	const char *name = user != NULL ? user : DEFAULT_USER;
-	const struct passwd *entry;
-	unsigned long number;
-
-	if (name[strspn(name, "0123456789")] == '\0') {
-		errno = 0;
-		number = strtoul(name, NULL, 10);
-		/* The largest stands for "no user" in the kernel. */
-		if (*name == '\0' || errno != 0 || number >= UINT32_MAX)
-			return diag_set(d, EINVAL, NULL, 0, "--uid \"%s\": not a uid", name);
-		*uid = (uid_t)number;
-		return 0;
-	}
-	entry = getpwnam(name);
-	if (entry != NULL) {
-		*uid = entry->pw_uid;
-		return 0;
-	}
-	if (user != NULL)
-		return diag_set(d, ENOENT, NULL, 0,
-				"--uid %s: no such user; give the name or number of the user that "
-				"transocksd runs as",
-				name);
-	return diag_set(d, ENOENT, NULL, 0,
-			"no user \"%s\" on this host: name the user that transocksd runs as with "
-			"--uid NAME, or make it: " USERADD_COMMAND " %s",
-			name, name);
+	conf_unref(a->conf);
+	free(a->settings);
+	*a = (struct args){.file = NULL};
 }
 
-int args_find_interface(char out[IFNAMSIZ], const char *name, struct diag *d)
+/* All values of the option of setting `first`, if that is the first of them. */
+static int args_apply(const struct args *a, size_t first, const char **values, struct diag *d)
 {
-	char found[IFNAMSIZ] = "";
-	unsigned index = if_nametoindex(name);
+	const struct option *o = &a->conf->program->options[a->settings[first].option];
+	const struct spelling *s = find_spelling(o->name);
+	char name[32], label[40];
+	size_t n = 0;
 
-	/* There and back again: an alternative name finds the interface, but no rule sees it. */
-	if (index == 0 || if_indextoname(index, found) == NULL)
-		return diag_set(d, ENODEV, NULL, 0, "--gateway %s: no such interface", name);
-	memcpy(out, found, sizeof(found));
-	return 0;
+	for (size_t i = 0; i < a->n_settings; i++) {
+		if (a->settings[i].option != a->settings[first].option)
+			continue;
+		if (i < first)
+			return 0; /* done with that one */
+		values[n++] = a->settings[i].value;
+	}
+	snprintf(label, sizeof(label), "--%s",
+		 s != NULL && s->flag.name != NULL ? s->flag.name : flag_name(name, o->name));
+	return option_set_values(a->conf->program->options, a->conf, o->name, label, values, n, d);
+}
+
+int args_load(struct args *a, bool *by_flag, struct diag *d)
+{
+	const char **values;
+	int r;
+
+	*by_flag = false;
+	r = conf_load(&conf_transocks_rules, a->file, &a->conf, d);
+	if (r < 0)
+		return r;
+	values = calloc(a->n_settings + 1, sizeof(*values));
+	if (values == NULL)
+		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+	*by_flag = true;
+	for (size_t i = 0; r == 0 && i < a->n_settings; i++)
+		r = args_apply(a, i, values, d);
+	free(values);
+	/* The flags may not go together with each other, or with the file. */
+	return r == 0 ? a->conf->program->finish(a->conf, NULL, d) : r;
 }

@@ -1,34 +1,54 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * What stands on the command line of a sub-command, checked as far as it can be without asking this
- * host. The strings are those of argv.
+ * What stands on the command line of a sub-command, and the configuration that it and the file make
+ * together. Each option that the rules read is a flag as well, made from the option's row: a value on the
+ * command line goes through the same checks and replaces that of the file. The strings are those of argv.
  */
 #include "policy/cmdline.h"
+#include "policy/conf.h"
 #include "rulemgr/want.h"
 
+/* One flag that stands for an option. */
+struct args_setting {
+	size_t option; /* row of the option table */
+	const char *value;
+};
+
 struct args {
-	uint16_t port;
-	const char *user; /* a name or a number; NULL: DEFAULT_USER */
-	struct mark mark;
-	const char *gateways[WANT_GATEWAYS_MAX];
-	size_t n_gateways;
+	const char *file;  /* -f; NULL: the default file and its drop-ins */
+	const char *netns; /* see netns.h; NULL: where we are */
+	uint16_t port;     /* 0: that of the configuration */
+	struct args_setting *settings;
+	size_t n_settings;
+	bool force;
 	bool dry_run;
 	bool json;
 	bool help;
+	struct conf *conf; /* NULL until args_load(), and for a command that reads none */
 };
 
-/* The flags of the two sub-commands. */
+/* The rows of the sub-commands. A row named ARGS_CONF stands for -f and the flags of all options. */
+#define ARGS_CONF ""
 extern const struct flag args_install_flags[];
 extern const struct flag args_flush_flags[];
 
-/* Parses argv[1..argc) into *a, which gets the defaults first. 0, or -EINVAL with `d` filled. */
-int args_parse(struct args *a, const struct flag *flags, int argc, char **argv, struct diag *d);
+/* The flags of a command, as cmdline.h wants them: its own rows, those of the options, and what every
+ * command takes (--netns, --json, --help). Ends with a row whose name is NULL. */
+#define ARGS_FLAGS_MAX 60
+struct args_flags {
+	struct flag rows[ARGS_FLAGS_MAX + 1];
+	char names[ARGS_FLAGS_MAX][32]; /* of those made here */
+};
+void args_expand(struct args_flags *all, const struct flag *own);
 
-/* The uid of a user given by name or number (NULL: DEFAULT_USER), from the user database.
- * 0, or -ENOENT or -EINVAL with a text that says how to name one. */
-int args_find_uid(uid_t *uid, const char *user, struct diag *d);
+/* Parses argv[1..argc) into *a, which gets the defaults first; args_free() releases it, whatever came of
+ * it. 0, or -EINVAL or -ENOMEM with `d` filled. */
+int args_parse(struct args *a, const struct flag *own, int argc, char **argv, struct diag *d);
+void args_free(struct args *a);
 
-/* Brings the name of an interface of this host into the form that rules see. 0, or -ENODEV with `d`
- * filled. */
-int args_find_interface(char out[IFNAMSIZ], const char *name, struct diag *d);
+/* Whether the command reads the configuration. */
+bool args_wants_conf(const struct flag *own);
+/* Reads it into a->conf, with what the command line says on top. 0; -EINVAL, -ENOENT, ... with `d`, and
+ * *by_flag says whether the command line or a file is wrong. */
+int args_load(struct args *a, bool *by_flag, struct diag *d);

@@ -6,6 +6,9 @@
 #include <string.h>
 #include <sysexits.h>
 
+/* Room for a file, a line and a text. */
+#define REPORT_TEXT_MAX (sizeof(struct diag) + 32)
+
 const struct command commands[] = {
 	{"install", "redirect new TCP flows to transocksd", args_install_flags, install_run},
 	{"flush", "remove the rules, and tell how many flows that cuts", args_flush_flags,
@@ -37,7 +40,11 @@ void report_warn(struct report *r, const char *fmt, ...)
 	struct diag *w = &r->warnings[r->n_warnings];
 	va_list ap;
 
-	BUG_ON(r->n_warnings++ == REPORT_WARNINGS_MAX);
+	if (r->n_warnings == REPORT_WARNINGS_MAX) {
+		diag_set(w - 1, 0, NULL, 0, "there are more warnings than are shown");
+		return;
+	}
+	r->n_warnings++;
 	va_start(ap, fmt);
 	vsnprintf(w->text, sizeof(w->text), fmt, ap);
 	va_end(ap);
@@ -62,12 +69,14 @@ int report_exit_code(int err)
 
 static void report_print_json(struct report *r, int code)
 {
+	char text[REPORT_TEXT_MAX];
+
 	json_array_begin(&r->json, "warnings");
 	for (size_t i = 0; i < r->n_warnings; i++)
 		json_string(&r->json, NULL, r->warnings[i].text);
 	json_array_end(&r->json);
 	if (code != 0)
-		json_string(&r->json, "error", r->error.text);
+		json_string(&r->json, "error", diag_format(&r->error, text, sizeof(text)));
 	json_int(&r->json, "exit", code);
 	json_object_end(&r->json);
 	puts(r->members.data);
@@ -84,10 +93,13 @@ static int report_flush(int code)
 
 int report_finish(struct report *r, int code)
 {
+	char text[REPORT_TEXT_MAX];
+
 	for (size_t i = 0; i < r->n_warnings; i++)
 		fprintf(stderr, "transocks-rules: warning: %s\n", r->warnings[i].text);
 	if (code != 0)
-		fprintf(stderr, "transocks-rules: %s\n", r->error.text);
+		fprintf(stderr, "transocks-rules: %s\n",
+			diag_format(&r->error, text, sizeof(text)));
 	if (r->as_json)
 		report_print_json(r, code);
 	else

@@ -11,7 +11,7 @@
 /* Beside those of <sysexits.h>. */
 enum { EXIT_BUSY = 6 };
 
-#define REPORT_WARNINGS_MAX 8
+#define REPORT_WARNINGS_MAX 32
 
 struct report {
 	const char *command;
@@ -41,6 +41,7 @@ int install_run(const struct args *a, struct report *r);
 int flush_run(const struct args *a, struct report *r);
 
 void report_init(struct report *r, const char *command, bool as_json);
+/* What is more than fits is left out, and the last one says so. */
 void report_warn(struct report *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* The exit code for a negative errno of the modules below; r->error says why already. */
 int report_exit_code(int err);

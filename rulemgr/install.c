@@ -6,54 +6,13 @@
 #include <sysexits.h>
 
 #include "rulemgr/listeners.h"
+#include "rulemgr/resolve.h"
 #include "rulemgr/sync.h"
-
-/* Two names of one interface are one gateway. */
-static int install_add_gateway(struct want *w, const char *name, struct diag *d)
-{
-	char found[IFNAMSIZ];
-	int r = args_find_interface(found, name, d);
-
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < w->n_gateways; i++) {
-		if (strcmp(w->gateways[i], found) == 0)
-			return 0;
-	}
-	memcpy(w->gateways[w->n_gateways++], found, sizeof(found));
-	return 0;
-}
-
-static const struct redirect install_defaults = {
-	.priority = DEFAULT_REDIRECT_PRIORITY,
-	.share = 100,
-};
-
-/* What the options mean on this host. Returns an exit code. */
-static int install_resolve(const struct args *a, struct want *w, struct report *r)
-{
-	*w = (struct want){
-		.redirect = &install_defaults,
-		.family = {true, true},
-		.port = a->port,
-		.mark = a->mark,
-		.tproxy_mark = {DEFAULT_TPROXY_MARK_VALUE, DEFAULT_TPROXY_MARK_MASK},
-	};
-	int err = args_find_uid(&w->uid, a->user, &r->error);
-
-	if (err < 0)
-		return err == -EINVAL ? EX_USAGE : EX_CONFIG;
-	for (size_t i = 0; i < a->n_gateways; i++) {
-		if (install_add_gateway(w, a->gateways[i], &r->error) < 0)
-			return EXIT_FAILURE;
-	}
-	return 0;
-}
 
 /* Nobody on the loopback addresses is a warning: the daemon may come later, and new flows are
  * refused meanwhile. A gateway cuts off a whole network, so there it is an error. Returns an exit
  * code. */
-static int install_check_listeners(const struct want *w, struct report *r)
+static int install_check_listeners(const struct args *a, const struct want *w, struct report *r)
 {
 	bool gateway = w->n_gateways > 0;
 	struct listeners l;
@@ -67,7 +26,7 @@ static int install_check_listeners(const struct want *w, struct report *r)
 	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
 		if (!l.host_has[f])
 			continue;
-		if (gateway && !l.any[f]) {
+		if (gateway && !l.any[f] && !a->force) {
 			diag_set(&r->error, ENOTCONN, NULL, 0,
 				 "nobody listens on all %s addresses (%s:%u), so --gateway would "
 				 "cut the flows from %s off; "
@@ -161,10 +120,10 @@ static int install_with(struct kernel *k, const struct args *a, struct report *r
 	struct model m = {0};
 	struct have have;
 	struct want w;
-	int err, code = install_resolve(a, &w, r);
+	int err, code = resolve_want(a, &w, r);
 
 	if (code == 0)
-		code = install_check_listeners(&w, r);
+		code = install_check_listeners(a, &w, r);
 	if (code != 0)
 		return code;
 	err = install_add_earlier_ports(k, &w, &r->error);

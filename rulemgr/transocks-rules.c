@@ -10,6 +10,7 @@
 #include <sysexits.h>
 
 #include "policy/nearest.h"
+#include "rulemgr/netns.h"
 
 static void help_print(void)
 {
@@ -17,10 +18,12 @@ static void help_print(void)
 	      "       transocks-rules --help | --version\n\n",
 	      stdout);
 	for (const struct command *c = commands; c->name != NULL; c++) {
+		struct args_flags flags;
 		struct strbuf sb;
 
 		strbuf_init_heap(&sb);
-		cmdline_help(c->flags, &sb);
+		args_expand(&flags, c->flags);
+		cmdline_help(flags.rows, &sb);
 		printf("%s: %s\n%s\n", c->name, c->help, sb.data);
 		strbuf_free(&sb);
 	}
@@ -51,20 +54,46 @@ static bool wants_json(int argc, char **argv)
 	return false;
 }
 
+/* Returns an exit code. */
+static int command_prepare(const struct command *c, struct args *a, struct report *r)
+{
+	int err = a->netns != NULL ? netns_enter(a->netns, &r->error) : 0;
+	bool by_flag;
+
+	if (err < 0)
+		return report_exit_code(err);
+	if (!args_wants_conf(c->flags))
+		return 0;
+	err = args_load(a, &by_flag, &r->error);
+	if (err == 0)
+		return 0;
+	if (err == -ENOMEM)
+		return EXIT_FAILURE;
+	return by_flag ? EX_USAGE : EX_CONFIG;
+}
+
 static int command_run(const struct command *c, bool as_json, int argc, char **argv)
 {
+	struct args_flags flags;
 	struct args a;
 	struct report r;
+	int code;
 
 	report_init(&r, c->name, as_json);
-	if (args_parse(&a, c->flags, argc, argv, &r.error) < 0)
-		return report_finish(&r, EX_USAGE);
-	if (a.help) {
-		cmdline_help(c->flags, &r.text);
+	if (args_parse(&a, c->flags, argc, argv, &r.error) < 0) {
+		code = EX_USAGE;
+	} else if (a.help) {
+		args_expand(&flags, c->flags);
+		cmdline_help(flags.rows, &r.text);
 		r.as_json = false;
-		return report_finish(&r, 0);
+		code = 0;
+	} else {
+		code = command_prepare(c, &a, &r);
+		if (code == 0)
+			code = c->run(&a, &r);
 	}
-	return report_finish(&r, c->run(&a, &r));
+	args_free(&a);
+	return report_finish(&r, code);
 }
 
 static int command_missing(const char *name, bool as_json)

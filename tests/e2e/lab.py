@@ -138,8 +138,10 @@ def _private_files():
     _copy_tree("/etc", etc)
     _add_user(etc)
     (etc / "hosts").write_text("127.0.0.1 localhost\n::1 localhost ip6-localhost\n")
-    with contextlib.suppress(OSError):
-        (etc / "resolv.conf").unlink()
+    for name in ("resolv.conf", "transocks.toml", "usocksd.toml"):
+        (etc / name).unlink(missing_ok=True)
+    for name in ("transocks.d", "usocksd.d"):
+        shutil.rmtree(etc / name, ignore_errors=True)
     (etc / "resolv.conf").write_text("nameserver 127.0.0.1\n")
     _mount(etc, "/etc", None, MS_BIND)
 
