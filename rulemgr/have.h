@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * What the kernel has under the name of our table. A value; no ownership.
+ * What the kernel has under the name of our table. struct have is a value; a model read along with it is
+ * owned by the caller.
  */
 #include "rulemgr/model.h"
 #include "rulemgr/kernel.h"
@@ -17,3 +18,7 @@ struct have {
 
 /* Reads the table. 0; -ERESTART if it changed meanwhile; the kernel's error with `d` filled. */
 int have_read(struct kernel *k, struct have *have, struct diag *d);
+
+/* The same, and all that is in it, ours or not, as it was at one moment. *m is written only on success and
+ * then owned by the caller (model_free); empty if there is no table. */
+int have_read_model(struct kernel *k, struct have *have, struct model *m, struct diag *d);

@@ -119,7 +119,8 @@ struct set {
 	char name[MODEL_NAME_MAX];
 	char comment[MODEL_COMMENT_MAX];
 	enum set_type type;
-	bool interval; /* ranges, not single keys; then auto-merge as well */
+	bool interval;  /* ranges, not single keys; then auto-merge as well */
+	uint32_t flags; /* the others of enum nft_set_flags: none in ours */
 	uint32_t key_len;
 	struct element *elements; /* owned by the model; sorted, disjoint */
 	size_t n_elements;
@@ -128,6 +129,7 @@ struct set {
 struct model {
 	char comment[MODEL_COMMENT_MAX];
 	uint32_t flags; /* of the table (enum nft_table_flags) */
+	uint32_t owner; /* netlink port of the socket that owns the table; 0: nobody's */
 	struct set *sets;
 	size_t n_sets;
 	struct chain *chains;

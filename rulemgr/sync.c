@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "rulemgr/carry.h"
 #include "rulemgr/encode.h"
 
 #define SYNC_TRIES 10
@@ -47,21 +48,51 @@ static void sync_pause(int try)
 	usleep((useconds_t)(1000 * (1 + (now.tv_nsec / 1000 + getpid()) % (10L * (try + 1)))));
 }
 
-int sync_table(struct kernel *k, const struct model *want, bool dry_run, struct have *have,
+static int sync_busy(struct diag *d)
+{
+	return diag_set(d, EBUSY, NULL, 0,
+			"others changed the ruleset each of the %d times that we tried",
+			SYNC_TRIES);
+}
+
+int sync_read(struct kernel *k, struct have *have, struct model *m, struct diag *d)
+{
+	for (int try = 0; try < SYNC_TRIES; try++) {
+		int r = have_read_model(k, have, m, d);
+
+		if (r != -ERESTART)
+			return r;
+		sync_pause(try);
+	}
+	return sync_busy(d);
+}
+
+/* Reads, checks, and carries over into `want` what must not be lost. */
+static int sync_prepare(struct kernel *k, struct model *want, struct have *have, struct diag *d)
+{
+	struct model old;
+	int r = have_read_model(k, have, &old, d);
+
+	if (r < 0)
+		return r;
+	r = sync_check_owner(have, d);
+	if (r == 0 && want != NULL && carry_elements(want, &old) < 0)
+		r = diag_set(d, ENOMEM, NULL, 0, "out of memory");
+	model_free(&old);
+	return r;
+}
+
+int sync_table(struct kernel *k, struct model *want, bool dry_run, struct have *have,
 	       struct diag *d)
 {
 	for (int try = 0; try < SYNC_TRIES; try++) {
-		int r = have_read(k, have, d);
+		int r = sync_prepare(k, want, have, d);
 
-		if (r == 0)
-			r = sync_check_owner(have, d);
 		if (r == 0 && (have->present || want != NULL))
 			r = sync_once(k, have, want, dry_run, d);
 		if (r != -ERESTART)
 			return r;
 		sync_pause(try);
 	}
-	return diag_set(d, EBUSY, NULL, 0,
-			"others changed the ruleset each of the %d times that we tried",
-			SYNC_TRIES);
+	return sync_busy(d);
 }

@@ -8,10 +8,15 @@
 /* 0 if the table is absent or ours; -EEXIST with `d` if somebody else's table has its name. */
 int sync_check_owner(const struct have *have, struct diag *d);
 
+/* Reads the table, again where somebody changes the ruleset meanwhile. 0; -EBUSY: changed by others again and
+ * again; errors of have_read_model(), which says who owns *m. */
+int sync_read(struct kernel *k, struct have *have, struct model *m, struct diag *d);
+
 /* Replaces the table by `want`, or removes it (`want` NULL), without a moment in which it is partly
- * there, and only if it is ours. Starts over, a few times, when somebody else changes the ruleset
- * in between. With `dry_run` the kernel checks all of it and changes nothing.
+ * there, and only if it is ours. What others have added to the live sets goes into `want` first. Starts over, a
+ * few times, when somebody else changes the ruleset in between. With `dry_run` the kernel checks all
+ * of it and changes nothing.
  * *have is what was there before. 0; -EEXIST as above; -EBUSY: changed by others again and again;
- * errors of have_read() and batch_send(). */
-int sync_table(struct kernel *k, const struct model *want, bool dry_run, struct have *have,
+ * errors of have_read_model() and batch_send(). */
+int sync_table(struct kernel *k, struct model *want, bool dry_run, struct have *have,
 	       struct diag *d);

@@ -155,7 +155,7 @@ static int build_exempt(struct model *m, const struct want *w)
 		for (size_t i = 0; s != NULL && i < w->n_exempt_cgroups; i++) {
 			const struct want_cgroup *g = &w->exempt_cgroups[i];
 
-			if (add_key(s, &g->id, sizeof(g->id), "") < 0)
+			if (add_key(s, &g->id, sizeof(g->id), g->path) < 0)
 				return -ENOMEM;
 		}
 		if (s == NULL)

@@ -15,6 +15,7 @@
 #include <sched.h>
 #include <string.h>
 
+#include "rulemgr/diff.h"
 #include "rulemgr/encode.h"
 #include "rulemgr/want.h"
 #include "tests/unit/wants.h"
@@ -74,6 +75,30 @@ static void test_install_and_remove(void **state)
 	kernel_close(&k);
 }
 
+static void check_installed(struct kernel *k, const struct model *want)
+{
+	struct strbuf text;
+	struct have have;
+	struct model m;
+	struct diff difference;
+	struct diag d;
+
+	assert_int_equal(sync_read(k, &have, &m, &d), 0);
+	assert_true(have.ours);
+	assert_int_equal(diff_models(want, &m, &difference), 0);
+	strbuf_init_heap(&text);
+	for (size_t i = 0; i < difference.n; i++) {
+		difference_format(&difference.items[i], &text);
+		strbuf_putc(&text, '\n');
+	}
+	if (difference.n > 0)
+		fail_msg("%s", text.data);
+	strbuf_free(&text);
+	diff_free(&difference);
+	model_free(&m);
+}
+
+/* What the kernel then has is what was wanted, expression by expression. */
 static void test_every_option(void **state)
 {
 	struct redirect options;
@@ -82,19 +107,140 @@ static void test_every_option(void **state)
 
 	(void)state;
 	open_kernel(&k);
-	for (int mode = REDIRECT_MODE_REDIRECT; mode <= REDIRECT_MODE_TPROXY; mode++) {
-		struct want w = want_everything(&options);
+	for (int i = 0; i < 8; i++) {
+		struct want w = i & 1 ? want_everything(&options) : want_default(&options);
 		struct have have;
 		struct model m;
 
-		w.mode = mode;
+		if (i & 2)
+			w.mode = REDIRECT_MODE_TPROXY;
+		if (i & 4) {
+			options.when_daemon_down = REDIRECT_DOWN_OPEN;
+			w.tproxy_mark = (struct mark){5, UINT32_MAX};
+			w.mark = (struct mark){0, 0};
+			w.family[0] = false;
+		}
 		assert_int_equal(want_build(&w, &m), 0);
 		if (sync_table(&k, &m, false, &have, &d) < 0)
 			fail_msg("%s", d.text);
-		assert_int_equal(have_read(&k, &have, &d), 0);
+		check_installed(&k, &m);
 		assert_int_equal(sync_table(&k, NULL, false, &have, &d), 0);
 		model_free(&m);
 	}
+	kernel_close(&k);
+}
+
+/* Many elements, in several messages; the kernel returns every one of them. */
+static void test_many_elements(void **state)
+{
+	enum { N = 20000 };
+	struct prefix *prefixes = calloc(2 * N, sizeof(*prefixes));
+	struct redirect options;
+	struct want w = want_default(&options);
+	struct have have;
+	struct kernel k;
+	struct model m;
+	struct diag d;
+
+	(void)state;
+	assert_non_null(prefixes);
+	for (uint32_t i = 0; i < N; i++) {
+		prefixes[i] = (struct prefix){.family = AF_INET,
+					      .len = 24,
+					      .ip = {11, (uint8_t)(i >> 7), (uint8_t)(i << 1)}};
+		prefixes[N + i] = (struct prefix){
+			.family = AF_INET6,
+			.len = 48,
+			.ip = {0x2a, 0, 0, 0, (uint8_t)(i >> 7), (uint8_t)(i << 1)}};
+	}
+	options.bypass = (struct prefix_list){prefixes, 2 * N};
+	assert_int_equal(want_build(&w, &m), 0);
+	assert_int_equal(model_find_set(&m, "configured4")->n_elements, N);
+	open_kernel(&k);
+	if (sync_table(&k, &m, false, &have, &d) < 0)
+		fail_msg("%s", d.text);
+	check_installed(&k, &m);
+	assert_int_equal(sync_table(&k, NULL, false, &have, &d), 0);
+	kernel_close(&k);
+	model_free(&m);
+	free(prefixes);
+}
+
+/* The kernel says which of a message's elements it does not take. */
+static void test_one_of_many(void **state)
+{
+	static const size_t places[] = {1, 2, 399, 400, 401, 1998};
+	struct element e = {.first = {11}, .last = {11, 0, 0, 255}};
+	struct have have;
+	struct kernel k;
+	struct diag d;
+
+	(void)state;
+	open_kernel(&k);
+	for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+		char expected[64], text[ELEMENT_TEXT_MAX];
+		struct model m;
+		struct set *s;
+
+		build(&m);
+		s = model_find_set(&m, "special4");
+		s->n_elements = 0;
+		for (size_t n = 0; n < 2000; n++) {
+			e.first[1] = e.last[1] = (uint8_t)(n >> 7);
+			e.first[2] = e.last[2] = (uint8_t)(n << 1);
+			assert_int_equal(set_add_element(s, &e), 0);
+		}
+		memcpy(s->elements[places[i]].first, s->elements[places[i] - 1].first, 4);
+		s->elements[places[i]].first[3] = 9;
+		assert_true(sync_table(&k, &m, false, &have, &d) < 0);
+		snprintf(expected, sizeof(expected), " element %s of set special4:",
+			 element_format(s, &s->elements[places[i]], text, sizeof(text)));
+		if (strstr(d.text, expected) == NULL)
+			fail_msg("no \"%s\" in: %s", expected, d.text);
+		model_free(&m);
+	}
+	kernel_close(&k);
+}
+
+/* What others add to the live sets while a batch is under way is not lost. */
+static void test_live_elements_are_kept(void **state)
+{
+	struct element e = {.first = {11}, .last = {11, 0, 0, 255}, .comment = "why"};
+	struct model m, with = {0};
+	struct have have;
+	struct kernel k;
+	struct set *s;
+	struct diag d;
+
+	(void)state;
+	open_kernel(&k);
+	build(&m);
+	assert_int_equal(sync_table(&k, &m, false, &have, &d), 0);
+	s = model_add_set(&with, "bypass4", SET_IPV4);
+	assert_non_null(s);
+	assert_int_equal(set_add_element(s, &e), 0);
+	for (int i = 0; i < 2; i++) {
+		if (i == 0) {
+			struct batch *b;
+
+			assert_int_equal(have_read(&k, &have, &d), 0);
+			b = batch_new(have.generation);
+			assert_non_null(b);
+			assert_int_equal(encode_added_elements(b, s), 0);
+			assert_int_equal(batch_send(b, &k, true, &d), 0);
+			batch_free(b);
+		}
+		model_free(&m);
+		build(&m);
+		assert_int_equal(sync_table(&k, &m, false, &have, &d), 0);
+		model_free(&m);
+		assert_int_equal(sync_read(&k, &have, &m, &d), 0);
+		assert_int_equal(model_find_set(&m, "bypass4")->n_elements, 1);
+		assert_string_equal(model_find_set(&m, "bypass4")->elements[0].comment, "why");
+	}
+	assert_int_equal(sync_table(&k, NULL, false, &have, &d), 0);
+	model_free(&m);
+	model_free(&with);
 	kernel_close(&k);
 }
 
@@ -289,6 +435,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_install_and_remove),
 		cmocka_unit_test(test_every_option),
+		cmocka_unit_test(test_many_elements),
+		cmocka_unit_test(test_one_of_many),
+		cmocka_unit_test(test_live_elements_are_kept),
 		cmocka_unit_test(test_errors_name_their_part),
 		cmocka_unit_test(test_stale_generation),
 		cmocka_unit_test(test_foreign_table),
