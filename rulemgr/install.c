@@ -5,44 +5,9 @@
 #include <string.h>
 #include <sysexits.h>
 
-#include "rulemgr/listeners.h"
+#include "rulemgr/preflight.h"
 #include "rulemgr/resolve.h"
 #include "rulemgr/sync.h"
-
-/* Nobody on the loopback addresses is a warning: the daemon may come later, and new flows are
- * refused meanwhile. A gateway cuts off a whole network, so there it is an error. Returns an exit
- * code. */
-static int install_check_listeners(const struct args *a, const struct want *w, struct report *r)
-{
-	bool gateway = w->n_gateways > 0;
-	struct listeners l;
-
-	if (listeners_read(w->port, &l, &r->error) < 0) {
-		if (gateway)
-			return EXIT_FAILURE;
-		report_warn(r, "%s; whether transocksd listens is not known", r->error.text);
-		return 0;
-	}
-	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
-		if (!l.host_has[f])
-			continue;
-		if (gateway && !l.any[f] && !a->force) {
-			diag_set(&r->error, ENOTCONN, NULL, 0,
-				 "nobody listens on all %s addresses (%s:%u), so --gateway would "
-				 "cut the flows from %s off; "
-				 "start transocksd with listen = \":%u\" first",
-				 listeners_family[f], listeners_any[f], w->port, w->gateways[0],
-				 w->port);
-			return EXIT_FAILURE;
-		}
-		if (!l.loopback[f])
-			report_warn(r,
-				    "nobody listens on %s:%u: new %s connections are refused until "
-				    "transocksd runs",
-				    listeners_loopback[f], w->port, listeners_family[f]);
-	}
-	return 0;
-}
 
 static void install_list(const struct model *m, struct strbuf *out)
 {
@@ -123,7 +88,7 @@ static int install_with(struct kernel *k, const struct args *a, struct report *r
 	int err, code = resolve_want(a, &w, r);
 
 	if (code == 0)
-		code = install_check_listeners(a, &w, r);
+		code = preflight_run(k, a, &w, r);
 	if (code != 0)
 		return code;
 	err = install_add_earlier_ports(k, &w, &r->error);

@@ -4,14 +4,13 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <ifaddrs.h>
-#include <libmnl/libmnl.h>
 #include <linux/inet_diag.h>
-#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
 
 #include "policy/addr.h"
+#include "rulemgr/dump.h"
 
 const char *const listeners_family[] = {"IPv4", "IPv6"};
 const char *const listeners_any[] = {"0.0.0.0", "[::]"};
@@ -86,33 +85,6 @@ static int read_socket(const struct nlmsghdr *h, void *ctx)
 	return MNL_CB_OK;
 }
 
-static int dump_family(struct mnl_socket *sock, uint8_t family, struct dump *dump)
-{
-	char buf[32 * 1024]; /* the kernel sends no larger piece of a list */
-	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
-	struct inet_diag_req_v2 *request;
-	ssize_t n;
-	int r;
-
-	h->nlmsg_type = SOCK_DIAG_BY_FAMILY;
-	h->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-	h->nlmsg_seq = family;
-	request = mnl_nlmsg_put_extra_header(h, sizeof(*request));
-	request->sdiag_family = family;
-	request->sdiag_protocol = IPPROTO_TCP;
-	request->idiag_states = 1 << TCP_LISTEN;
-	if (mnl_socket_sendto(sock, h, h->nlmsg_len) < 0)
-		return -errno;
-	do {
-		n = mnl_socket_recvfrom(sock, buf, sizeof(buf));
-		if (n < 0)
-			return -errno;
-		r = mnl_cb_run(buf, (size_t)n, family, mnl_socket_get_portid(sock), read_socket,
-			       dump);
-	} while (r > MNL_CB_STOP);
-	return r == MNL_CB_STOP ? 0 : -errno;
-}
-
 bool listeners_host_has_ipv6(void)
 {
 	struct ifaddrs *all;
@@ -130,17 +102,10 @@ int listeners_read(uint16_t port, struct listeners *l, struct diag *d)
 {
 	struct listeners found = {.host_has = {true, listeners_host_has_ipv6()}};
 	struct dump dump = {.port = port, .found = &found};
-	struct mnl_socket *sock = mnl_socket_open2(NETLINK_SOCK_DIAG, SOCK_CLOEXEC);
-	int r;
+	int r = dump_tcp_sockets(AF_INET, 1 << TCP_LISTEN, read_socket, &dump);
 
-	if (sock == NULL || mnl_socket_bind(sock, 0, MNL_SOCKET_AUTOPID) < 0)
-		r = -errno;
-	else
-		r = dump_family(sock, AF_INET, &dump);
 	if (r == 0)
-		r = dump_family(sock, AF_INET6, &dump);
-	if (sock != NULL)
-		mnl_socket_close(sock);
+		r = dump_tcp_sockets(AF_INET6, 1 << TCP_LISTEN, read_socket, &dump);
 	if (r < 0)
 		return diag_set(d, -r, NULL, 0, "cannot list the sockets of this host: %s",
 				strerror(-r));

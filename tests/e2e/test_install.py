@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import re
+import socket
 
 import lab
 
@@ -127,11 +129,13 @@ class Namespace(InstallCase):
         lab.TestCase.live.append(t)
         self.addCleanup(self._close, t)
         t.host.ip("link add only-there type veth peer name z")
-        with t.host.listen("0.0.0.0", 1081), t.host.listen("::1", 1081):
+        with t.host.inside():
+            both = socket.create_server(("::", 1081), family=socket.AF_INET6, dualstack_ipv6=True)
+        with both:
             for name in self.namespaces(t.host):
                 with self.subTest(name):
                     args = ("--netns", name)
-                    result = self.json(t.other, "install", *args, "-g", "only-there", "--force")
+                    result = self.json(t.other, "install", *args, "-g", "only-there")
                     self.assertEqual(result["gateway"], ["only-there"])
                     self.assertFalse([w for w in result["warnings"] if "nobody listens" in w])
                     self.assertIn("transocks", t.host.ruleset())
@@ -154,6 +158,223 @@ class Namespace(InstallCase):
         done = host.run(RULES, "flush", "--netns", pid, user="transocks", check=False)
         self.assertEqual(done.returncode, 77, done.stderr)
         self.assertIn("needs root", done.stderr)
+
+
+class Preflight(InstallCase):
+    """Each refusal and each warning, provoked; and its absence where there is nothing to say."""
+
+    def listen(self, host, *addresses, port=1081):
+        for address in addresses:
+            with host.inside():
+                sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+            self.addCleanup(sock.close)
+            if ":" in address:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((address, port))
+            sock.listen()
+
+    def warnings(self, host, *args):
+        return self.json(host, "install", *args)["warnings"]
+
+    def warned(self, host, pattern, *args, count=1):
+        """Exactly `count` of the warnings match; returns them."""
+        warnings = self.warnings(host, *args)
+        found = [w for w in warnings if re.search(pattern, w)]
+        self.assertEqual(len(found), count, warnings)
+        return found
+
+    def healthy(self, kind="host"):
+        t = self.build(kind)
+        host = t.host if kind == "host" else t.gateway
+        self.listen(host, "0.0.0.0", "::")
+        return host
+
+    def test_nothing_to_say(self):
+        self.assertEqual(self.warnings(self.healthy()), [])
+        self.assertEqual(self.warnings(self.healthy("gateway"), "--gateway", "lan0"), [])
+
+    def test_family_without_listener(self):
+        for address, missing, family in (("127.0.0.1", "[::1]:1081", "ipv4"), ("::1", "127.0.0.1:1081", "ipv6")):
+            host = self.lonely()
+            self.warned(host, "nobody listens", count=2)
+            self.listen(host, address)
+            error = self.refused(host, "install", code=1)
+            self.assertIn(f"nobody listens on {missing}", error)
+            self.assertIn(f"--family {family} (--force", error)
+            self.warned(host, "nobody listens", "--force")
+            self.assertEqual(self.warnings(host, "--family", family), [])
+
+    def test_gateway_without_listener(self):
+        host = self.lonely()
+        host.ip("link add lan0 type veth peer name lan1\nlink set lan0 up\naddr add 10.91.0.1/24 dev lan0")
+        self.listen(host, "127.0.0.1", "::1")
+        error = self.refused(host, "install", "-g", "lan0", code=1)
+        self.assertIn('listen = ":1081" first (--force', error)
+        self.assertIn("transocks", host.rules("install", "-g", "lan0", "--force").stdout)
+        self.listen(host, "0.0.0.0", port=1082)
+        self.listen(host, "::1", port=1082)
+        args = ("-g", "lan0", "--port", 1082)
+        self.assertIn("all IPv6 addresses", self.refused(host, "install", *args, code=1))
+        self.warned(host, "nobody listens", *args, "--family", "ipv4", count=0)
+
+    def test_nat_chain_before_ours(self):
+        host = self.healthy()
+        host.nft("""table ip early {
+            chain out { type nat hook output priority -100; tcp dport 1 counter; }
+            chain empty { type nat hook output priority -120; }
+            chain late { type nat hook output priority -98; tcp dport 1 counter; }
+            chain same { type nat hook output priority -99; tcp dport 1 counter; }
+            chain pre { type nat hook prerouting priority -100; tcp dport 1 counter; }
+            chain filter { type filter hook output priority -150; tcp dport 1 counter; }
+        }""")
+        self.warned(host, r"ip early out \(priority -100\) comes before ours \(-99\) on hook output")
+        self.warned(host, "ip early same .* at the priority of ours")
+        self.warned(host, "chain ip early", count=2)
+        self.warned(host, "chain ip early", "--priority", -110, count=0)
+        self.warned(host, "chain ip early", "--priority", -98, count=3)
+        self.warned(host, "chain ip early", "--family", "ipv6", count=0)
+        self.warned(host, "chain ip early", "--mode", "tproxy", count=0)
+        gateway = self.healthy("gateway")
+        gateway.nft("table ip6 early { chain pre { type nat hook prerouting priority -100; counter; } ; }")
+        self.warned(gateway, "early", count=0)
+        self.warned(gateway, "ip6 early pre .* on hook prerouting", "-g", "lan0")
+
+    @lab.needs_program("iptables-legacy")
+    def test_nat_chain_of_legacy_iptables(self):
+        host = self.healthy()
+        if host.run("iptables-legacy", "-t", "nat", "-L", check=False).returncode != 0:
+            self.skipTest("this kernel has no legacy tables")
+        self.warned(host, "iptables-legacy", count=0)
+        host.run("iptables-legacy", "-t", "nat", "-A", "OUTPUT", "-p", "tcp", "--dport", "1", "-j", "RETURN")
+        host.run("ip6tables-legacy", "-P", "INPUT", "DROP")
+        self.warned(host, r"iptables-legacy ip nat OUTPUT \(priority -100\) comes before ours")
+        self.warned(host, "iptables-legacy ip6 filter INPUT .* policy drop and no rule")
+        self.warned(host, "iptables-legacy", count=2)
+
+    def test_reading_loads_no_legacy_table(self):
+        host = self.healthy()
+        host.rules("install")
+        names = host.run("sh", "-c", "cat /proc/net/ip_tables_names /proc/net/ip6_tables_names", check=False)
+        self.assertEqual(names.stdout, "")
+
+    def test_firewall(self):
+        host = self.healthy()
+        host.nft("table inet fw { chain in { type filter hook input priority 0; policy drop; } ; }")
+        found = self.warned(host, "firewall drops all redirected flows: chain inet fw in")[0]
+        self.assertIn("tcp dport 1081 ct status dnat accept", found)
+        host.nft("add rule inet fw in iif lo accept")
+        self.warned(host, "firewall", count=0)
+        gateway = self.healthy("gateway")
+        gateway.nft("table inet fw { chain in { type filter hook input priority 0; policy drop; iif lo accept; } ; }")
+        self.warned(gateway, "firewall", count=0)
+        found = self.warned(gateway, "firewall may drop the flows from lan0", "-g", "lan0")[0]
+        self.assertIn('iifname "lan0" tcp dport 1081 ct status dnat accept', found)
+        gateway.nft("flush chain inet fw in")
+        gateway.nft("chain inet fw in { policy accept; }")
+        self.warned(gateway, "firewall", "-g", "lan0", count=0)
+
+    def test_proposed_firewall_rule_works(self):
+        t = self.build("gateway")
+        self.listen(t.gateway, "0.0.0.0", "::")
+        t.gateway.nft("table inet fw { chain in { type filter hook input priority 0; policy drop; iif lo accept; } ; }")
+        found = self.warned(t.gateway, "firewall may drop", "-g", "lan0")[0]
+        with self.assertRaises(TimeoutError):
+            t.client.connect("11.1.2.3", 80, seconds=0.5)
+        t.gateway.nft("add rule inet fw in " + found.split("such as: ")[1])
+        t.gateway.nft("add rule inet fw in ct state established accept")
+        t.client.connect("11.1.2.3", 80).close()
+
+    def test_gateway_without_address(self):
+        host = self.healthy("gateway")
+        args = ("-g", "lan0")
+        self.warned(host, "has no", *args, count=0)
+        host.ip("addr flush dev lan0")
+        self.warned(host, "lan0 has no IPv4 address", *args)
+        self.warned(host, "lan0 has no IPv6 address: .*--family ipv4", *args)
+        self.warned(host, "has no", *args, "--family", "ipv4")
+        self.warned(host, "has no", *args, "--mode", "tproxy", count=0)
+
+    def test_no_route(self):
+        host = self.healthy()
+        host.ip("route del default")
+        host.run("ip", "-6", "route", "del", "default")
+        found = self.warned(host, "no IPv4 route to the Internet")[0]
+        self.warned(host, "no IPv6 route to the Internet")
+        self.warned(host, "route to the Internet", "--family", "ipv6")
+        host.run(*re.search("`(.*?)`", found)[1].split())  # the remedy
+        self.warned(host, "no IPv4 route", count=0)
+        host.ip("addr del fd91::2/64 dev eth0")
+        self.warned(host, "no IPv6 route", count=0)  # nobody expects one
+
+    def test_dns_over_tls(self):
+        t = self.build("host")
+        self.listen(t.host, "0.0.0.0", "::")
+        server = t.inet.listen("11.1.2.3", 853)
+        self.addCleanup(server.close)
+        self.warned(t.host, "over TLS", count=0)
+        client = t.host.connect("11.1.2.3", 853)
+        self.addCleanup(client.close)
+        self.warned(t.host, "root is connected to a name server: .* --exempt-uids root lets")
+        self.warned(t.host, "over TLS", "--exempt-uids", "root", count=0)
+        self.warned(t.host, "over TLS", "--ports", "80,443", count=0)
+        self.warned(t.host, "over TLS", "--ports", "80-900")
+
+    @lab.needs_uids
+    def test_local_resolver(self):
+        host = self.healthy()
+        passwd = pathlib.Path("/etc/passwd")
+        before = passwd.read_text()
+        self.addCleanup(passwd.write_text, before)
+        passwd.write_text("".join(x for x in before.splitlines(True) if not x.startswith("unbound:"))
+                          + "unbound:x:4711:4711::/:/bin/false\n")
+        code = ("import os, socket, time; s = socket.create_server(('127.0.0.53', 53)); os.fchown(s.fileno(), "
+                "4711, 4711); print('ready', flush=True); time.sleep(60)")
+        self.warned(host, "unbound", count=0)
+        host.spawn(lab.PYTHON, "-c", code).wait_log("^ready$")
+        self.warned(host, "unbound answers name queries on this host: .*--exempt-uids unbound")
+        self.warned(host, "unbound", "--exempt-uids", "unbound", count=0)
+
+    def test_marks_of_others(self):
+        host = self.healthy()
+        host.nft("""table inet m {
+            chain clear { meta mark & 0xc000 == 0x4000 counter; ct mark 0x1000 counter; meta priority 4096 counter; }
+            chain masked { meta mark & 0x3000 == 0x2000 counter; }
+            chain mapped { meta mark and 0xff00 vmap { 0x100 : accept }; }
+            chain setter { meta mark set 0x1000; }
+            chain both { ip saddr 11.0.0.1 tcp dport 5 meta mark and 0x10 == 0 counter; }
+        }""")
+        self.warned(host, "table inet m, chain masked, tests bits 0x1000 .* option mark")
+        self.warned(host, "table inet m, chain mapped, tests bits 0x1000 ")
+        self.warned(host, "table inet m", count=2)
+        self.warned(host, "chain both, tests bits 0x10 .* option tproxy_mark", "--mode", "tproxy")
+        self.warned(host, "tests bits", "-m", "0x20000/0x20000", count=0)
+        self.warned(host, "tests bits", "-m", "0/0", count=0)
+        self.warned(host, "tests bits", "-m", "0x8000/0x8000", count=2)  # clear, vmap
+        host.nft("delete table inet m")
+        self.warned(host, "tests bits", count=0)
+        for rule in ("-4 rule add fwmark 0x1000/0xf000 lookup 99 priority 77",
+                     "-6 rule add fwmark 0x4000 lookup 99 priority 78",
+                     "-4 rule add fwmark 0x4000/0x4000 lookup 99 priority 79",
+                     "-4 rule add fwmark 0x1000/0x1000 lookup 99 priority 80 protocol 84"):
+            host.run("ip", *rule.split())
+        self.warned(host, "`ip rule` 77 tests bits 0x1000 ")
+        self.warned(host, "`ip rule` 78 tests bits 0x1000 ")
+        self.warned(host, "tests bits", count=2)
+
+    @lab.needs_program("iptables-nft")
+    def test_marks_of_iptables(self):
+        host = self.healthy()
+        host.run("iptables-nft", "-t", "mangle", "-A", "OUTPUT", "-m", "mark", "--mark", "0x4000/0x4000")
+        self.warned(host, "tests bits", count=0)
+        host.run("iptables-nft", "-t", "mangle", "-A", "OUTPUT", "-m", "mark", "!", "--mark", "0x5000/0x5000")
+        self.warned(host, "table ip mangle, chain OUTPUT, tests bits 0x1000 ")
+
+    def test_more_warnings_than_fit(self):
+        host = self.healthy()
+        chains = "".join(f"chain c{i} {{ type nat hook output priority -150; counter; }}\n" for i in range(50))
+        host.nft(f"table ip many {{ {chains} }}")
+        warnings = self.warnings(host)
+        self.assertIn("there are more warnings", warnings[-1])
 
 
 if __name__ == "__main__":

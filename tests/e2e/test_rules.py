@@ -252,7 +252,8 @@ class Mistakes(RulesCase):
         host = self.lonely()
         self.assertEqual(len(self.json(host, "install")["warnings"]), 2)
         self.server(host, "127.0.0.1", 1081)
-        warnings = self.json(host, "install")["warnings"]
+        self.assertIn("[::1]:1081", self.json(host, "install", code=1)["error"])
+        warnings = self.json(host, "install", "--force")["warnings"]
         self.assertEqual(len(warnings), 1)
         self.assertIn("[::1]:1081", warnings[0])
         self.server(host, "::1", 1081)
@@ -432,6 +433,8 @@ class Traffic(RulesCase):
     def test_flush_counts_flows_of_an_earlier_port(self):
         t = self.build("host")
         first, second = (self.server(t.host, "127.0.0.1", port) for port in (1081, 1082))
+        for port in (1081, 1082):
+            self.server(t.host, "::1", port)
         t.host.rules("install")
         old = self.proxied(t.host, first, "11.1.2.3")
         t.host.rules("install", "--port", 1082)
