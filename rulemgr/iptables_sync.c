@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: MIT */
+#include "rulemgr/iptables_sync.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "rulemgr/iptables_run.h"
+
+/* Between reading and writing nobody holds the lock of iptables, so ours has its own. */
+#define LOCK_FILE     "/run/transocks-rules.lock"
+#define LOCK_ATTEMPTS 200
+#define LOCK_PAUSE_NS 50000000
+
+/* How often a change by somebody else is met by doing it again. */
+#define INSTALL_ATTEMPTS 5
+
+/* Returns a descriptor; -1 where there is no place for the file; -EBUSY. */
+static int lock_take(struct diag *d)
+{
+	struct timespec pause = {.tv_nsec = LOCK_PAUSE_NS};
+	int fd = open(LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	for (int i = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0; i++) {
+		if (errno != EWOULDBLOCK || i == LOCK_ATTEMPTS) {
+			close(fd);
+			return diag_set(d, EBUSY, NULL, 0,
+					"another transocks-rules is at work (lock %s)", LOCK_FILE);
+		}
+		nanosleep(&pause, NULL);
+	}
+	return fd >= 0 ? fd : -1;
+}
+
+static void lock_drop(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+static bool host_has(int family)
+{
+	return family == LISTENERS_IPV4 || access("/proc/self/net/if_inet6", F_OK) == 0;
+}
+
+/* ------------------------------------------------------------------------------------------------ */
+
+static void have_add_port(struct iptables_have *have, uint16_t port)
+{
+	for (size_t i = 0; i < have->n_ports; i++) {
+		if (have->ports[i] == port)
+			return;
+	}
+	if (port != 0 && have->n_ports < MODEL_PORTS_MAX)
+		have->ports[have->n_ports++] = port;
+}
+
+static int have_read_family(struct iptables_have *have, int family, struct diag *d)
+{
+	struct iptables_text *t = &have->text[family];
+	struct strbuf text;
+	int r;
+
+	strbuf_init_heap(&text);
+	r = iptables_save(family, &text, d);
+	if (r == 0 && iptables_text_parse(t, text.data, true) < 0)
+		r = diag_set(d, ENOMEM, NULL, 0, "no memory for the rules of iptables");
+	strbuf_free(&text);
+	for (size_t i = 0; r == 0 && i < t->n; i++) {
+		have->present = true;
+		have->paused = have->paused || iptables_line_is_pause(&t->lines[i]);
+		if (t->lines[i].kind == IPTABLES_RULE)
+			have_add_port(have, iptables_line_port(&t->lines[i]));
+	}
+	return r;
+}
+
+/* ip6tables may be missing where nobody uses IPv6; iptables may not. */
+int iptables_read(struct iptables_have *have, struct diag *d)
+{
+	struct iptables_have found = {0};
+	char path[PATH_MAX];
+	int r = 0;
+
+	for (int f = 0; r == 0 && f < LISTENERS_FAMILIES; f++) {
+		found.usable[f] =
+			host_has(f) && (f == LISTENERS_IPV4 ||
+					(iptables_find("ip6tables-save", path, sizeof(path)) &&
+					 iptables_find("ip6tables-restore", path, sizeof(path))));
+		if (found.usable[f])
+			r = have_read_family(&found, f, d);
+	}
+	if (r < 0)
+		iptables_have_free(&found);
+	else
+		*have = found;
+	return r;
+}
+
+void iptables_have_free(struct iptables_have *have)
+{
+	for (int f = 0; f < LISTENERS_FAMILIES; f++)
+		iptables_text_free(&have->text[f]);
+	*have = (struct iptables_have){0};
+}
+
+/* What is wanted, in the form of what is there. `w` NULL: nothing. 0 or -ENOMEM. */
+static int target_build(const struct want *w, int family, struct iptables_text *target)
+{
+	struct strbuf text;
+	int r;
+
+	strbuf_init_heap(&text);
+	if (w != NULL)
+		iptables_build(w, family, &text);
+	r = text.truncated ? -ENOMEM : iptables_text_parse(target, text.data, false);
+	strbuf_free(&text);
+	return r;
+}
+
+struct compare {
+	iptables_differs_fn *fn;
+	void *ctx;
+	int family;
+};
+
+static void compare_change(void *ctx, bool missing, const struct iptables_line *l)
+{
+	const struct compare *c = ctx;
+
+	c->fn(c->ctx, c->family, missing, l);
+}
+
+int iptables_compare(const struct iptables_have *have, const struct want *w,
+		     iptables_differs_fn *fn, void *ctx)
+{
+	struct compare c = {.fn = fn, .ctx = ctx};
+	struct iptables_text target;
+	int n = 0;
+
+	for (c.family = 0; c.family < LISTENERS_FAMILIES; c.family++) {
+		if (!have->usable[c.family])
+			continue;
+		if (target_build(w, c.family, &target) < 0)
+			return -ENOMEM;
+		n += (int)iptables_text_diff(&have->text[c.family], &target, compare_change, &c);
+		iptables_text_free(&target);
+	}
+	return n;
+}
+
+/* ------------------------------------------------------------------------------------------------ */
+
+/* Turns one family from `have` to `want`. Nothing is run where there is nothing to do. */
+static int change_family(int family, const struct iptables_text *have,
+			 const struct iptables_text *want, bool exact, bool dry_run, struct diag *d)
+{
+	struct strbuf body;
+	int r = 0;
+
+	strbuf_init_heap(&body);
+	iptables_text_replace(have, want, exact, &body);
+	if (body.truncated)
+		r = diag_set(d, ENOMEM, NULL, 0, "no memory for the rules of iptables");
+	else if (body.len > 0)
+		r = iptables_restore(family, &body, dry_run, d);
+	strbuf_free(&body);
+	return r;
+}
+
+/* Puts families 0..last back to what they were. The error that led here is in `d`. */
+static void undo(const struct iptables_have *before, int last, struct diag *d)
+{
+	struct iptables_have now = {0};
+	struct diag why;
+	size_t len = strlen(d->text);
+	int r = iptables_read(&now, &why);
+
+	for (int f = 0; r == 0 && f <= last; f++) {
+		if (!iptables_text_equal(&now.text[f], &before->text[f]))
+			r = change_family(f, &now.text[f], &before->text[f], true, false, &why);
+	}
+	iptables_have_free(&now);
+	if (r == 0)
+		snprintf(d->text + len, sizeof(d->text) - len, "; everything is as it was before");
+	else
+		snprintf(d->text + len, sizeof(d->text) - len,
+			 "; and it could not be taken back: %s; run transocks-rules flush",
+			 why.text);
+}
+
+static int change_all(const struct iptables_have *have, const struct iptables_text *targets,
+		      bool dry_run, struct diag *d)
+{
+	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
+		int r = change_family(f, &have->text[f], &targets[f], false, dry_run, d);
+
+		if (r < 0) {
+			if (!dry_run)
+				undo(have, f, d);
+			return r;
+		}
+	}
+	return 0;
+}
+
+/* Somebody who changes our jumps between our reading and our writing is seen here. */
+static int verify(const struct iptables_text *targets, bool *agrees, struct diag *d)
+{
+	struct iptables_have now;
+	int r = iptables_read(&now, d);
+
+	*agrees = true;
+	for (int f = 0; r == 0 && f < LISTENERS_FAMILIES; f++)
+		*agrees = *agrees && iptables_text_jumps_agree(&now.text[f], &targets[f]);
+	if (r == 0)
+		iptables_have_free(&now);
+	return r;
+}
+
+static int change_until_it_holds(const struct iptables_text *targets, bool dry_run, bool *present,
+				 struct diag *d)
+{
+	bool agrees = false;
+
+	for (int i = 0; i < INSTALL_ATTEMPTS && !agrees; i++) {
+		struct iptables_have have;
+		int r = iptables_read(&have, d);
+
+		if (r < 0)
+			return r;
+		*present = *present || (i == 0 && have.present);
+		r = change_all(&have, targets, dry_run, d);
+		iptables_have_free(&have);
+		if (r == 0 && dry_run)
+			return 0;
+		if (r == 0)
+			r = verify(targets, &agrees, d);
+		if (r < 0)
+			return r;
+	}
+	if (!agrees)
+		return diag_set(d, EBUSY, NULL, 0,
+				"somebody else changes our rules of iptables again and again");
+	return 0;
+}
+
+static void note(struct iptables_result *result, int family, const char *why)
+{
+	BUG_ON(result->n_notes == IPTABLES_NOTES);
+	diag_set(&result->notes[result->n_notes++], 0, NULL, 0, "%s is left out: %s",
+		 listeners_family[family], why);
+}
+
+/* Which families are to be written. */
+static void choose_families(const struct want *w, struct want *reduced,
+			    struct iptables_result *result)
+{
+	char path[PATH_MAX];
+
+	*reduced = *w;
+	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
+		if (!w->family[f])
+			continue;
+		reduced->family[f] = false;
+		if (!host_has(f))
+			note(result, f, "this host has none");
+		else if (f == LISTENERS_IPV6 &&
+			 (iptables_find("ip6tables-save", path, sizeof(path)) == NULL ||
+			  iptables_find("ip6tables-restore", path, sizeof(path)) == NULL))
+			note(result, f, "ip6tables is not installed; its connections go direct");
+		else
+			reduced->family[f] = true;
+		result->family[f] = reduced->family[f];
+	}
+}
+
+static int apply(const struct want *w, bool dry_run, struct iptables_result *result, struct diag *d)
+{
+	struct iptables_text targets[LISTENERS_FAMILIES] = {0};
+	int r = 0, lock = lock_take(d);
+
+	if (lock == -EBUSY)
+		return lock;
+	for (int f = 0; r == 0 && f < LISTENERS_FAMILIES; f++) {
+		r = target_build(w, f, &targets[f]);
+		if (r < 0)
+			diag_set(d, -r, NULL, 0, "no memory for the rules of iptables");
+	}
+	if (r == 0)
+		r = change_until_it_holds(targets, dry_run, &result->present, d);
+	for (int f = 0; f < LISTENERS_FAMILIES; f++)
+		iptables_text_free(&targets[f]);
+	lock_drop(lock);
+	return r;
+}
+
+int iptables_install(const struct want *w, bool dry_run, struct iptables_result *result,
+		     struct diag *d)
+{
+	struct iptables_result done = {0};
+	struct want reduced;
+	int r = iptables_check(w, d);
+
+	if (r < 0)
+		return r;
+	choose_families(w, &reduced, &done);
+	r = apply(&reduced, dry_run, &done, d);
+	if (r == 0)
+		*result = done;
+	return r;
+}
+
+int iptables_flush(bool dry_run, struct iptables_result *result, struct diag *d)
+{
+	struct iptables_result done = {0};
+	int r = apply(NULL, dry_run, &done, d);
+
+	if (r < 0)
+		return r;
+	for (int f = 0; f < LISTENERS_FAMILIES; f++)
+		done.family[f] = done.present && host_has(f);
+	*result = done;
+	return 0;
+}
+
+/* ------------------------------------------------------------------------------------------------ */
+
+/* One line for every table of the family that has the chain. */
+static void edit_tables(const struct iptables_text *have, const char *chain, const char *line,
+			struct strbuf *body)
+{
+	for (size_t t = 0; iptables_tables[t] != NULL; t++) {
+		if (iptables_text_has_chain(have, iptables_tables[t], chain))
+			strbuf_printf(body, "*%s\n%sCOMMIT\n", iptables_tables[t], line);
+	}
+}
+
+int iptables_pause(struct diag *d)
+{
+	struct iptables_have have;
+	struct strbuf body;
+	char line[160];
+	int r, lock = lock_take(d);
+
+	if (lock == -EBUSY)
+		return lock;
+	r = iptables_read(&have, d);
+	if (r < 0) {
+		lock_drop(lock);
+		return r;
+	}
+	if (!have.present)
+		r = diag_set(d, ENOENT, NULL, 0, "nothing is installed");
+	snprintf(line, sizeof(line), "-I %s 1 %s\n", IPTABLES_TAKE, iptables_pause_rule);
+	for (int f = 0; r == 0 && !have.paused && f < LISTENERS_FAMILIES; f++) {
+		strbuf_init_heap(&body);
+		edit_tables(&have.text[f], IPTABLES_TAKE, line, &body);
+		if (body.len > 0)
+			r = iptables_restore(f, &body, false, d);
+		strbuf_free(&body);
+	}
+	iptables_have_free(&have);
+	lock_drop(lock);
+	return r;
+}
+
+/* What a live exception begins with: "-d PREFIX", or nothing for the whole family. */
+static const char *exception_match(const struct prefix *p, char *out, size_t cap)
+{
+	char prefix[PREFIX_TEXT_MAX];
+
+	out[0] = '\0';
+	if (p->len > 0)
+		snprintf(out, cap, "-d %s ", prefix_format(p, prefix, sizeof(prefix)));
+	return out;
+}
+
+static bool is_exception_for(const struct iptables_line *l, const char *match)
+{
+	if (!iptables_line_is_exception(l))
+		return false;
+	if (match[0] == '\0')
+		return strncmp(l->rest, "-m comment ", 11) == 0 || strncmp(l->rest, "-j ", 3) == 0;
+	return strncmp(l->rest, match, strlen(match)) == 0;
+}
+
+static bool has_exception(const struct iptables_text *t, const char *match)
+{
+	for (size_t i = 0; i < t->n; i++) {
+		if (is_exception_for(&t->lines[i], match))
+			return true;
+	}
+	return false;
+}
+
+static int family_of(const struct prefix *p)
+{
+	return p->family == AF_INET ? LISTENERS_IPV4 : LISTENERS_IPV6;
+}
+
+static void put_addition(const struct iptables_text *have, const char *match, const char *comment,
+			 struct strbuf *body)
+{
+	struct strbuf line;
+
+	strbuf_init_heap(&line);
+	strbuf_printf(&line, "-I %s 1 %s", IPTABLES_BYPASS, match);
+	if (comment != NULL && comment[0] != '\0') {
+		strbuf_puts(&line, "-m comment --comment ");
+		iptables_put_string(&line, comment);
+		strbuf_putc(&line, ' ');
+	}
+	strbuf_puts(&line, "-j RETURN\n");
+	edit_tables(have, IPTABLES_BYPASS, line.data, body);
+	strbuf_free(&line);
+}
+
+static void put_removal(const struct iptables_text *have, const char *match, struct strbuf *body)
+{
+	for (size_t t = 0; iptables_tables[t] != NULL; t++) {
+		if (!iptables_text_has_chain(have, iptables_tables[t], IPTABLES_BYPASS))
+			continue;
+		strbuf_printf(body, "*%s\n", iptables_tables[t]);
+		for (size_t i = 0; i < have->n; i++) {
+			const struct iptables_line *l = &have->lines[i];
+
+			if (strcmp(l->table, iptables_tables[t]) == 0 && is_exception_for(l, match))
+				strbuf_printf(body, "-D %s %s\n", l->chain, l->rest);
+		}
+		strbuf_puts(body, "COMMIT\n");
+	}
+}
+
+static int bypass_edit(const struct iptables_have *have, const struct prefix *p, bool add,
+		       const char *comment, struct diag *d)
+{
+	const struct iptables_text *t = &have->text[family_of(p)];
+	char match[PREFIX_TEXT_MAX + 8], text[PREFIX_TEXT_MAX];
+	struct strbuf body;
+	bool there;
+	int r;
+
+	exception_match(p, match, sizeof(match));
+	prefix_format(p, text, sizeof(text));
+	there = has_exception(t, match);
+	if (there == add)
+		return diag_set(d, add ? EEXIST : ENOENT, NULL, 0, "%s is %s exception", text,
+				add ? "already an" : "no");
+	strbuf_init_heap(&body);
+	if (add)
+		put_addition(t, match, comment, &body);
+	else
+		put_removal(t, match, &body);
+	if (body.truncated)
+		r = diag_set(d, ENOMEM, NULL, 0, "no memory for the rules of iptables");
+	else if (body.len == 0)
+		r = diag_set(d, ENOENT, NULL, 0, "nothing is installed for %s",
+			     listeners_family[family_of(p)]);
+	else
+		r = iptables_restore(family_of(p), &body, false, d);
+	strbuf_free(&body);
+	return r;
+}
+
+static int bypass_change(const struct prefix *p, bool add, const char *comment, struct diag *d)
+{
+	struct iptables_have have;
+	int r, lock = lock_take(d);
+
+	if (lock == -EBUSY)
+		return lock;
+	r = iptables_read(&have, d);
+	if (r == 0) {
+		r = bypass_edit(&have, p, add, comment, d);
+		iptables_have_free(&have);
+	}
+	lock_drop(lock);
+	return r;
+}
+
+int iptables_bypass_add(const struct prefix *p, const char *comment, struct diag *d)
+{
+	for (const char *c = comment; c != NULL && *c != '\0'; c++) {
+		if ((unsigned char)*c < ' ' || c - comment >= MODEL_COMMENT_MAX - 1)
+			return diag_set(d, EINVAL, NULL, 0,
+					"the comment must be one line of at most %d bytes",
+					MODEL_COMMENT_MAX - 1);
+	}
+	return bypass_change(p, true, comment, d);
+}
+
+int iptables_bypass_del(const struct prefix *p, struct diag *d)
+{
+	return bypass_change(p, false, NULL, d);
+}
+
+/* Copies what stands before the comment and the target. */
+static const char *line_match(const struct iptables_line *l, char *out, size_t cap)
+{
+	const char *end = strstr(l->rest, "-m comment ");
+
+	if (end == NULL)
+		end = strstr(l->rest, "-j ");
+	if (end == NULL)
+		end = l->rest + strlen(l->rest);
+	while (end > l->rest && end[-1] == ' ')
+		end--;
+	snprintf(out, cap, "%.*s", (int)(end - l->rest), l->rest);
+	return out;
+}
+
+/* The filter table has copies only. */
+void iptables_bypass_list(const struct iptables_have *have, iptables_bypass_fn *fn, void *ctx)
+{
+	char match[256], comment[256];
+
+	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
+		for (size_t i = 0; i < have->text[f].n; i++) {
+			const struct iptables_line *l = &have->text[f].lines[i];
+
+			if (iptables_line_is_exception(l) && strcmp(l->table, "filter") != 0)
+				fn(ctx, f, line_match(l, match, sizeof(match)),
+				   iptables_line_comment(l, comment, sizeof(comment)));
+		}
+	}
+}

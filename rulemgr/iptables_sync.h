@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The iptables backend: what the commands do where iptables is used. IPv4 and IPv6 are two programs and
+ * every table is a commit of its own, so a change that fails half-way is taken back before it returns;
+ * where the process is killed half-way, the next install heals it. Blocking; one thread.
+ */
+#include "rulemgr/iptables.h"
+#include "rulemgr/iptables_text.h"
+#include "rulemgr/listeners.h"
+
+#define IPTABLES_NOTES 4
+
+struct iptables_result {
+	bool present;                      /* rules of ours were there before */
+	bool family[LISTENERS_FAMILIES];   /* installed, or removed */
+	struct diag notes[IPTABLES_NOTES]; /* what the operator should know: a family left out */
+	size_t n_notes;
+};
+
+/* What the host has. iptables_have_free() ends it, and an all-zero one is fine. */
+struct iptables_have {
+	struct iptables_text text[LISTENERS_FAMILIES];
+	bool usable[LISTENERS_FAMILIES]; /* the host has the family and the programs */
+	bool present;                    /* something of ours is there */
+	bool paused;
+	uint16_t ports[MODEL_PORTS_MAX]; /* where its rules redirect to */
+	size_t n_ports;
+};
+
+/* 0, or a negative errno with `d` filled. */
+int iptables_read(struct iptables_have *have, struct diag *d);
+void iptables_have_free(struct iptables_have *have);
+
+/* Calls `fn` for all that differs from what is wanted; returns how many lines that are, or -ENOMEM. Families
+ * that the host lacks do not count. */
+typedef void iptables_differs_fn(void *ctx, int family, bool missing,
+				 const struct iptables_line *l);
+int iptables_compare(const struct iptables_have *have, const struct want *w,
+		     iptables_differs_fn *fn, void *ctx);
+
+/* Installs or replaces; `dry_run`: has the text checked by iptables-restore --test. On failure everything
+ * is as it was before, or `d` says what is not. 0; -EBUSY: others hold the lock, or change our rules again
+ * and again; -EPERM, -EOPNOTSUPP, -EINVAL, -EIO. */
+int iptables_install(const struct want *w, bool dry_run, struct iptables_result *result,
+		     struct diag *d);
+
+/* Removes all that is ours. Live connections that are redirected end with it: see iptables_pause(). */
+int iptables_flush(bool dry_run, struct iptables_result *result, struct diag *d);
+
+/* New flows go direct from now on, live ones go on as they are; until the next install or flush. -ENOENT
+ * where nothing is installed. */
+int iptables_pause(struct diag *d);
+
+/* Adds a live exception in every table that has the chain. 0; -EEXIST: it is there already (and stays as it
+ * is); -ENOENT: nothing is installed for its family. */
+int iptables_bypass_add(const struct prefix *p, const char *comment, struct diag *d);
+/* Removes it. -ENOENT: it is not there. */
+int iptables_bypass_del(const struct prefix *p, struct diag *d);
+/* Calls `fn` for each live exception: `match` is "-d PREFIX" or whatever somebody has put there. */
+typedef void iptables_bypass_fn(void *ctx, int family, const char *match, const char *comment);
+void iptables_bypass_list(const struct iptables_have *have, iptables_bypass_fn *fn, void *ctx);
