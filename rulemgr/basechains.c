@@ -90,7 +90,7 @@ static int compare(const void *a, const void *b)
 static int read_all(struct kernel *k, struct base_chains *all)
 {
 	char buf[KERNEL_MESSAGE_MAX] = {0};
-	int r = -ERESTART;
+	int r = k != NULL ? -ERESTART : 0;
 
 	for (int i = 0; r == -ERESTART && i < READ_TRIES; i++) {
 		base_chains_free(all);

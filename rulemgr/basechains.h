@@ -28,7 +28,7 @@ struct base_chains { /* sorted by hook, then priority */
 	size_t n;
 };
 
-/* *all is written only on success, and then owned by the caller (base_chains_free). 0, or a negative
+/* `k` NULL: those of iptables-legacy alone. *all is written only on success, and then owned by the caller (base_chains_free). 0, or a negative
  * errno with `d` filled. */
 int base_chains_read(struct kernel *k, struct base_chains *all, struct diag *d);
 void base_chains_free(struct base_chains *all);

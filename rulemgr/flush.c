@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "rulemgr/conntrack.h"
+#include "rulemgr/iptables_cmd.h"
 #include "rulemgr/sync.h"
 
 struct flush {
@@ -64,13 +65,28 @@ static int flush_with(struct kernel *k, const struct args *a, struct report *r)
 	return report_exit_code(err);
 }
 
+/* Whether there is nothing left for nf_tables to do; what it cannot tell, the removal will. */
+static bool flush_is_done(struct kernel *k, bool removed)
+{
+	struct have have;
+	struct diag d;
+
+	return removed && (k->sock == NULL || (have_read(k, &have, &d) == 0 && !have.present));
+}
+
 int flush_run(const struct args *a, struct report *r)
 {
 	struct kernel k;
+	bool removed;
 	int code, err = kernel_open(&k, &r->error);
 
-	if (err < 0)
+	if (err < 0 && err != -EOPNOTSUPP)
 		return report_exit_code(err);
+	code = iptables_flush_run(a->dry_run, &removed, r);
+	if (code != 0 || flush_is_done(&k, removed) || err < 0) {
+		kernel_close(&k);
+		return code != 0 || removed ? code : report_exit_code(err);
+	}
 	code = flush_with(&k, a, r);
 	kernel_close(&k);
 	return code;

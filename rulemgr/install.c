@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "rulemgr/iptables_cmd.h"
 #include "rulemgr/preflight.h"
 #include "rulemgr/resolve.h"
 #include "rulemgr/sync.h"
@@ -107,11 +108,25 @@ static int install_with(struct kernel *k, const struct args *a, struct report *r
 	return report_exit_code(err);
 }
 
+static int install_by_iptables(const struct args *a, struct report *r)
+{
+	struct want w;
+	int code = resolve_want(a, &w, r);
+
+	if (code == 0)
+		code = preflight_run(NULL, a, &w, r);
+	return code == 0 ? iptables_install_run(&w, a->dry_run, r) : code;
+}
+
 int install_run(const struct args *a, struct report *r)
 {
 	struct kernel k;
 	int code, err = kernel_open(&k, &r->error);
 
+	if (iptables_is_chosen(a->conf->redirect.backend, err)) {
+		kernel_close(&k);
+		return install_by_iptables(a, r);
+	}
 	if (err < 0)
 		return report_exit_code(err);
 	code = install_with(&k, a, r);

@@ -16,7 +16,7 @@
 
 /* What the checks share. Those who look at a list of the host read it themselves. */
 struct preflight {
-	struct kernel *kernel;
+	struct kernel *kernel; /* NULL: iptables */
 	const struct args *args;
 	const struct want *want;
 	struct report *report;
@@ -141,14 +141,16 @@ static bool sees_taken(const struct preflight *p, const struct base_chain *c)
 	return sees;
 }
 
-/* The first nat chain that translates a flow wins. Under TPROXY ours are not of that kind. */
+/* The first nat chain that translates a flow wins. Under TPROXY ours are not of that kind, and those of
+ * iptables are chains that others have rules in as well. */
 static int check_nat_chains(struct preflight *p)
 {
 	const struct want *w = p->want;
+	bool is_nat = w->mode == REDIRECT_MODE_REDIRECT && p->kernel != NULL;
 	int32_t ours = w->redirect->priority;
 	char text[BASE_CHAIN_TEXT_MAX];
 
-	for (size_t i = 0; w->mode == REDIRECT_MODE_REDIRECT && i < p->chains.n; i++) {
+	for (size_t i = 0; is_nat && i < p->chains.n; i++) {
 		const struct base_chain *c = &p->chains.chains[i];
 		bool hook = c->hook == NF_INET_LOCAL_OUT ||
 			    (c->hook == NF_INET_PRE_ROUTING && w->n_gateways > 0);
@@ -366,7 +368,7 @@ static int check_marks(struct preflight *p)
 	struct diag why;
 
 	bits |= w->mode == REDIRECT_MODE_TPROXY ? w->tproxy_mark.mask : 0;
-	if (bits == 0)
+	if (bits == 0 || p->kernel == NULL)
 		return 0;
 	if (mark_users_read(p->kernel, bits, &all, &why) < 0)
 		return unknown(p, "whether others test our marks", &why);

@@ -8,5 +8,5 @@
 #include "rulemgr/kernel.h"
 #include "rulemgr/want.h"
 
-/* The exit code: 0, or r->error says what is refused. Warnings go to `r`. */
+/* `k` NULL: the rules are for iptables, and nf_tables is not asked. The exit code: 0, or r->error says what is refused. Warnings go to `r`. */
 int preflight_run(struct kernel *k, const struct args *a, const struct want *w, struct report *r);

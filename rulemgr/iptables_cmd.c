@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+#include "rulemgr/iptables_cmd.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "rulemgr/backend.h"
+#include "rulemgr/have.h"
+#include "rulemgr/iptables_run.h"
+#include "rulemgr/iptables_sync.h"
+#include "rulemgr/routes.h"
+
+bool iptables_is_chosen(enum redirect_backend wanted, int nft)
+{
+	return wanted == REDIRECT_BACKEND_IPTABLES ||
+	       (wanted == REDIRECT_BACKEND_AUTO && nft == -EOPNOTSUPP);
+}
+
+/* Two backends at once would each count and judge every flow. */
+static int refuse_beside_nft(struct diag *d)
+{
+	struct have have;
+	struct kernel k;
+	int r;
+
+	if (kernel_open(&k, d) < 0)
+		return 0;
+	r = have_read(&k, &have, d);
+	kernel_close(&k);
+	if (r == 0 && have.present && have.ours)
+		return diag_set(
+			d, EEXIST, NULL, 0,
+			"table %s is installed: run transocks-rules flush before you change "
+			"the backend",
+			MODEL_TABLE_TEXT);
+	return 0;
+}
+
+static void tell_families(const struct iptables_result *result, struct strbuf *out)
+{
+	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
+		if (result->family[f])
+			strbuf_printf(out, "%s%s", f > 0 && result->family[0] ? " and " : "",
+				      listeners_family[f]);
+	}
+}
+
+static void tell_install(const struct want *w, const struct iptables_result *result, bool dry_run,
+			 const char *why, struct report *r)
+{
+	strbuf_printf(&r->text, "%s%s rules of iptables for ", dry_run ? "would " : "",
+		      dry_run ? (result->present ? "replace" : "install")
+			      : (result->present ? "replaced" : "installed"));
+	tell_families(result, &r->text);
+	strbuf_printf(&r->text, ": new TCP flows go to port %u, except from uid %u\nbackend: %s\n",
+		      w->port, w->uid, why);
+	for (size_t i = 0; i < result->n_notes; i++)
+		report_warn(r, "%s", result->notes[i].text);
+	json_string(&r->json, "backend", "iptables");
+	json_string(&r->json, "backend_why", why);
+	json_bool(&r->json, "dry_run", dry_run);
+	json_bool(&r->json, "replaced", result->present);
+	json_uint(&r->json, "port", w->port);
+	json_uint(&r->json, "uid", w->uid);
+	json_array_begin(&r->json, "families");
+	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
+		if (result->family[f])
+			json_string(&r->json, NULL, listeners_family[f]);
+	}
+	json_array_end(&r->json);
+}
+
+/* The way to this host comes first, so that no marked packet is without it. */
+static int install_with_routes(const struct want *w, bool dry_run, struct iptables_result *result,
+			       struct diag *d)
+{
+	const struct mark *mark = w->mode == REDIRECT_MODE_TPROXY ? &w->tproxy_mark : NULL;
+	struct routes_change change = {0};
+	int err = 0;
+
+	if (mark != NULL)
+		err = routes_install(mark, w->family, dry_run, &change, d);
+	if (err == 0) {
+		err = iptables_install(w, dry_run, result, d);
+		if (err < 0 && mark != NULL && !dry_run)
+			routes_undo(&change, NULL);
+	}
+	routes_change_free(&change);
+	if (err == 0 && mark == NULL) { /* of an earlier mode */
+		err = routes_remove(dry_run, &change, d);
+		routes_change_free(&change);
+	}
+	return err;
+}
+
+int iptables_install_run(const struct want *w, bool dry_run, struct report *r)
+{
+	struct iptables_result result;
+	struct backends b;
+	char why[512];
+	int err = refuse_beside_nft(&r->error);
+
+	if (err == 0) {
+		backends_read(&b);
+		err = backend_choose(REDIRECT_BACKEND_IPTABLES, &b, why, sizeof(why));
+		if (err < 0)
+			diag_set(&r->error, -err, NULL, 0, "%s", why);
+	}
+	if (err >= 0)
+		err = install_with_routes(w, dry_run, &result, &r->error);
+	if (err == 0)
+		tell_install(w, &result, dry_run, why, r);
+	return report_exit_code(err);
+}
+
+int iptables_flush_run(bool dry_run, bool *removed, struct report *r)
+{
+	struct routes_change change = {0};
+	struct iptables_have have;
+	struct iptables_result result;
+	char path[PATH_MAX];
+	int err;
+
+	*removed = false;
+	if (iptables_find("iptables-save", path, sizeof(path)) == NULL)
+		return 0;
+	err = iptables_read(&have, &r->error);
+	if (err < 0)
+		return report_exit_code(err);
+	*removed = have.present;
+	iptables_have_free(&have);
+	if (!*removed)
+		return 0;
+	err = iptables_flush(dry_run, &result, &r->error);
+	if (err == 0)
+		err = routes_remove(dry_run, &change, &r->error);
+	routes_change_free(&change);
+	if (err == 0) {
+		strbuf_printf(&r->text, "%s rules of iptables\n",
+			      dry_run ? "would remove" : "removed");
+		json_string(&r->json, "backend", "iptables");
+	}
+	return report_exit_code(err);
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * What the commands tell where the iptables backend did the work.
+ */
+#include "rulemgr/command.h"
+
+/* Whether `install` is for iptables: by the option, or because the question to nf_tables failed with `nft`
+ * (0, or a negative errno). */
+bool iptables_is_chosen(enum redirect_backend wanted, int nft);
+
+/* `w` has been checked against this host. With mode tproxy it also makes the rules and routes of the
+ * routing tables. The exit code. */
+int iptables_install_run(const struct want *w, bool dry_run, struct report *r);
+
+/* Removes what is ours; *removed says whether there was anything. Says nothing if not. The exit code. */
+int iptables_flush_run(bool dry_run, bool *removed, struct report *r);

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""The iptables backend: what iptables-legacy and iptables-nft show, and what goes wrong."""
+import fcntl
+import json
+import re
+import socket
+
+import lab
+from iptables import IptablesCase, PROGRAMS, RULES, UID
+
+FOREIGN = """
+*nat
+:MINE - [0:0]
+-A OUTPUT -d {net} -p tcp -m tcp --dport 4444 -j MINE
+-A PREROUTING -i lan9 -m comment --comment "-j TRANSOCKS_OUTPUT" -j MINE
+-A MINE -p tcp -j REDIRECT --to-ports 99
+COMMIT
+*filter
+:TRANSOCKS_X - [0:0]
+-A INPUT -p tcp -m tcp --dport 22 -j TRANSOCKS_X
+-A FORWARD -m conntrack --ctstate INVALID -j DROP
+COMMIT
+"""
+
+
+class Text(IptablesCase):
+    def test_install_twice_leaves_one_copy(self):
+        host = self.lonely()
+        host.ip("link add lan0 type veth peer name z")
+        with host.inside():
+            both = socket.create_server(("::", 1081), family=socket.AF_INET6, dualstack_ipv6=True)
+        self.addCleanup(both.close)
+        args = ("install", "--gateway", "lan0", "--quic", "reject")
+        self.assertIn("installed rules of iptables for IPv4 and IPv6",
+                      self.rules(host, *args).stdout)
+        once = self.saved(host)
+        for chain in ("INPUT", "OUTPUT", "PREROUTING", "FORWARD"):
+            self.assertGreaterEqual(len(re.findall(rf"-A {chain} .*-j TRANSOCKS_", once)), 2)
+        done = self.rules(host, *args, "--json")
+        self.assertTrue(json.loads(done.stdout)["replaced"])
+        self.assertEqual(self.saved(host), once)
+        self.assertIn("removed rules of iptables", self.rules(host, "flush").stdout)
+        self.assertNotIn("TRANSOCKS", self.saved(host))
+
+    def test_foreign_rules_stay(self):
+        host = self.lonely()
+        for program, net in (("iptables-restore", "11.1.0.0/16"),
+                             ("ip6tables-restore", "2a00:1::/32")):
+            self.tables(host, program, "--noflush", stdin=FOREIGN.format(net=net))
+        before = self.saved(host)
+        for _ in range(2):
+            self.rules(host, "install", "--quic", "reject")
+        self.assertIn("TRANSOCKS_TAKE", self.saved(host))
+        self.rules(host, "flush")
+        self.assertEqual(self.saved(host), before)
+
+    def test_ipv6_failure_undoes_ipv4(self):
+        host = self.lonely()
+        bad = self.programs("bad6", PROGRAMS[:3],
+                            [("ip6tables-restore", "echo no luck >&2; exit 2")])
+        error = self.rules(host, "install", path=bad, code=1).stderr
+        self.assertIn("ip6tables-restore failed: no luck; everything is as it was before", error)
+        self.assertNotIn("TRANSOCKS", self.saved(host))
+        self.rules(host, "install", "--port", 99)
+        before = self.saved(host)
+        self.rules(host, "install", path=bad, code=1)
+        self.assertEqual(self.saved(host), before)
+
+    def test_killed_between_the_families(self):
+        host = self.lonely()
+        hangs = self.programs("hang6", PROGRAMS[:3], [("ip6tables-restore", '[ "$1" = --version ] || exec sleep 60')])
+        self.rules(host, "install", "--port", 99)
+        proc = host.spawn(*self.argv(("install",)), env={"PATH": str(hangs)})
+        lab.wait_until(lambda: "--to-ports 1081" in self.saved(host, "iptables-save"))
+        proc.kill()
+        self.assertIn("--to-ports 99", self.saved(host))
+        self.rules(host, "install")
+        healed = self.saved(host)
+        self.rules(host, "flush")
+        self.rules(host, "install")
+        self.assertEqual(self.saved(host), healed)
+
+    def test_many_installers_at_once(self):
+        host = self.lonely()
+        self.rules(host, "install")
+        expected = self.saved(host)
+        self.rules(host, "flush")
+        many = [host.spawn(*self.argv(("install",)), env={"PATH": str(self.path)})
+                for _ in range(8)]
+        for proc in many:
+            self.assertIn(proc.wait(30), (0, 6), proc.log())
+        self.assertEqual(self.saved(host), expected)
+
+    def test_without_ipv6(self):
+        host = self.lonely()
+        four = self.programs("four", PROGRAMS[:2])
+        done = self.rules(host, "install", path=four)
+        self.assertIn("IPv6 is left out: ip6tables is not installed", done.stderr)
+        self.assertIn("for IPv4:", done.stdout)
+        self.assertIn("not installed", self.rules(host, "install", path="/nonexistent",
+                                                  code=69).stderr)
+
+    def test_beside_the_other_backend(self):
+        host = self.lonely()
+        host.run(RULES, "install", "--uid", UID)
+        self.assertIn("flush before", self.rules(host, "install", code=1).stderr)
+        self.assertNotIn("TRANSOCKS", self.saved(host))
+        self.rules(host, "flush")
+        self.rules(host, "install")
+        host.run(RULES, "install", "--uid", UID)
+        self.rules(host, "flush")
+        self.assertNotIn("TRANSOCKS", self.saved(host))
+        self.assertNotIn("table inet transocks", host.ruleset())
+
+    def test_what_cannot_be(self):
+        host = self.lonely()
+        self.assertIn("\"closed\"", self.rules(host, "install", "--when-daemon-down", "open",
+                                               code=69).stderr)
+        self.assertNotIn("TRANSOCKS", self.saved(host))
+
+    def test_dry_run(self):
+        host = self.lonely()
+        self.assertIn("would install", self.rules(host, "install", "--dry-run").stdout)
+        self.assertNotIn("TRANSOCKS", self.saved(host))
+
+
+class LegacyText(Text):
+    variant = "legacy"
+
+    def test_lock_is_busy(self):
+        host = self.lonely()
+        with open("/run/xtables.lock", "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            error = self.rules(host, "install", code=6).stderr
+        self.assertIn("somebody else has held the lock of iptables for 5 s", error)
+        self.assertEqual(error.count("\n"), 3, error)
+        self.assertNotIn("TRANSOCKS", self.saved(host))
+
+
+class NftText(Text):
+    variant = "nft"
+
+
+class NftText(Text):
+    variant = "nft"
+
+
+del IptablesCase, Text  # what is left are the cases of a variant
+
+
+if __name__ == "__main__":
+    lab.main()
