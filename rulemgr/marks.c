@@ -13,6 +13,7 @@
 
 #include "rulemgr/dump.h"
 #include "rulemgr/model.h"
+#include "rulemgr/route_item.h"
 
 /* A list that changes while it is read is read again. */
 #define READ_TRIES 10
@@ -161,31 +162,16 @@ static int read_rule(const struct nlmsghdr *h, void *ctx)
 
 static int read_policy_rule(const struct nlmsghdr *h, void *ctx)
 {
-	uint32_t mark = 0, mask = 0, priority = 0;
 	struct search *s = ctx;
-	const struct nlattr *a;
+	struct route_item rule;
 	char where[64];
 
-	mnl_attr_for_each(a, h, sizeof(struct fib_rule_hdr))
-	{
-		bool u32 = mnl_attr_get_payload_len(a) == sizeof(uint32_t);
-
-		if (u32 && mnl_attr_get_type(a) == FRA_FWMARK)
-			mark = mnl_attr_get_u32(a);
-		else if (u32 && mnl_attr_get_type(a) == FRA_FWMASK)
-			mask = mnl_attr_get_u32(a);
-		else if (u32 && mnl_attr_get_type(a) == FRA_PRIORITY)
-			priority = mnl_attr_get_u32(a);
-		else if (mnl_attr_get_type(a) == FRA_PROTOCOL &&
-			 mnl_attr_get_u8(a) == MARK_OWN_PROTOCOL)
-			return MNL_CB_OK;
-	}
-	if (mark == 0 && mask == 0)
+	if (!route_item_read(&rule, h) || !rule.is_rule || rule.protocol == ROUTES_PROTOCOL ||
+	    (rule.mark.mask & s->bits) == 0)
 		return MNL_CB_OK;
-	mask &= s->bits;
-	snprintf(where, sizeof(where), "`ip rule` %u", priority);
-	if (mask != 0)
-		add_user(s, where, mask);
+	snprintf(where, sizeof(where), "`ip %srule` %u", rule.family == AF_INET6 ? "-6 " : "",
+		 rule.priority);
+	add_user(s, where, rule.mark.mask & s->bits);
 	return MNL_CB_OK;
 }
 

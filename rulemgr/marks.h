@@ -2,13 +2,10 @@
 #pragma once
 /*
  * Who else looks at bits of the packet mark: the rules of other nf_tables tables and the policy rules of
- * routing. Reads only. Rules of iptables-legacy are not looked at.
+ * routing, without our own. Reads only. Rules of iptables-legacy are not looked at.
  */
 #include "policy/mark.h"
 #include "rulemgr/kernel.h"
-
-/* The number that our own policy rules bear (rtnetlink "protocol"). */
-#define MARK_OWN_PROTOCOL 84
 
 struct mark_user {
 	char where[128]; /* "a rule in table ip mangle, chain OUTPUT", "`ip rule` 100" */

@@ -114,6 +114,23 @@ static int check_host_listeners(struct preflight *p)
 	return 0;
 }
 
+/* A daemon in the other mode listens just as well, and would refuse all that comes. */
+static int check_mode(struct preflight *p)
+{
+	const struct want *w = p->want;
+
+	for (int f = 0; w->mode == REDIRECT_MODE_TPROXY && f < LISTENERS_FAMILIES; f++) {
+		if (matters(p, f) && p->listeners.loopback[f] && !p->listeners.transparent[f])
+			return refuse(
+				p,
+				"who listens on port %u does not take what comes by TPROXY, so "
+				"all new %s connections would get lost; start transocksd with "
+				"mode = \"tproxy\" first",
+				w->port, listeners_family[f]);
+	}
+	return 0;
+}
+
 static int check_listeners(struct preflight *p)
 {
 	struct report *r = p->report;
@@ -129,7 +146,9 @@ static int check_listeners(struct preflight *p)
 		return EXIT_FAILURE;
 	}
 	code = check_gateway_listeners(p);
-	return code != 0 ? code : check_host_listeners(p);
+	if (code == 0)
+		code = check_host_listeners(p);
+	return code != 0 ? code : check_mode(p);
 }
 
 static bool sees_taken(const struct preflight *p, const struct base_chain *c)

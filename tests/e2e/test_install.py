@@ -10,6 +10,7 @@ import lab
 
 RULES = lab.BUILD / "transocks-rules"
 FILE = pathlib.Path("/etc/transocks.toml")  # of the test's own /etc
+IP_TRANSPARENT, IPV6_TRANSPARENT = 19, 75
 DROPINS = pathlib.Path("/etc/transocks.d")
 
 
@@ -67,6 +68,32 @@ class Configuration(InstallCase):
         self.assertEqual(result["mark"], "0x5/0xffffffff")
         self.assertEqual(result["gateway"], ["lan0", "lan1"])
         self.assertEqual(self.json(host, "install", "-g", "")["gateway"], [])
+
+    def test_options_arrive_in_the_table(self):
+        host = self.lonely()
+        self.write(FILE, """
+            proxy_url = "socks5://11.9.9.9:1088"
+            [redirect]
+            bypass = ["11.66.0.0/16", "2a00:66::/32"]
+            redirect_anyway = ["198.18.0.0/15"]
+            ports = [443, "8000-8999"]
+            exempt_uids = ["root", 4711]
+            exempt_marks = ["0x20000/0x20000"]
+            priority = -77
+            share = 5""")
+        host.rules("install")
+        text = host.ruleset()
+        for word in ("11.66.0.0/16", "2a00:66::/32", "8000-8999", "11.9.9.9 . 1088", "4711", "0x00020000",
+                     "priority -77", "mod 100 "):
+            self.assertIn(word, text)
+        self.assertNotIn("198.18.0.0", text)
+        host.rules("install", "--bypass", "11.67.0.0/16", "--ports", "", "--share", 100, "--redirect-anyway", "",
+                   "--exempt-marks", "", "--exempt-uids", "4712", "--priority", -99)
+        text = host.ruleset()
+        for word in ("11.66.0.0/16", "8000", "4711", "0x00020000", "priority -77", "mod 100 "):
+            self.assertNotIn(word, text)
+        for word in ("11.67.0.0/16", "11.9.9.9 . 1088", "4712", "198.18.0.0"):
+            self.assertIn(word, text)
 
     def test_broken_file(self):
         host = self.lonely()
@@ -163,13 +190,16 @@ class Namespace(InstallCase):
 class Preflight(InstallCase):
     """Each refusal and each warning, provoked; and its absence where there is nothing to say."""
 
-    def listen(self, host, *addresses, port=1081):
+    def listen(self, host, *addresses, port=1081, transparent=False):
         for address in addresses:
             with host.inside():
                 sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
             self.addCleanup(sock.close)
             if ":" in address:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if transparent:
+                level = socket.IPPROTO_IPV6 if ":" in address else socket.IPPROTO_IP
+                sock.setsockopt(level, IPV6_TRANSPARENT if ":" in address else IP_TRANSPARENT, 1)
             sock.bind((address, port))
             sock.listen()
 
@@ -217,6 +247,15 @@ class Preflight(InstallCase):
         self.assertIn("all IPv6 addresses", self.refused(host, "install", *args, code=1))
         self.warned(host, "nobody listens", *args, "--family", "ipv4", count=0)
 
+    def test_listener_of_the_other_mode(self):
+        host = self.healthy()
+        error = self.refused(host, "install", "--mode", "tproxy", code=1)
+        self.assertIn("port 1081 does not take what comes by TPROXY", error)
+        self.assertIn('mode = "tproxy" first (--force', error)
+        self.warned(host, "comes by TPROXY", "--mode", "tproxy", "--force")
+        self.listen(host, "0.0.0.0", "::", port=1082, transparent=True)
+        self.assertEqual(self.warnings(host, "--mode", "tproxy", "--port", 1082), [])
+
     def test_nat_chain_before_ours(self):
         host = self.healthy()
         host.nft("""table ip early {
@@ -233,7 +272,7 @@ class Preflight(InstallCase):
         self.warned(host, "chain ip early", "--priority", -110, count=0)
         self.warned(host, "chain ip early", "--priority", -98, count=3)
         self.warned(host, "chain ip early", "--family", "ipv6", count=0)
-        self.warned(host, "chain ip early", "--mode", "tproxy", count=0)
+        self.warned(host, "chain ip early", "--mode", "tproxy", "--force", count=0)
         gateway = self.healthy("gateway")
         gateway.nft("table ip6 early { chain pre { type nat hook prerouting priority -100; counter; } ; }")
         self.warned(gateway, "early", count=0)
@@ -292,7 +331,7 @@ class Preflight(InstallCase):
         self.warned(host, "lan0 has no IPv4 address", *args)
         self.warned(host, "lan0 has no IPv6 address: .*--family ipv4", *args)
         self.warned(host, "has no", *args, "--family", "ipv4")
-        self.warned(host, "has no", *args, "--mode", "tproxy", count=0)
+        self.warned(host, "has no", *args, "--mode", "tproxy", "--force", count=0)
 
     def test_no_route(self):
         host = self.healthy()
@@ -346,7 +385,7 @@ class Preflight(InstallCase):
         self.warned(host, "table inet m, chain masked, tests bits 0x1000 .* option mark")
         self.warned(host, "table inet m, chain mapped, tests bits 0x1000 ")
         self.warned(host, "table inet m", count=2)
-        self.warned(host, "chain both, tests bits 0x10 .* option tproxy_mark", "--mode", "tproxy")
+        self.warned(host, "chain both, tests bits 0x10 .* option tproxy_mark", "--mode", "tproxy", "--force")
         self.warned(host, "tests bits", "-m", "0x20000/0x20000", count=0)
         self.warned(host, "tests bits", "-m", "0/0", count=0)
         self.warned(host, "tests bits", "-m", "0x8000/0x8000", count=2)  # clear, vmap
@@ -358,7 +397,7 @@ class Preflight(InstallCase):
                      "-4 rule add fwmark 0x1000/0x1000 lookup 99 priority 80 protocol 84"):
             host.run("ip", *rule.split())
         self.warned(host, "`ip rule` 77 tests bits 0x1000 ")
-        self.warned(host, "`ip rule` 78 tests bits 0x1000 ")
+        self.warned(host, "`ip -6 rule` 78 tests bits 0x1000 ")
         self.warned(host, "tests bits", count=2)
 
     @lab.needs_program("iptables-nft")
