@@ -198,14 +198,6 @@ void loop_unwatch(struct loop *l, struct source *src)
 	list_add_tail(&l->dead_sources, &src->node);
 }
 
-void loop_detach(struct loop *l, struct source *src)
-{
-	if (src == NULL)
-		return;
-	epoll_ctl(l->epfd, EPOLL_CTL_DEL, src->fd, NULL);
-	loop_unwatch(l, src);
-}
-
 void loop_task_init(struct task *t)
 {
 	list_init(&t->node);

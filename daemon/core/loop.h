@@ -89,8 +89,6 @@ int loop_rewatch(struct loop *l, struct source *src, uint32_t events);
  * descriptor before the turn ends, and that ends the registration without a further system call;
  * `src` may be read until then. NULL is fine. */
 void loop_unwatch(struct loop *l, struct source *src);
-/* The same for a descriptor that stays open, or that has a dup(2): the registration is deleted. */
-void loop_detach(struct loop *l, struct source *src);
 
 void loop_task_init(struct task *t);
 /* Runs `fn` in the task phase: of this turn if an event or a timer queues it, of the next turn,

@@ -29,6 +29,12 @@ static void relay_lost(struct session *s, const struct leg *leg, int err)
 	session_end_failed(s, why, err);
 }
 
+/* The kernel tells a reset by an event alone. */
+static int relay_why_broken(const struct leg *leg)
+{
+	return leg->err != 0 ? leg->err : ECONNRESET;
+}
+
 static bool relay_half_closed(const struct session *s)
 {
 	return s->client.finished || s->remote.finished;
@@ -46,7 +52,7 @@ static int64_t relay_limit(const struct session *s)
 static void relay_over_limit(struct session *s)
 {
 	if (s->client.broken)
-		relay_lost(s, &s->client, ECONNRESET);
+		relay_lost(s, &s->client, relay_why_broken(&s->client));
 	else
 		session_end(s, relay_half_closed(s) ? WHY_HALF_CLOSE : WHY_IDLE, 0, NULL);
 }
@@ -158,7 +164,7 @@ static void relay_check_broken(struct session *s, struct leg *leg, struct leg *o
 	bool empty = !leg->readable && leg->pending == NULL && move_piped(leg) == 0;
 
 	if (leg->broken && (leg->finished || other->broken || empty))
-		relay_lost(s, leg, leg->err != 0 ? leg->err : ECONNRESET);
+		relay_lost(s, leg, relay_why_broken(leg));
 }
 
 static enum move relay_copy(struct session *s, struct leg *from, struct leg *to, int *err)

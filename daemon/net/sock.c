@@ -177,16 +177,6 @@ struct addr sock_local(int fd)
 	return addr_from_sockaddr((struct sockaddr *)&ss);
 }
 
-struct addr sock_peer(int fd)
-{
-	struct sockaddr_storage ss = {.ss_family = AF_UNSPEC};
-	socklen_t len = sizeof(ss);
-
-	if (getpeername(fd, (struct sockaddr *)&ss, &len) < 0)
-		return (struct addr){.family = AF_UNSPEC};
-	return addr_from_sockaddr((struct sockaddr *)&ss);
-}
-
 int sock_inline_urgent(int fd)
 {
 	return set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);

@@ -53,7 +53,6 @@ bool sock_is_shortage(int err);
 uint64_t sock_unanswered_ms(int fd);
 
 struct addr sock_local(int fd); /* AF_UNSPEC if the kernel does not say */
-struct addr sock_peer(int fd);
 
 /* TCP keepalive after so long; 0: none. Who is gone is found after about twice that. On a listener it counts for what is accepted from then on.
  * 0 or -errno. */

@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 
 #include "tests/unit/net_fixture.h"
+#include "tests/unit/peer_of.h"
 
 #define SLOW_MS 5000 /* on a busy machine; what is awaited comes within a fraction of it */
 
@@ -175,11 +176,11 @@ static void expect_won(struct probe *p, const char *ip, uint16_t port)
 	assert_int_equal(p->ends, 1);
 	assert_int_equal(p->status, 0);
 	assert_true(addr_equal(&p->dial.peer, &want));
-	peer = sock_peer(p->dial.won->fd);
+	peer = peer_of(p->dial.won->fd);
 	assert_true(addr_equal(&peer, &want));
 	assert_int_equal(p->dial.n_open, 0);
 	dial_cancel(&p->dial); /* after the end: what was won stays */
-	assert_int_equal(sock_peer(p->dial.won->fd).port, port);
+	assert_int_equal(peer_of(p->dial.won->fd).port, port);
 	close_won(p);
 }
 
