@@ -82,7 +82,7 @@ int flush_run(const struct args *a, struct report *r)
 
 	if (err < 0 && err != -EOPNOTSUPP)
 		return report_exit_code(err);
-	code = iptables_flush_run(a->dry_run, &removed, r);
+	code = iptables_flush_run(a->dry_run, err == 0, &removed, r);
 	if (code != 0 || flush_is_done(&k, removed) || err < 0) {
 		kernel_close(&k);
 		return code != 0 || removed ? code : report_exit_code(err);

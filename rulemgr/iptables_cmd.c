@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "rulemgr/backend.h"
+#include "rulemgr/conntrack.h"
 #include "rulemgr/have.h"
 #include "rulemgr/iptables_run.h"
 #include "rulemgr/iptables_sync.h"
@@ -113,11 +114,47 @@ int iptables_install_run(const struct want *w, bool dry_run, struct report *r)
 	return report_exit_code(err);
 }
 
-int iptables_flush_run(bool dry_run, bool *removed, struct report *r)
+/* Counts before the rules go; without them the kernel no longer tracks the flows. */
+static bool count_flows(const struct iptables_have *have, size_t *flows, struct report *r)
+{
+	struct have ports = {.n_ports = have->n_ports};
+	struct diag why;
+
+	memcpy(ports.ports, have->ports, sizeof(ports.ports));
+	if (conntrack_count_redirected(&ports, flows, &why) == 0)
+		return true;
+	report_warn(r, "%s", why.text);
+	return false;
+}
+
+static int flush_present(const struct iptables_have *have, bool dry_run, struct report *r)
 {
 	struct routes_change change = {0};
-	struct iptables_have have;
 	struct iptables_result result;
+	size_t flows = 0;
+	bool counted = count_flows(have, &flows, r);
+	int err = iptables_flush(dry_run, &result, &r->error);
+
+	if (err == 0)
+		err = routes_remove(dry_run, &change, &r->error);
+	routes_change_free(&change);
+	if (err < 0)
+		return err;
+	strbuf_printf(&r->text, "%s rules of iptables; ", dry_run ? "would remove" : "removed");
+	if (counted)
+		strbuf_printf(&r->text, "%zu proxied flow%s %scut\n", flows, flows == 1 ? "" : "s",
+			      dry_run ? "would be " : "");
+	else
+		strbuf_puts(&r->text, "proxied flows not counted\n");
+	json_string(&r->json, "backend", "iptables");
+	if (counted)
+		json_uint(&r->json, "iptables_flows_cut", flows);
+	return 0;
+}
+
+int iptables_flush_run(bool dry_run, bool beside_nft, bool *removed, struct report *r)
+{
+	struct iptables_have have;
 	char path[PATH_MAX];
 	int err;
 
@@ -125,20 +162,16 @@ int iptables_flush_run(bool dry_run, bool *removed, struct report *r)
 	if (iptables_find("iptables-save", path, sizeof(path)) == NULL)
 		return 0;
 	err = iptables_read(&have, &r->error);
+	if (err < 0 && beside_nft) {
+		report_warn(r, "whether there are rules of iptables is not known: %s",
+			    r->error.text);
+		return 0;
+	}
 	if (err < 0)
 		return report_exit_code(err);
 	*removed = have.present;
+	if (have.present)
+		err = flush_present(&have, dry_run, r);
 	iptables_have_free(&have);
-	if (!*removed)
-		return 0;
-	err = iptables_flush(dry_run, &result, &r->error);
-	if (err == 0)
-		err = routes_remove(dry_run, &change, &r->error);
-	routes_change_free(&change);
-	if (err == 0) {
-		strbuf_printf(&r->text, "%s rules of iptables\n",
-			      dry_run ? "would remove" : "removed");
-		json_string(&r->json, "backend", "iptables");
-	}
 	return report_exit_code(err);
 }

@@ -13,5 +13,6 @@ bool iptables_is_chosen(enum redirect_backend wanted, int nft);
  * routing tables. The exit code. */
 int iptables_install_run(const struct want *w, bool dry_run, struct report *r);
 
-/* Removes what is ours; *removed says whether there was anything. Says nothing if not. The exit code. */
-int iptables_flush_run(bool dry_run, bool *removed, struct report *r);
+/* Removes what is ours and tells how many live flows that cuts; *removed says whether there was anything.
+ * `beside_nft`: nf_tables is there, so that iptables failing is only a warning. The exit code. */
+int iptables_flush_run(bool dry_run, bool beside_nft, bool *removed, struct report *r);

@@ -103,6 +103,8 @@ class Traffic(IptablesCase):
         self.rules(t.on, "install", *args)
         self.assertTrue(all(map(talk, old)), "after install")
         proxied = self.opened(t)
+        self.assertIn("2 proxied flows would be cut",
+                      self.rules(t.on, "flush", "--dry-run").stdout)
         for number in range(installs):
             self.rules(t.on, "install", *args)
             self.assertTrue(all(map(talk, old + proxied)), f"after reinstall {number}")
