@@ -8,6 +8,8 @@ enum flag_id {
 	FLAG_FILE,
 	FLAG_NETNS,
 	FLAG_PORT,
+	FLAG_FORMAT,
+	FLAG_COMMENT,
 	FLAG_FORCE,
 	FLAG_DRY_RUN,
 	FLAG_JSON,
@@ -42,6 +44,29 @@ const struct flag args_install_flags[] = {
 };
 
 const struct flag args_flush_flags[] = {
+	ROW_DRY_RUN,
+	{.name = NULL},
+};
+
+const struct flag args_status_flags[] = {
+	ROW_CONF,
+	{.name = NULL},
+};
+
+const struct flag args_diff_flags[] = {
+	ROW_CONF,
+	{.name = NULL},
+};
+
+const struct flag args_print_flags[] = {
+	ROW_CONF,
+	{"format", 0, "FORMAT", "nft (the default), iptables or json", FLAG_FORMAT},
+	{.name = NULL},
+};
+
+const struct flag args_bypass_flags[] = {
+	{.name = ARGS_WORDS, .id = 2},
+	{"comment", 'c', "TEXT", "why; `bypass list` and nft(8) show it", FLAG_COMMENT},
 	ROW_DRY_RUN,
 	{.name = NULL},
 };
@@ -118,6 +143,8 @@ void args_expand(struct args_flags *all, const struct flag *own)
 
 	all->rows[0] = (struct flag){.name = NULL};
 	for (; own->name != NULL; own++) {
+		if (strcmp(own->name, ARGS_WORDS) == 0)
+			continue;
 		if (strcmp(own->name, ARGS_CONF) != 0) {
 			add_row(all, &n, *own);
 			continue;
@@ -128,6 +155,15 @@ void args_expand(struct args_flags *all, const struct flag *own)
 	}
 	for (size_t i = 0; i < ARRAY_LEN(common_rows); i++)
 		add_row(all, &n, common_rows[i]);
+}
+
+static size_t args_max_words(const struct flag *own)
+{
+	for (; own->name != NULL; own++) {
+		if (strcmp(own->name, ARGS_WORDS) == 0)
+			return (size_t)own->id;
+	}
+	return 0;
 }
 
 bool args_wants_conf(const struct flag *own)
@@ -160,6 +196,12 @@ static int args_set(void *ctx, int id, const char *value, struct diag *d)
 			return diag_set(d, EINVAL, NULL, 0, "--port %s: not a port 1..65535",
 					value);
 		return 0;
+	case FLAG_FORMAT:
+		a->format = value;
+		return 0;
+	case FLAG_COMMENT:
+		a->comment = value;
+		return 0;
 	case FLAG_FORCE:
 		a->force = true;
 		return 0;
@@ -188,9 +230,14 @@ int args_parse(struct args *a, const struct flag *own, int argc, char **argv, st
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
 	args_expand(&flags, own);
 	r = cmdline_parse(flags.rows, argc, argv, &first_word, args_set, a, d);
-	if (r == 0 && first_word < argc)
-		r = diag_set(d, EINVAL, NULL, 0, "unexpected word \"%s\"", argv[first_word]);
-	return r;
+	if (r < 0)
+		return r;
+	a->words = argv + first_word;
+	a->n_words = (size_t)(argc - first_word);
+	if (a->n_words > args_max_words(own))
+		return diag_set(d, EINVAL, NULL, 0, "unexpected word \"%s\"",
+				a->words[args_max_words(own)]);
+	return 0;
 }
 
 void args_free(struct args *a)

@@ -21,6 +21,10 @@ struct args {
 	uint16_t port;     /* 0: that of the configuration */
 	struct args_setting *settings;
 	size_t n_settings;
+	const char *format;  /* of print; NULL: the default */
+	const char *comment; /* of bypass add; NULL: none */
+	char **words;        /* what is no flag */
+	size_t n_words;
 	bool force;
 	bool dry_run;
 	bool json;
@@ -30,8 +34,14 @@ struct args {
 
 /* The rows of the sub-commands. A row named ARGS_CONF stands for -f and the flags of all options. */
 #define ARGS_CONF ""
+/* A row of this name stands for words that are no flags, as many as its id says at most. */
+#define ARGS_WORDS "..."
 extern const struct flag args_install_flags[];
 extern const struct flag args_flush_flags[];
+extern const struct flag args_status_flags[];
+extern const struct flag args_diff_flags[];
+extern const struct flag args_print_flags[];
+extern const struct flag args_bypass_flags[];
 
 /* The flags of a command, as cmdline.h wants them: its own rows, those of the options, and what every
  * command takes (--netns, --json, --help). Ends with a row whose name is NULL. */

@@ -13,6 +13,13 @@ const struct command commands[] = {
 	{"install", "redirect new TCP flows to transocksd", args_install_flags, install_run},
 	{"flush", "remove the rules, and tell how many flows that cuts", args_flush_flags,
 	 flush_run},
+	{"status", "tell whether all is in place and works, and what it has done",
+	 args_status_flags, status_run},
+	{"diff", "compare the rules that are there with those that should be", args_diff_flags,
+	 diff_run},
+	{"print", "show the rules, and change nothing", args_print_flags, print_run},
+	{"bypass", "exceptions of the moment: bypass add NET, bypass del NET, bypass list",
+	 args_bypass_flags, bypass_run},
 	{.name = NULL},
 };
 

@@ -9,7 +9,7 @@
 #include "rulemgr/args.h"
 
 /* Beside those of <sysexits.h>. */
-enum { EXIT_BUSY = 6 };
+enum { EXIT_NOT_INSTALLED = 3, EXIT_DRIFT = 4, EXIT_NO_LISTENER = 5, EXIT_BUSY = 6 };
 
 #define REPORT_WARNINGS_MAX 32
 
@@ -39,6 +39,10 @@ const struct command *command_find(const char *name);
 
 int install_run(const struct args *a, struct report *r);
 int flush_run(const struct args *a, struct report *r);
+int status_run(const struct args *a, struct report *r);
+int diff_run(const struct args *a, struct report *r);
+int print_run(const struct args *a, struct report *r);
+int bypass_run(const struct args *a, struct report *r);
 
 void report_init(struct report *r, const char *command, bool as_json);
 /* What is more than fits is left out, and the last one says so. */

@@ -356,6 +356,8 @@ int decode_finish(struct decode *d, struct model *m)
 		qsort(d->keys, d->n_keys, sizeof(*d->keys), key_compare);
 	r = add_keys(d);
 	if (r == 0) {
+		for (size_t i = 0; i < d->model.n_sets; i++)
+			set_sort(&d->model.sets[i]);
 		*m = d->model;
 		d->model = (struct model){0};
 	}

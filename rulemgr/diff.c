@@ -99,11 +99,12 @@ static void compare_element(struct compare *c, const struct set *s, const struct
 	if (memcmp(want->last, have->last, s->key_len) != 0) {
 		struct difference *d = add_element(c, DIFF_ALTERED, s, want);
 
+		/* One that has been merged with another has lost its comment by that. */
 		set_values(d, "range", d->element, element_format(s, have, text, sizeof(text)));
-	}
-	if (strcmp(want->comment, have->comment) != 0)
+	} else if (strcmp(want->comment, have->comment) != 0) {
 		set_values(add_element(c, DIFF_ALTERED, s, want), "comment", want->comment,
 			   have->comment);
+	}
 }
 
 /* Both are sorted. */
@@ -120,7 +121,7 @@ static void compare_elements(struct compare *c, const struct set *want, const st
 		else if (k == have->n_elements)
 			order = -1;
 		else
-			order = memcmp(w->first, h->first, sizeof(w->first));
+			order = element_compare(want, w, h);
 		if (order < 0)
 			add_element(c, DIFF_MISSING, want, w);
 		else if (order == 0)

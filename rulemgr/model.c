@@ -131,17 +131,39 @@ bool key_decrement(uint8_t *key, size_t len)
 	return false;
 }
 
-static int element_compare(const void *a, const void *b)
+static int compare_forwards(const void *a, const void *b)
 {
 	const struct element *x = a, *y = b;
 
 	return memcmp(x->first, y->first, sizeof(x->first));
 }
 
+static int compare_backwards(const void *a, const void *b)
+{
+	const struct element *x = a, *y = b;
+
+	for (size_t i = sizeof(x->first); i-- > 0;) {
+		if (x->first[i] != y->first[i])
+			return x->first[i] < y->first[i] ? -1 : 1;
+	}
+	return 0;
+}
+
+static bool set_sorts_forwards(const struct set *s)
+{
+	return s->type == SET_OTHER || s->interval || set_types[s->type].byte_order == 2;
+}
+
+int element_compare(const struct set *s, const struct element *a, const struct element *b)
+{
+	return set_sorts_forwards(s) ? compare_forwards(a, b) : compare_backwards(a, b);
+}
+
 void set_sort(struct set *s)
 {
 	if (s->n_elements > 1)
-		qsort(s->elements, s->n_elements, sizeof(*s->elements), element_compare);
+		qsort(s->elements, s->n_elements, sizeof(*s->elements),
+		      set_sorts_forwards(s) ? compare_forwards : compare_backwards);
 }
 
 /* Bits that all addresses of the range share, if it is a prefix; -1 if it is none. */

@@ -165,7 +165,9 @@ extern const struct set_type_info set_types[SET_OTHER];
 bool key_increment(uint8_t *key, size_t len);
 /* Takes one off; false if it was zero. */
 bool key_decrement(uint8_t *key, size_t len);
-/* By the first key; for qsort(3) see set_sort(). */
+/* By the first key, in the order in which nft(8) lists them: what is not in network byte order counts as a number
+ * whose last byte is the most significant one. */
+int element_compare(const struct set *s, const struct element *a, const struct element *b);
 void set_sort(struct set *s);
 
 #define ELEMENT_TEXT_MAX 128

@@ -96,3 +96,102 @@ int sync_table(struct kernel *k, struct model *want, bool dry_run, struct have *
 	}
 	return sync_busy(d);
 }
+
+/* Those of `a` that `b` has not, or has otherwise, into `out`. */
+static int set_difference(const struct set *a, const struct set *b, struct set *out)
+{
+	size_t k = 0;
+
+	*out = *a;
+	out->elements = NULL;
+	out->n_elements = 0;
+	for (size_t i = 0; i < a->n_elements; i++) {
+		const struct element *e = &a->elements[i], *other = NULL;
+
+		while (k < b->n_elements && element_compare(a, &b->elements[k], e) < 0)
+			k++;
+		if (k < b->n_elements)
+			other = &b->elements[k];
+		if (other != NULL && memcmp(other->first, e->first, sizeof(e->first)) == 0 &&
+		    memcmp(other->last, e->last, sizeof(e->last)) == 0 &&
+		    strcmp(other->comment, e->comment) == 0)
+			continue;
+		if (set_add_element(out, e) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int set_copy(const struct set *s, struct set *copy)
+{
+	static const struct set nothing;
+
+	return set_difference(s, &nothing, copy);
+}
+
+static int sync_send_edit(struct kernel *k, const struct have *have, const struct set *before,
+			  const struct set *after, bool dry_run, struct diag *d)
+{
+	struct set removed = {.name = ""}, added = {.name = ""};
+	struct batch *b = batch_new(have->generation);
+	int r = b != NULL ? 0 : -ENOMEM;
+
+	if (r == 0)
+		r = set_difference(before, after, &removed);
+	if (r == 0)
+		r = set_difference(after, before, &added);
+	if (r == 0)
+		r = encode_removed_elements(b, &removed);
+	if (r == 0)
+		r = encode_added_elements(b, &added);
+	if (r < 0)
+		diag_set(d, -r, NULL, 0, "cannot build the batch: %s", strerror(-r));
+	else if (removed.n_elements > 0 || added.n_elements > 0)
+		r = batch_send(b, k, !dry_run, d);
+	batch_free(b);
+	free(removed.elements);
+	free(added.elements);
+	return r;
+}
+
+static int sync_edit_once(struct kernel *k, const char *name, sync_edit_fn *fn, void *ctx,
+			  bool dry_run, struct diag *d)
+{
+	struct set after = {.name = ""};
+	const struct set *before;
+	struct have have;
+	struct model m;
+	int r = have_read_model(k, &have, &m, d);
+
+	if (r < 0)
+		return r;
+	before = model_find_set(&m, name);
+	r = sync_check_owner(&have, d);
+	if (r == 0 && !have.present)
+		r = diag_set(d, ENOENT, NULL, 0, "table %s is not installed", MODEL_TABLE_TEXT);
+	else if (r == 0 && before == NULL)
+		r = diag_set(d, ENOENT, NULL, 0, "table %s has no set %s: install it again",
+			     MODEL_TABLE_TEXT, name);
+	if (r == 0 && set_copy(before, &after) < 0)
+		r = diag_set(d, ENOMEM, NULL, 0, "out of memory");
+	if (r == 0)
+		r = fn(ctx, &after, d);
+	if (r == 0)
+		r = sync_send_edit(k, &have, before, &after, dry_run, d);
+	free(after.elements);
+	model_free(&m);
+	return r;
+}
+
+int sync_edit_set(struct kernel *k, const char *name, sync_edit_fn *fn, void *ctx, bool dry_run,
+		  struct diag *d)
+{
+	for (int try = 0; try < SYNC_TRIES; try++) {
+		int r = sync_edit_once(k, name, fn, ctx, dry_run, d);
+
+		if (r != -ERESTART)
+			return r;
+		sync_pause(try);
+	}
+	return sync_busy(d);
+}

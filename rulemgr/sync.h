@@ -20,3 +20,11 @@ int sync_read(struct kernel *k, struct have *have, struct model *m, struct diag 
  * errors of have_read_model() and batch_send(). */
 int sync_table(struct kernel *k, struct model *want, bool dry_run, struct have *have,
 	       struct diag *d);
+
+/* Makes *after, which begins as a copy of what the kernel has in the set. 0, or a negative errno with `d` filled;
+ * called again when somebody else has changed the ruleset in between. */
+typedef int sync_edit_fn(void *ctx, struct set *after, struct diag *d);
+/* Changes the elements of one set of our table, only by those that differ, in one batch. 0; -ENOENT with
+ * `d`: there is no such table or set; -EEXIST and -EBUSY as above; errors of the others. */
+int sync_edit_set(struct kernel *k, const char *name, sync_edit_fn *fn, void *ctx, bool dry_run,
+		  struct diag *d);

@@ -475,9 +475,9 @@ class Host:
         return self._daemon("usocksd", text, ports, args, wait, user, env=env)
 
     def rules(self, *args, check=True, user=None):
-        """Runs transocks-rules; install gets the uid of the daemons unless the test names one."""
+        """Runs transocks-rules; it gets the uid of the daemons unless the test names one."""
         args = [str(a) for a in args]
-        if args and args[0] == "install" and "--uid" not in args:
+        if args and args[0] in ("install", "status", "diff", "print") and "--uid" not in args:
             args += ["--uid", RULES_UID]
         return self.run(BUILD / "transocks-rules", *args, check=check, user=user)
 

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+#include "rulemgr/command.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "policy/prefix.h"
+#include "rulemgr/carry.h"
+#include "rulemgr/ranges.h"
+#include "rulemgr/sync.h"
+
+struct edit {
+	const char *text; /* the network, as it was typed */
+	const char *comment;
+	struct element element;
+	bool already; /* nothing to add */
+};
+
+/* nft(8) has no way to write a quote within a comment. */
+static int check_comment(const char *comment, struct diag *d)
+{
+	if (strlen(comment) >= MODEL_COMMENT_MAX)
+		return diag_set(d, EINVAL, NULL, 0, "--comment: longer than %d bytes",
+				MODEL_COMMENT_MAX - 1);
+	for (const char *at = comment; *at != '\0'; at++) {
+		if ((unsigned char)*at < ' ' || *at == 0x7f || *at == '"' || *at == '\\')
+			return diag_set(d, EINVAL, NULL, 0,
+					"--comment: no quotes, backslashes or control characters");
+	}
+	return 0;
+}
+
+/* What is inside a range that is there needs no second entry; the same range gets the new comment. */
+static int edit_add(void *ctx, struct set *after, struct diag *d)
+{
+	struct edit *edit = ctx;
+	struct element *e = &edit->element;
+
+	edit->already = ranges_contain(after, e->first, e->last);
+	for (size_t i = 0; edit->already && i < after->n_elements; i++) {
+		struct element *there = &after->elements[i];
+
+		if (edit->comment != NULL && memcmp(there->first, e->first, after->key_len) == 0 &&
+		    memcmp(there->last, e->last, after->key_len) == 0)
+			memcpy(there->comment, e->comment, sizeof(there->comment));
+	}
+	if (edit->already)
+		return 0;
+	if (set_add_element(after, e) < 0)
+		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+	ranges_merge(after);
+	return 0;
+}
+
+static int edit_del(void *ctx, struct set *after, struct diag *d)
+{
+	const struct edit *edit = ctx;
+	const struct element *e = &edit->element;
+
+	if (!ranges_contain(after, e->first, e->last))
+		return diag_set(d, ESRCH, NULL, 0,
+				"%s is not among the exceptions; `bypass list` shows them",
+				edit->text);
+	if (ranges_subtract(after, e->first, e->last) < 0)
+		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+	return 0;
+}
+
+static int bypass_edit(struct kernel *k, const struct args *a, struct report *r)
+{
+	bool adds = strcmp(a->words[0], "add") == 0;
+	struct edit edit = {.text = a->words[1], .comment = a->comment};
+	struct prefix p;
+	int err;
+
+	if (a->comment != NULL && check_comment(a->comment, &r->error) < 0)
+		return EX_USAGE;
+	if (prefix_parse(&p, edit.text) < 0) {
+		diag_set(&r->error, EINVAL, NULL, 0,
+			 "%s is no network such as 11.0.0.0/8, 2a00::/16 or 11.1.2.3 (without bits "
+			 "behind the prefix)",
+			 edit.text);
+		return EX_USAGE;
+	}
+	prefix_bounds(&p, edit.element.first, edit.element.last);
+	snprintf(edit.element.comment, sizeof(edit.element.comment), "%s",
+		 a->comment != NULL ? a->comment : "");
+	err = sync_edit_set(k, p.family == AF_INET ? WANT_SET_BYPASS4 : WANT_SET_BYPASS6,
+			    adds ? edit_add : edit_del, &edit, a->dry_run, &r->error);
+	if (err == -ENOENT)
+		return EXIT_NOT_INSTALLED;
+	if (err < 0)
+		return report_exit_code(err);
+	json_string(&r->json, "network", edit.text);
+	json_bool(&r->json, "dry_run", a->dry_run);
+	if (adds)
+		json_bool(&r->json, "already", edit.already);
+	strbuf_printf(&r->text, "%s%s %s%s\n", a->dry_run ? "would have " : "",
+		      adds ? "added" : "removed", edit.text,
+		      edit.already ? ", which was there already" : "");
+	return 0;
+}
+
+static void list_set(const struct set *s, struct report *r)
+{
+	char text[ELEMENT_TEXT_MAX];
+
+	for (size_t i = 0; i < s->n_elements; i++) {
+		const struct element *e = &s->elements[i];
+
+		element_format(s, e, text, sizeof(text));
+		strbuf_puts(&r->text, text);
+		json_object_begin(&r->json, NULL);
+		json_string(&r->json, "network", text);
+		if (e->comment[0] != '\0') {
+			strbuf_putc(&r->text, ' ');
+			strbuf_put_quoted(&r->text, e->comment, strlen(e->comment));
+			json_string(&r->json, "comment", e->comment);
+		}
+		strbuf_putc(&r->text, '\n');
+		json_object_end(&r->json);
+	}
+}
+
+static int bypass_list(struct kernel *k, struct report *r)
+{
+	struct have have;
+	struct model m;
+	int err = sync_read(k, &have, &m, &r->error);
+
+	if (err < 0)
+		return report_exit_code(err);
+	err = sync_check_owner(&have, &r->error);
+	if (err == 0 && !have.present)
+		err = diag_set(&r->error, ENOENT, NULL, 0, "table %s is not installed",
+			       MODEL_TABLE_TEXT);
+	if (err == 0) {
+		json_array_begin(&r->json, "exceptions");
+		for (size_t i = 0; i < m.n_sets; i++) {
+			if (set_is_live(m.sets[i].name))
+				list_set(&m.sets[i], r);
+		}
+		json_array_end(&r->json);
+	}
+	model_free(&m);
+	return err == -ENOENT ? EXIT_NOT_INSTALLED : report_exit_code(err);
+}
+
+int bypass_run(const struct args *a, struct report *r)
+{
+	const char *verb = a->n_words > 0 ? a->words[0] : "";
+	bool lists = strcmp(verb, "list") == 0;
+	struct kernel k;
+	int code, err;
+
+	if ((!lists && strcmp(verb, "add") != 0 && strcmp(verb, "del") != 0) ||
+	    a->n_words != (lists ? 1 : 2)) {
+		diag_set(&r->error, EINVAL, NULL, 0,
+			 "say \"bypass add NET\", \"bypass del NET\" or \"bypass list\"");
+		return EX_USAGE;
+	}
+	err = kernel_open(&k, &r->error);
+	if (err < 0)
+		return report_exit_code(err);
+	code = lists ? bypass_list(&k, r) : bypass_edit(&k, a, r);
+	kernel_close(&k);
+	return code;
+}

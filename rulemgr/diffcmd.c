@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+#include "rulemgr/command.h"
+
+#include "rulemgr/intent.h"
+
+static int diff_with(struct kernel *k, const struct args *a, struct intent *i, struct report *r)
+{
+	int code = intent_compare(k, a, i, r);
+
+	if (code != 0)
+		return code;
+	json_bool(&r->json, "installed", i->have.present);
+	if (i->have.present)
+		diff_put_json(&i->diff, &r->json, "differences");
+	for (size_t n = 0; n < i->diff.n; n++) {
+		difference_format(&i->diff.items[n], &r->text);
+		strbuf_putc(&r->text, '\n');
+	}
+	return intent_judge(i, r);
+}
+
+int diff_run(const struct args *a, struct report *r)
+{
+	struct intent i = {.want = {.redirect = NULL}};
+	struct kernel k;
+	int code, err = kernel_open(&k, &r->error);
+
+	if (err < 0)
+		return report_exit_code(err);
+	code = diff_with(&k, a, &i, r);
+	intent_free(&i);
+	kernel_close(&k);
+	return code;
+}

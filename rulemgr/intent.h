@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * What the configuration and the command line ask for, as a table; and what the kernel has beside it. Shared by
+ * the commands that compare or show.
+ */
+#include "rulemgr/command.h"
+#include "rulemgr/diff.h"
+#include "rulemgr/have.h"
+
+/* Builds the table that install would install. *m is written only on success and then owned by the caller. An
+ * exit code; r->error says why it is not 0. */
+int intent_build(const struct args *a, struct want *w, struct model *m, struct report *r);
+
+/* Both sides and their differences. All zero is fine for intent_free(). */
+struct intent {
+	struct want want;
+	struct model wanted, found;
+	struct have have;
+	struct diff diff; /* empty if the table is not there */
+};
+
+/* Reads and compares. An exit code: 0 also where the table is missing (have.present) or differs. */
+int intent_compare(struct kernel *k, const struct args *a, struct intent *i, struct report *r);
+void intent_free(struct intent *i);
+
+/* Fills r->error for what has been found, and returns its exit code: 0, EXIT_NOT_INSTALLED, EXIT_DRIFT. */
+int intent_judge(const struct intent *i, struct report *r);

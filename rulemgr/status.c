@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+#include "rulemgr/command.h"
+
+#include <errno.h>
+#include <linux/netfilter/nf_tables.h>
+#include <string.h>
+
+#include "policy/redirect.h"
+#include "rulemgr/basechains.h"
+#include "rulemgr/carry.h"
+#include "rulemgr/conntrack.h"
+#include "rulemgr/intent.h"
+#include "rulemgr/listeners.h"
+
+/* Lines of differences that a person gets to see; `diff` shows all. */
+#define STATUS_DIFFERENCES_MAX 20
+
+static void tell_table(const struct intent *i, struct report *r)
+{
+	const struct diff *d = &i->diff;
+
+	json_bool(&r->json, "installed", i->have.present);
+	if (!i->have.present) {
+		strbuf_puts(&r->text, "table " MODEL_TABLE_TEXT ": not installed\n");
+		return;
+	}
+	json_bool(&r->json, "in_sync", d->n == 0);
+	diff_put_json(d, &r->json, "differences");
+	strbuf_printf(&r->text, "table %s: %s\n", MODEL_TABLE_TEXT,
+		      d->n == 0 ? "in sync with the configuration" : "not as configured");
+	for (size_t n = 0; n < d->n && n < STATUS_DIFFERENCES_MAX; n++) {
+		strbuf_puts(&r->text, "  ");
+		difference_format(&d->items[n], &r->text);
+		strbuf_putc(&r->text, '\n');
+	}
+	if (d->n > STATUS_DIFFERENCES_MAX)
+		strbuf_printf(&r->text, "  and %zu more: `transocks-rules diff` shows them\n",
+			      d->n - STATUS_DIFFERENCES_MAX);
+}
+
+/* When the daemon is not there: refused, or the table goes with whoever owns it. */
+static void tell_policy(const struct intent *i, struct report *r)
+{
+	const char *word = redirect_down_words[i->want.redirect->when_daemon_down];
+
+	json_string(&r->json, "when_daemon_down", word);
+	strbuf_printf(&r->text, "when_daemon_down: %s\n", word);
+	if (!i->have.present || !(i->found.flags & NFT_TABLE_F_OWNER))
+		return;
+	json_uint(&r->json, "owner", i->found.owner);
+	strbuf_printf(&r->text, "the table goes when netlink socket %u is closed\n",
+		      i->found.owner);
+}
+
+/* Whether flows of a family that is taken find nobody. */
+static bool tell_listeners(const struct intent *i, struct report *r)
+{
+	struct listeners l;
+	struct diag d;
+	bool missing = false;
+
+	if (listeners_read(i->want.port, &l, &d) < 0) {
+		report_warn(r, "%s; whether transocksd listens is not known", d.text);
+		return false;
+	}
+	json_object_begin(&r->json, "listening");
+	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
+		bool gateway = i->want.n_gateways > 0;
+		bool there = gateway ? l.any[f] : l.loopback[f];
+
+		if (!i->want.family[f] || !l.host_has[f])
+			continue;
+		missing |= !there;
+		json_bool(&r->json, listeners_family[f], there);
+		strbuf_printf(&r->text, "%s: %s listens on %s:%u\n", listeners_family[f],
+			      there ? "somebody" : "nobody",
+			      gateway ? listeners_any[f] : listeners_loopback[f], i->want.port);
+	}
+	json_object_end(&r->json);
+	return missing;
+}
+
+static void tell_flows(const struct intent *i, struct report *r)
+{
+	struct diag d;
+	size_t flows;
+
+	/* Under TPROXY nothing is translated, and conntrack does not know. */
+	if (i->want.mode == REDIRECT_MODE_TPROXY)
+		return;
+	if (conntrack_count_redirected(&i->have, &flows, &d) < 0) {
+		report_warn(r, "%s", d.text);
+		return;
+	}
+	json_uint(&r->json, "flows", flows);
+	strbuf_printf(&r->text, "%zu flow%s redirected now\n", flows, flows == 1 ? "" : "s");
+}
+
+static void tell_exceptions(const struct intent *i, struct report *r)
+{
+	size_t n = 0;
+
+	for (size_t s = 0; s < i->found.n_sets; s++) {
+		if (set_is_live(i->found.sets[s].name))
+			n += i->found.sets[s].n_elements;
+	}
+	json_uint(&r->json, "exceptions", n);
+	strbuf_printf(&r->text, "%zu live exception%s\n", n, n == 1 ? "" : "s");
+}
+
+/* A rule that has counted nothing is no news to a person. */
+static void tell_counter(const struct chain *c, const struct rule *rule, struct strbuf *out)
+{
+	if (rule->packets == 0)
+		return;
+	strbuf_printf(out, "%llu packets, %llu bytes: ", (unsigned long long)rule->packets,
+		      (unsigned long long)rule->bytes);
+	strbuf_put_quoted(out, rule->comment, strlen(rule->comment));
+	strbuf_puts(out, " of chain ");
+	strbuf_put_quoted(out, c->name, strlen(c->name));
+	strbuf_putc(out, '\n');
+}
+
+static void tell_counters(const struct model *m, struct report *r)
+{
+	json_array_begin(&r->json, "counters");
+	for (size_t i = 0; i < m->n_chains; i++) {
+		const struct chain *c = &m->chains[i];
+
+		for (size_t k = 0; k < c->n_rules; k++) {
+			const struct rule *rule = &c->rules[k];
+
+			tell_counter(c, rule, &r->text);
+			json_object_begin(&r->json, NULL);
+			json_string(&r->json, "chain", c->name);
+			json_string(&r->json, "rule", rule->comment);
+			json_uint(&r->json, "packets", rule->packets);
+			json_uint(&r->json, "bytes", rule->bytes);
+			json_object_end(&r->json);
+		}
+	}
+	json_array_end(&r->json);
+}
+
+/* At one priority the chain registered last runs first, and nobody can see which that is. */
+static bool comes_first(const struct base_chain *other, const struct model *m)
+{
+	if (!other->nat || other->ours || other->n_rules == 0)
+		return false;
+	for (size_t i = 0; i < m->n_chains; i++) {
+		const struct chain *c = &m->chains[i];
+
+		if (c->type == CHAIN_NAT && c->hook == other->hook &&
+		    other->priority <= c->priority)
+			return true;
+	}
+	return false;
+}
+
+static void tell_others(struct kernel *k, const struct model *m, struct report *r)
+{
+	char text[BASE_CHAIN_TEXT_MAX];
+	struct base_chains all;
+	struct diag d;
+
+	if (base_chains_read(k, &all, &d) < 0) {
+		report_warn(r, "%s", d.text);
+		return;
+	}
+	json_array_begin(&r->json, "before_us");
+	for (size_t i = 0; i < all.n; i++) {
+		if (!comes_first(&all.chains[i], m))
+			continue;
+		base_chain_format(&all.chains[i], text, sizeof(text));
+		json_string(&r->json, NULL, text);
+		strbuf_printf(&r->text, "%s may take flows before us\n", text);
+	}
+	json_array_end(&r->json);
+	base_chains_free(&all);
+}
+
+static int status_with(struct kernel *k, const struct args *a, struct intent *i, struct report *r)
+{
+	int code = intent_compare(k, a, i, r);
+	bool unheard;
+
+	if (code != 0)
+		return code;
+	tell_table(i, r);
+	tell_policy(i, r);
+	unheard = tell_listeners(i, r);
+	if (i->have.present) {
+		tell_flows(i, r);
+		tell_exceptions(i, r);
+		tell_others(k, &i->found, r);
+		tell_counters(&i->found, r);
+	}
+	code = intent_judge(i, r);
+	if (code == 0 && unheard) {
+		diag_set(&r->error, ENOTCONN, NULL, 0,
+			 "nobody listens on port %u for every family that is redirected",
+			 i->want.port);
+		code = EXIT_NO_LISTENER;
+	}
+	return code;
+}
+
+int status_run(const struct args *a, struct report *r)
+{
+	struct intent i = {.want = {.redirect = NULL}};
+	struct kernel k;
+	int code, err = kernel_open(&k, &r->error);
+
+	if (err < 0)
+		return report_exit_code(err);
+	code = status_with(&k, a, &i, r);
+	intent_free(&i);
+	kernel_close(&k);
+	return code;
+}
