@@ -136,10 +136,10 @@ fuzz-run: $(FUZZ_BIN)
 		$$bin -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
 			$(BUILD)/corpus/$$name tests/fuzz/corpus/$$name; done
 
-$(FUZZ_BIN): $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libdaemon.a $(BUILD)/libpolicy.a
+$(FUZZ_BIN): $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libdaemon.a $(BUILD)/librulemgr.a $(BUILD)/libpolicy.a
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CXX) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^
+	$(Q)$(CXX) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(RULES_LIBS)
 
 install: all
 	$(INSTALL) -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8
