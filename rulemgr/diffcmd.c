@@ -11,11 +11,7 @@ static int diff_with(struct kernel *k, const struct args *a, struct intent *i, s
 		return code;
 	json_bool(&r->json, "installed", i->have.present);
 	if (i->have.present)
-		diff_put_json(&i->diff, &r->json, "differences");
-	for (size_t n = 0; n < i->diff.n; n++) {
-		difference_format(&i->diff.items[n], &r->text);
-		strbuf_putc(&r->text, '\n');
-	}
+		intent_tell(i, SIZE_MAX, r);
 	return intent_judge(i, r);
 }
 

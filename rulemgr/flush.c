@@ -5,6 +5,7 @@
 
 #include "rulemgr/conntrack.h"
 #include "rulemgr/iptables_cmd.h"
+#include "rulemgr/routes.h"
 #include "rulemgr/sync.h"
 
 struct flush {
@@ -48,6 +49,7 @@ static void flush_put_json(const struct flush *f, bool dry_run, struct json *j)
 static int flush_with(struct kernel *k, const struct args *a, struct report *r)
 {
 	struct flush f = {0};
+	struct routes_change routes = {0};
 	struct diag uncounted;
 	int err = have_read(k, &f.have, &r->error);
 
@@ -58,6 +60,9 @@ static int flush_with(struct kernel *k, const struct args *a, struct report *r)
 	}
 	if (err == 0 || err == -ERESTART)
 		err = sync_table(k, NULL, a->dry_run, &f.have, &r->error);
+	if (err == 0)
+		err = routes_remove(a->dry_run, &routes, &r->error);
+	routes_change_free(&routes);
 	if (err == 0) {
 		flush_tell(&f, a->dry_run, &r->text);
 		flush_put_json(&f, a->dry_run, &r->json);

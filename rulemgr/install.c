@@ -8,6 +8,7 @@
 #include "rulemgr/iptables_cmd.h"
 #include "rulemgr/preflight.h"
 #include "rulemgr/resolve.h"
+#include "rulemgr/routes.h"
 #include "rulemgr/sync.h"
 
 static void install_list(const struct model *m, struct strbuf *out)
@@ -81,6 +82,22 @@ static int install_add_earlier_ports(struct kernel *k, struct want *w, struct di
 	return r;
 }
 
+/* The way to this host comes first, so that no marked packet is without it. */
+static int install_with_routes(struct kernel *k, const struct want *w, struct model *m,
+			       bool dry_run, struct have *have, struct report *r)
+{
+	struct routes_change change;
+	int err = routes_before(want_routes_mark(w), w->family, dry_run, &change, &r->error);
+
+	if (err == 0)
+		err = routes_after(sync_table(k, m, dry_run, have, &r->error), want_routes_mark(w),
+				   dry_run, &change, &r->error);
+	if (err == 0 && dry_run)
+		routes_change_format(&change, &r->text);
+	routes_change_free(&change);
+	return err;
+}
+
 static int install_with(struct kernel *k, const struct args *a, struct report *r)
 {
 	struct model m = {0};
@@ -99,7 +116,7 @@ static int install_with(struct kernel *k, const struct args *a, struct report *r
 	if (err < 0)
 		diag_set(&r->error, -err, NULL, 0, "cannot build the table: %s", strerror(-err));
 	else
-		err = sync_table(k, &m, a->dry_run, &have, &r->error);
+		err = install_with_routes(k, &w, &m, a->dry_run, &have, r);
 	if (err == 0) {
 		install_tell(&w, &m, &have, a->dry_run, &r->text);
 		install_put_json(&w, &have, a->dry_run, &r->json);

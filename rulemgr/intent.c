@@ -21,6 +21,18 @@ int intent_build(const struct args *a, struct want *w, struct model *m, struct r
 	return want_build(w, m) < 0 ? out_of_memory(r) : 0;
 }
 
+static int compare_routes(struct intent *i, struct report *r)
+{
+	struct routes all;
+	int err = routes_read(&all, &r->error);
+
+	if (err < 0)
+		return report_exit_code(err);
+	err = routes_plan(&all, want_routes_mark(&i->want), i->want.family, &i->routes);
+	routes_free(&all);
+	return err < 0 ? out_of_memory(r) : 0;
+}
+
 int intent_compare(struct kernel *k, const struct args *a, struct intent *i, struct report *r)
 {
 	int err, code = intent_build(a, &i->want, &i->wanted, r);
@@ -34,7 +46,7 @@ int intent_compare(struct kernel *k, const struct args *a, struct intent *i, str
 		return report_exit_code(err);
 	if (i->have.present && diff_models(&i->wanted, &i->found, &i->diff) < 0)
 		return out_of_memory(r);
-	return 0;
+	return i->have.present ? compare_routes(i, r) : 0;
 }
 
 void intent_free(struct intent *i)
@@ -42,6 +54,35 @@ void intent_free(struct intent *i)
 	model_free(&i->wanted);
 	model_free(&i->found);
 	diff_free(&i->diff);
+	routes_change_free(&i->routes);
+}
+
+void intent_tell(const struct intent *i, size_t max, struct report *r)
+{
+	struct strbuf line;
+
+	diff_put_json(&i->diff, &r->json, "differences");
+	for (size_t n = 0; n < i->diff.n && n < max; n++) {
+		difference_format(&i->diff.items[n], &r->text);
+		strbuf_putc(&r->text, '\n');
+	}
+	routes_change_tell(&i->routes, &r->text);
+	strbuf_init_heap(&line);
+	json_array_begin(&r->json, "routes");
+	for (size_t n = 0; n < i->routes.n; n++) {
+		line.len = 0;
+		routes_change_tell(&(struct routes_change){.steps = &i->routes.steps[n], .n = 1},
+				   &line);
+		line.data[line.len - 1] = '\0';
+		json_string(&r->json, NULL, line.data);
+	}
+	json_array_end(&r->json);
+	strbuf_free(&line);
+}
+
+size_t intent_differences(const struct intent *i)
+{
+	return i->diff.n + i->routes.n;
 }
 
 int intent_judge(const struct intent *i, struct report *r)
@@ -50,10 +91,11 @@ int intent_judge(const struct intent *i, struct report *r)
 		diag_set(&r->error, ENOENT, NULL, 0, "table %s is not installed", MODEL_TABLE_TEXT);
 		return EXIT_NOT_INSTALLED;
 	}
-	if (i->diff.n > 0) {
+	if (intent_differences(i) > 0) {
 		diag_set(&r->error, ESTALE, NULL, 0,
 			 "table %s differs in %zu place%s from what is configured",
-			 MODEL_TABLE_TEXT, i->diff.n, i->diff.n == 1 ? "" : "s");
+			 MODEL_TABLE_TEXT, intent_differences(i),
+			 intent_differences(i) == 1 ? "" : "s");
 		return EXIT_DRIFT;
 	}
 	return 0;

@@ -7,6 +7,7 @@
 #include "rulemgr/command.h"
 #include "rulemgr/diff.h"
 #include "rulemgr/have.h"
+#include "rulemgr/routes.h"
 
 /* Builds the table that install would install. *m is written only on success and then owned by the caller. An
  * exit code; r->error says why it is not 0. */
@@ -17,12 +18,18 @@ struct intent {
 	struct want want;
 	struct model wanted, found;
 	struct have have;
-	struct diff diff; /* empty if the table is not there */
+	struct diff diff;            /* empty if the table is not there */
+	struct routes_change routes; /* what TPROXY lacks, or an earlier mode has left */
 };
 
 /* Reads and compares. An exit code: 0 also where the table is missing (have.present) or differs. */
 int intent_compare(struct kernel *k, const struct args *a, struct intent *i, struct report *r);
 void intent_free(struct intent *i);
+
+/* In the table, and in the ip rules and routes. */
+size_t intent_differences(const struct intent *i);
+/* Lists them, of those in the table at most `max` to a person. */
+void intent_tell(const struct intent *i, size_t max, struct report *r);
 
 /* Fills r->error for what has been found, and returns its exit code: 0, EXIT_NOT_INSTALLED, EXIT_DRIFT. */
 int intent_judge(const struct intent *i, struct report *r);

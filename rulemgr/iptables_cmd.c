@@ -75,22 +75,13 @@ static void tell_install(const struct want *w, const struct iptables_result *res
 static int install_with_routes(const struct want *w, bool dry_run, struct iptables_result *result,
 			       struct diag *d)
 {
-	const struct mark *mark = w->mode == REDIRECT_MODE_TPROXY ? &w->tproxy_mark : NULL;
-	struct routes_change change = {0};
-	int err = 0;
+	struct routes_change change;
+	int err = routes_before(want_routes_mark(w), w->family, dry_run, &change, d);
 
-	if (mark != NULL)
-		err = routes_install(mark, w->family, dry_run, &change, d);
-	if (err == 0) {
-		err = iptables_install(w, dry_run, result, d);
-		if (err < 0 && mark != NULL && !dry_run)
-			routes_undo(&change, NULL);
-	}
+	if (err == 0)
+		err = routes_after(iptables_install(w, dry_run, result, d), want_routes_mark(w),
+				   dry_run, &change, d);
 	routes_change_free(&change);
-	if (err == 0 && mark == NULL) { /* of an earlier mode */
-		err = routes_remove(dry_run, &change, d);
-		routes_change_free(&change);
-	}
 	return err;
 }
 

@@ -360,6 +360,15 @@ void routes_change_format(const struct routes_change *c, struct strbuf *out)
 	}
 }
 
+void routes_change_tell(const struct routes_change *c, struct strbuf *out)
+{
+	for (size_t i = 0; i < c->n; i++) {
+		strbuf_printf(out, "%s: ip ", c->steps[i].add ? "missing" : "extra");
+		route_item_format(&c->steps[i].item, out);
+		strbuf_putc(out, '\n');
+	}
+}
+
 void routes_change_free(struct routes_change *c)
 {
 	free(c->steps);
@@ -554,4 +563,25 @@ int routes_remove(bool dry_run, struct routes_change *c, struct diag *d)
 	}
 	rtnl_close(&k);
 	return rc;
+}
+
+int routes_before(const struct mark *mark, const bool family[LISTENERS_FAMILIES], bool dry_run,
+		  struct routes_change *c, struct diag *d)
+{
+	*c = (struct routes_change){0};
+	return mark != NULL ? routes_install(mark, family, dry_run, c, d) : 0;
+}
+
+int routes_after(int err, const struct mark *mark, bool dry_run, struct routes_change *c,
+		 struct diag *d)
+{
+	if (err < 0) {
+		if (!dry_run)
+			routes_undo(c, NULL);
+		return err;
+	}
+	if (mark != NULL)
+		return err;
+	routes_change_free(c);
+	return routes_remove(dry_run, c, d);
 }

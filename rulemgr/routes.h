@@ -64,6 +64,17 @@ int routes_install(const struct mark *mark, const bool family[LISTENERS_FAMILIES
  * first. */
 int routes_undo(const struct routes_change *c, struct diag *d);
 
+/* Both around the rules, in the order above. Before: installs, if there is a `mark`. After, with what became of
+ * the rules: 0 removes those that an earlier mode has left, if there is no `mark`; an error takes *c back. *c is the
+ * caller's. 0 or a negative errno with `d`; routes_after() returns `err` if that is one. */
+int routes_before(const struct mark *mark, const bool family[LISTENERS_FAMILIES], bool dry_run,
+		  struct routes_change *c, struct diag *d);
+int routes_after(int err, const struct mark *mark, bool dry_run, struct routes_change *c,
+		 struct diag *d);
+
+/* What there is to do, as a difference for a person: one line for each, "missing: ip rule pref ...". */
+void routes_change_tell(const struct routes_change *c, struct strbuf *out);
+
 /* Removes what is ours, rules first. Goes on past errors, of which `d` has the first; *c has
  * what was done in any case. */
 int routes_remove(bool dry_run, struct routes_change *c, struct diag *d);

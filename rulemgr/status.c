@@ -18,21 +18,18 @@
 static void tell_table(const struct intent *i, struct report *r)
 {
 	const struct diff *d = &i->diff;
+	bool in_sync;
 
 	json_bool(&r->json, "installed", i->have.present);
 	if (!i->have.present) {
 		strbuf_puts(&r->text, "table " MODEL_TABLE_TEXT ": not installed\n");
 		return;
 	}
-	json_bool(&r->json, "in_sync", d->n == 0);
-	diff_put_json(d, &r->json, "differences");
+	in_sync = intent_differences(i) == 0;
+	json_bool(&r->json, "in_sync", in_sync);
 	strbuf_printf(&r->text, "table %s: %s\n", MODEL_TABLE_TEXT,
-		      d->n == 0 ? "in sync with the configuration" : "not as configured");
-	for (size_t n = 0; n < d->n && n < STATUS_DIFFERENCES_MAX; n++) {
-		strbuf_puts(&r->text, "  ");
-		difference_format(&d->items[n], &r->text);
-		strbuf_putc(&r->text, '\n');
-	}
+		      in_sync ? "in sync with the configuration" : "not as configured");
+	intent_tell(i, STATUS_DIFFERENCES_MAX, r);
 	if (d->n > STATUS_DIFFERENCES_MAX)
 		strbuf_printf(&r->text, "  and %zu more: `transocks-rules diff` shows them\n",
 			      d->n - STATUS_DIFFERENCES_MAX);

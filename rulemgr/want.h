@@ -63,6 +63,12 @@ struct want {
 	size_t n_earlier_ports;
 };
 
+/* The mark that ip rules and routes of TPROXY are for; NULL: none are wanted. */
+static inline const struct mark *want_routes_mark(const struct want *w)
+{
+	return w->mode == REDIRECT_MODE_TPROXY ? &w->tproxy_mark : NULL;
+}
+
 /* Builds the table. *m is written only on success and then owned by the caller (model_free).
  * 0 or -ENOMEM. */
 int want_build(const struct want *w, struct model *m);

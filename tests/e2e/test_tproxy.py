@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """TPROXY: flows arrive at a transparent listener with their destination still on them."""
+import json
 import pathlib
 import signal
 import socket
@@ -9,41 +10,7 @@ import lab
 UPSTREAM = "socks5://10.91.3.2:1080"
 SO_MARK = 36
 
-# What leads marked packets to this host, and the table that marks them, which some tests spoil.
-ROUTES = """
-    {ip} rule {do} pref 1081 fwmark 0x10/0x10 lookup 1081 protocol 84
-    {ip} route {do} local default dev lo table 1081 protocol 84
-"""
-TABLE = """
-table inet transocks
-delete table inet transocks
-table inet transocks {
-    chain output {
-        type route hook output priority mangle; policy accept;
-        meta l4proto != tcp return
-        ct direction reply return
-        ct mark & 0x10 == 0x10 meta mark set meta mark | 0x10 return
-        tcp flags & (fin | syn | rst | ack) != syn return
-        OURS
-        fib daddr type local return
-        ip daddr { 10.0.0.0/8, 11.7.0.0/16 } return
-        ip6 daddr { fd00::/8, fe80::/10, 2a00:1:7::/48 } return
-        meta mark set meta mark | 0x10 ct mark set ct mark | 0x10
-    }
-    chain prerouting {
-        type filter hook prerouting priority mangle; policy accept;
-        meta l4proto != tcp return
-        socket transparent 1 meta mark set meta mark | 0x10 accept
-        fib daddr type local return
-        iifname "lo" meta mark & 0x10 != 0x10 return
-        iifname != { "lo", "lan0" } return
-        ip daddr { 10.0.0.0/8, 11.7.0.0/16 } return
-        ip6 daddr { fd00::/8, fe80::/10, 2a00:1:7::/48 } return
-        tcp flags & (fin | syn | rst | ack) == syn tproxy to :1081 meta mark set meta mark | 0x10
-    }
-}
-"""
-OURS = f"meta mark & 0x1000 == 0x1000 return\nmeta skuid {lab.RULES_UID} return"
+BYPASS = "11.7.0.0/16,2a00:1:7::/48"
 
 NOTRACK = """
 table inet raw {
@@ -90,19 +57,9 @@ class Tproxy(lab.TestCase):
             f'listen = "{listen}"\nmode = "{mode}"\nproxy_url = "{upstream}"\n')
         return t
 
-    def install(self, t, ours=OURS):
-        for ip in ("-4", "-6"):
-            host = t.daemon_host
-            if "1081" not in host.run("ip", ip, "rule").stdout:
-                for line in ROUTES.format(ip=ip, do="add").strip().splitlines():
-                    host.run("ip", *line.split())
-        t.daemon_host.nft(TABLE.replace("OURS", ours))
-
-    def flush(self, t):
-        t.daemon_host.nft("delete table inet transocks")
-        for ip in ("-4", "-6"):
-            for line in ROUTES.format(ip=ip, do="del").strip().splitlines():
-                t.daemon_host.run("ip", *line.split())
+    def install(self, t, *flags):
+        gateway = ["--gateway", "lan0"] if t.daemon_host is not t.host else []
+        t.daemon_host.rules("install", "--mode", "tproxy", "--bypass", BYPASS, *gateway, *flags)
 
     def page(self, host, address, source, port=80, **options):
         page = host.curl(url(address, port), **options).stdout
@@ -195,7 +152,7 @@ class Tproxy(lab.TestCase):
         for sock in proxied:
             sock.close()
         self.assertEqual({r["end"] for r in t.transocksd.wait_records(2)}, {"done"})
-        self.flush(t)
+        t.daemon_host.rules("flush")
         self.assertTrue(all(map(talk, old)), "after flush")
 
     def open(self, host, address, port=7, source=None):
@@ -228,7 +185,6 @@ class Tproxy(lab.TestCase):
         """Who connects to the port itself is refused; the same port elsewhere is a destination."""
         t = self.start("gateway")
         t.inet.peer("http", "::", 1081)
-        self.install(t)
         ours = ("10.91.1.1", "fd91:0:1::1", "10.91.2.2")
         for address in ours:
             self.assertEqual(t.client.expect_reset(address, 1081), b"")
@@ -236,10 +192,52 @@ class Tproxy(lab.TestCase):
             self.assertEqual(t.gateway.expect_reset(address, 1081), b"")
         records = t.transocksd.wait_records(7)
         self.assertEqual({r["end"] for r in records}, {"not-redirected"})
+        self.install(t)
+        for address in ours[:2]:  # before the daemon sees it, by the guard
+            self.assertRaises(ConnectionRefusedError, t.client.connect, address, 1081)
         t.gateway.sysctl("net.ipv4.ip_nonlocal_bind", 1)
         self.page(t.client, "11.0.0.1", "10.91.3.2", 1081)
         self.page(t.client, "2a00:1::1", "fd91:0:3::2", 1081)
         self.assertEqual([r["end"] for r in t.transocksd.wait_records(9)[7:]], ["done"] * 2)
+
+    def test_routes_are_part_of_it(self):
+        """Without them marked packets go nowhere: status sees it, install mends it, flush removes them."""
+        t = self.start("host")
+        before = [t.host.run("ip", ip, "rule").stdout for ip in ("-4", "-6")]
+        self.install(t)
+        flags = ("--mode", "tproxy", "--bypass", BYPASS)
+        self.assertEqual(t.host.rules("status", *flags).returncode, 0)
+        t.host.run("ip", "-6", "rule", "del", "pref", "1081")
+        t.host.run("ip", "route", "flush", "table", "1081")
+        missing = ["missing: ip -6 rule pref 1081 fwmark 0x10/0x10 lookup 1081 protocol 84",
+                   "missing: ip route local default dev lo table 1081 protocol 84"]
+        for command in ("status", "diff"):
+            done = t.host.rules(command, *flags, check=False)
+            self.assertEqual(done.returncode, 4, done.stdout)
+            for line in missing:
+                self.assertIn(line, done.stdout)
+            found = json.loads(t.host.rules(command, *flags, "--json", check=False).stdout)
+            self.assertEqual(sorted(found["routes"]), missing)
+        self.install(t)
+        self.proxied(t, t.host, ["10.91.0.2", "fd91::2"])
+        t.host.rules("flush")
+        after = [t.host.run("ip", ip, "rule").stdout for ip in ("-4", "-6")]
+        self.assertEqual(after, before)
+        self.assertEqual(t.host.run("ip", "route", "show", "table", "1081", check=False).stdout, "")
+
+    def test_another_mode_takes_the_routes_away(self):
+        t = self.start("host")
+        self.install(t)
+        t.host.rules("install")
+        self.assertNotIn("1081", t.host.run("ip", "rule").stdout)
+
+    def test_nothing_is_left_where_the_table_fails(self):
+        t = self.start("host")
+        t.host.nft("add table inet transocks")  # somebody else's
+        done = t.host.rules("install", "--mode", "tproxy", check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("not ours", done.stderr)
+        self.assertNotIn("1081", t.host.run("ip", "rule").stdout)
 
     def test_rules_of_the_other_mode(self):
         """REDIRECT to a daemon that waits for TPROXY is refused, not carried to our own address."""
@@ -254,7 +252,7 @@ class Tproxy(lab.TestCase):
         """Rules that skip neither mark nor user bring our own connection back; it is refused."""
         for upstream in (UPSTREAM.replace("10.91.3.2", "11.0.0.9"), "direct://"):
             t = self.start("host", upstream=upstream, listen=":1081")
-            self.install(t, ours="")
+            self.install(t, "--uid", 4242, "--mark", "0/0")
             t.host.expect_reset("11.0.0.1", 80)
             t.transocksd.wait_line(type="access", end="loop")
             self.assertLess(len(t.transocksd.lines(type="access")), 5)
