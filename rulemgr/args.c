@@ -14,6 +14,10 @@ enum flag_id {
 	FLAG_DRY_RUN,
 	FLAG_JSON,
 	FLAG_HELP,
+	FLAG_PROBE_USER,
+	FLAG_PROBE_MARK,
+	FLAG_PROBE_IN,
+	FLAG_PROBE_FROM,
 	FLAG_OPTION /* and above: the rows of the option table */
 };
 
@@ -68,6 +72,16 @@ const struct flag args_bypass_flags[] = {
 	{.name = ARGS_WORDS, .id = 2},
 	{"comment", 'c', "TEXT", "why; `bypass list` and nft(8) show it", FLAG_COMMENT},
 	ROW_DRY_RUN,
+	{.name = NULL},
+};
+
+const struct flag args_test_flags[] = {
+	{.name = ARGS_WORDS, .id = 1},
+	{"uid", 'u', "USER", "as a flow of this user, a name or a number (default: you)",
+	 FLAG_PROBE_USER},
+	{"mark", 'm', "VALUE", "as a flow with this mark", FLAG_PROBE_MARK},
+	{"in", 'i', "IF", "as a flow that comes in by this interface; with --from", FLAG_PROBE_IN},
+	{"from", 0, "ADDRESS", "as a flow of this client; with --in", FLAG_PROBE_FROM},
 	{.name = NULL},
 };
 
@@ -175,6 +189,17 @@ bool args_wants_conf(const struct flag *own)
 	return false;
 }
 
+static int args_set_probe_mark(uint32_t *value, const char *text, struct diag *d)
+{
+	struct mark mark;
+	const char *why;
+
+	if (mark_parse(&mark, text, &why) < 0)
+		return diag_set(d, EINVAL, NULL, 0, "--mark \"%s\" %s", text, why);
+	*value = mark.value;
+	return 0;
+}
+
 static int args_set(void *ctx, int id, const char *value, struct diag *d)
 {
 	struct args *a = ctx;
@@ -213,6 +238,17 @@ static int args_set(void *ctx, int id, const char *value, struct diag *d)
 		return 0;
 	case FLAG_HELP:
 		a->help = true;
+		return 0;
+	case FLAG_PROBE_USER:
+		a->probe_user = value;
+		return 0;
+	case FLAG_PROBE_MARK:
+		return args_set_probe_mark(&a->probe_mark, value, d);
+	case FLAG_PROBE_IN:
+		a->probe_in = value;
+		return 0;
+	case FLAG_PROBE_FROM:
+		a->probe_from = value;
 		return 0;
 	case FLAG_OPTION:
 		break;

@@ -25,6 +25,10 @@ struct args {
 	const char *comment; /* of bypass add; NULL: none */
 	char **words;        /* what is no flag */
 	size_t n_words;
+	const char *probe_user; /* of test: a name or a number; NULL: our own */
+	uint32_t probe_mark;    /* of test; 0: none */
+	const char *probe_in;   /* of test: an interface; NULL: a flow of this host */
+	const char *probe_from; /* of test: an address */
 	bool force;
 	bool dry_run;
 	bool json;
@@ -42,6 +46,7 @@ extern const struct flag args_status_flags[];
 extern const struct flag args_diff_flags[];
 extern const struct flag args_print_flags[];
 extern const struct flag args_bypass_flags[];
+extern const struct flag args_test_flags[];
 
 /* The flags of a command, as cmdline.h wants them: its own rows, those of the options, and what every
  * command takes (--netns, --json, --help). Ends with a row whose name is NULL. */

@@ -1,0 +1,413 @@
+# SPDX-License-Identifier: MIT
+"""
+transocks-rules test: what it says is what the kernel does, nothing leaves the host, and nothing stays
+behind.
+"""
+import contextlib
+import json
+import os
+import signal
+import socket
+import unittest
+
+import lab
+
+ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 3, 0x0800, 0x86dd
+TARGETS = {4: "11.1.2.3:80", 6: "[2a00:1:5::7]:80"}
+# The rules of these tests leave ordinary flows of the test's own uid to be taken.
+LOOPBACK = {4: "127.0.0.1:1081", 6: "[::1]:1081"}
+
+
+def _has_tun():
+    with contextlib.suppress(OSError):
+        os.close(os.open("/dev/net/tun", os.O_RDWR))
+        return True
+    return False
+
+
+needs_tun = unittest.skipUnless(_has_tun(), "needs /dev/net/tun, which this user cannot open")
+
+
+class Wire:
+    """Every TCP, and every error of ICMP, that an interface of a host sends or receives."""
+
+    def __init__(self, host, interface):
+        with host.inside():
+            self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
+            self.sock.bind((interface, ETH_P_ALL))
+        self.sock.setblocking(False)
+
+    def close(self):
+        self.sock.close()
+
+    def packets(self):
+        """What went by since the last call."""
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data, meta = self.sock.recvfrom(2048)
+                if meta[1] == ETH_P_IP and data[9] in (1, 6):
+                    found.append(data)
+                # ICMPv6 from 128 on is echo and neighbour discovery.
+                elif meta[1] == ETH_P_IPV6 and (data[6] == 6 or data[6] == 58 and data[40] < 128):
+                    found.append(data)
+        return found
+
+
+class ExplainCase(lab.TestCase):
+    def wire(self, host, interface):
+        wire = Wire(host, interface)
+        self.addCleanup(wire.close)
+        return wire
+
+    def json(self, host, *args, code=0):
+        done = host.rules(*args, "--json", check=False)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        result = json.loads(done.stdout)
+        self.assertEqual((result["command"], result["exit"]), (args[0], code))
+        return result
+
+    def state(self, host):
+        links = [link["ifname"] for link in json.loads(host.run("ip", "-j", "link").stdout)]
+        tracked = [line for line in host.run("cat", "/proc/net/nf_conntrack").stdout.splitlines()
+                   if "icmpv6" not in line]
+        return host.run("nft", "-s", "list", "ruleset").stdout, links, tracked
+
+    def ask(self, host, wires, *args, **expected):
+        """The answer to `test`; checks these members of it, and that nothing went out or stays."""
+        before = self.state(host)
+        answer = self.json(host, "test", *args)
+        self.assertEqual(self.state(host), before, "something stays behind")
+        for wire in wires:
+            self.assertEqual(wire.packets(), [], f"a probe to {args} is on the wire")
+        for name, value in expected.items():
+            self.assertEqual(answer.get(name), value, answer)
+        self.assertEqual(answer["taken"], answer["verdict"] == "taken")
+        return answer
+
+
+class Host(ExplainCase):
+    def test_own_rules(self):
+        t = self.build("host")
+        wires = [self.wire(t.inet, "host0")]
+        t.host.rules("install")
+        for family, target in TARGETS.items():
+            with self.subTest(family):
+                self.ask(t.host, wires, target, verdict="taken", rule="to transocksd",
+                         becomes=LOOPBACK[family], uid=0, mark=0, lost=0)
+                self.ask(t.host, wires, target, "--mark", "0x1000", verdict="left-alone",
+                         rule="marked by transocksd or usocksd", becomes=target)
+                self.ask(t.host, wires, target, "--mark", "0x2000", verdict="taken")
+                self.ask(t.host, wires, LOOPBACK[family], verdict="left-alone",
+                         rule="to an address of this host")
+        self.ask(t.host, wires, "10.91.0.1:80", verdict="left-alone", set="special4",
+                 element='10.0.0.0-10.255.255.255 "private, RFC 1918"')
+        self.ask(t.host, wires, "[fd91::1]:80", verdict="left-alone",
+                 rule="special-purpose IPv6 address", set="special6")
+        # The wire would have shown it.
+        with contextlib.suppress(OSError):
+            t.host.connect("10.91.0.1", 80)
+        self.assertNotEqual(wires[0].packets(), [])
+
+    @lab.needs_uids
+    def test_users(self):
+        t = self.build("host")
+        wires = [self.wire(t.inet, "host0")]
+        t.host.rules("install")
+        for target in TARGETS.values():
+            self.ask(t.host, wires, target, "--uid", "transocks", verdict="left-alone", uid=64321,
+                     rule="user of transocksd and usocksd")
+            self.ask(t.host, wires, target, "--uid", 64321, verdict="left-alone")
+            self.ask(t.host, wires, target, "--uid", 1234, verdict="taken", uid=1234)
+        t.host.nft("add rule inet transocks output meta skgid 64321 counter")  # seen, and passed
+
+    def test_foreign_rules(self):
+        t = self.build("host")
+        wires = [self.wire(t.inet, "host0")]
+        t.host.rules("install")
+        t.host.nft("""
+            table inet foreign {
+                chain ahead {
+                    type nat hook output priority -105
+                    ip daddr 11.5.5.5 meta l4proto tcp dnat ip to 11.6.6.6:99 comment "elsewhere"
+                    ip6 daddr 2a00:1:55::5 meta l4proto tcp dnat ip6 to [2a00:1:66::6]:99
+                }
+                chain out {
+                    type filter hook output priority 0
+                    ip daddr 10.91.0.7 jump deeper
+                    ip6 daddr fd91::7 reject comment "no"
+                    meta nfproto ipv4 tcp dport 1081 meta mark 7 drop comment "not there"
+                }
+                chain deeper { drop comment "gone" ; }
+                chain late { type filter hook postrouting priority 300; ip daddr 10.91.0.8 drop; }
+            }""")
+        answer = self.ask(t.host, wires, "11.5.5.5:80", verdict="left-alone", rule="",
+                          becomes="11.6.6.6:99")
+        self.assertIn('translated before our rules see it, by rule 1 "elsewhere" of chain ahead, '
+                      'table inet foreign', answer["why"])
+        self.ask(t.host, wires, "[2a00:1:55::5]:80", verdict="left-alone",
+                 becomes="[2a00:1:66::6]:99")
+        answer = self.ask(t.host, wires, "10.91.0.7:80", verdict="dropped", rule="gone")
+        self.assertEqual([(s["chain"], s["verdict"]) for s in answer["path"]],
+                         [("ahead", "accept"), ("output", "return"), ("output", "accept"),
+                          ("out", "jump"), ("deeper", "drop")])
+        self.assertEqual([s["ours"] for s in answer["path"]], [False, True, True, False, False])
+        self.ask(t.host, wires, "[fd91::7]:80", verdict="rejected", rule="no")
+        self.ask(t.host, wires, "10.91.0.8:80", verdict="dropped")
+        answer = self.ask(t.host, wires, "11.1.2.3:80", "--mark", 7, verdict="dropped",
+                          rule="not there")
+        self.assertIn("after it was taken", answer["why"])
+        self.ask(t.host, wires, "11.1.2.3:80", verdict="taken")
+
+    def test_translation_of_the_source(self):
+        """Also a probe that has lost its port, or is not tracked, is held."""
+        t = self.build("host")
+        wires = [self.wire(t.inet, "host0")]
+        t.host.rules("install")
+        t.host.nft("""
+            table ip foreign {
+                chain raw {
+                    type filter hook output priority raw
+                    ip daddr 10.91.0.9 notrack
+                }
+                chain post {
+                    type nat hook postrouting priority 100
+                    meta l4proto tcp masquerade to :20000-20001
+                }
+            }""")
+        self.ask(t.host, wires, "10.91.0.8:80", verdict="left-alone")
+        answer = self.ask(t.host, wires, "10.91.0.9:80", verdict="left-alone", rule="")
+        self.assertIn("no chain of ours sees it", answer["why"])
+
+    def test_no_route(self):
+        t = self.build("host")
+        t.host.rules("install")
+        t.host.ip("route del default via 10.91.0.1")
+        answer = self.ask(t.host, [], "11.1.2.3:80", verdict="no-route", path=[])
+        self.assertIn("Network is unreachable", answer["why"])
+        self.ask(t.host, [], "[2a00:1:5::7]:80", verdict="taken")
+
+    def test_refusals(self):
+        t = self.build("host")
+        self.json(t.host, "test", "11.1.2.3:80", code=3)
+        t.host.rules("install")
+        for args in ((), ("11.1.2.3",), ("11.1.2.3:0",), ("www.example.com:80",), ("1.2.3.4:5", "x"),
+                     ("11.1.2.3:80", "--in", "eth0"), ("11.1.2.3:80", "--from", "10.0.0.1"),
+                     ("11.1.2.3:80", "--in", "eth0", "--from", "fd91::1"), ("1.2.3.4:5", "--mark", "x"),
+                     ("1.2.3.4:5", "--in", "eth0", "--from", "10.0.0.1", "--mark", "1")):
+            with self.subTest(args):
+                self.assertTrue(self.json(t.host, "test", *args, code=64)["error"])
+        self.json(t.host, "test", "1.2.3.4:5", "--in", "none", "--from", "10.0.0.1", code=1)
+        self.json(t.host, "test", "1.2.3.4:5", "--uid", "no-such-user", code=78)
+
+    def test_while_others_trace_and_change(self):
+        """Traces of other packets are not taken for ours."""
+        t = self.build("host")
+        t.host.rules("install")
+        t.host.nft("""
+            table inet busy {
+                chain out {
+                    type filter hook output priority -400
+                    ip daddr 127.0.0.0/8 meta nftrace set 1
+                }
+            }""")
+        flood = t.host.spawn(lab.PYTHON, "-c", "import socket\ns = socket.socket(2, 2)\n"
+                             "s.sendto(b'x', ('127.0.0.1', 9))\nprint('ready', flush=True)\n"
+                             "while True: s.sendto(b'x', ('127.0.0.1', 9))")
+        flood.wait_log("^ready$")
+        for _ in range(10):
+            answer = self.json(t.host, "test", "11.1.2.3:80")
+            self.assertEqual([s["chain"] for s in answer["path"]], ["out", "output"])
+        flood.kill()
+
+    @lab.needs_program("iptables-legacy")
+    def test_legacy_rules_are_not_seen(self):
+        t = self.build("host")
+        wires = [self.wire(t.inet, "host0")]
+        t.host.rules("install")
+        self.assertEqual(self.ask(t.host, wires, "11.1.2.3:80")["warnings"], [])
+        t.host.run("iptables-legacy", "-A", "OUTPUT", "-p", "tcp", "--dport", "1081", "-j", "DROP")
+        answer = self.ask(t.host, wires, "11.1.2.3:80", verdict="lost")
+        self.assertIn("iptables-legacy", answer["why"])
+        self.assertRegex(answer["warnings"][0], r"iptables-legacy has IPv4 tables \(filter\)")
+
+    @lab.needs_program("iptables-legacy")
+    def test_killed_in_the_middle(self):
+        t = self.build("host")
+        wire = self.wire(t.inet, "host0")
+        t.host.rules("install")
+        # What ends without a trace is waited for: time enough to be killed.
+        t.host.run("iptables-legacy", "-A", "OUTPUT", "-p", "tcp", "--dport", "1081", "-j", "DROP")
+        before = self.state(t.host)
+        for _ in range(3):
+            proc = t.host.spawn(lab.BUILD / "transocks-rules", "test", "11.1.2.3:80")
+            lab.wait_until(lambda: "transocks_test_" in t.host.ruleset(), alive=proc)
+            proc.kill()
+            self.assertEqual(self.state(t.host), before)
+        self.assertEqual(wire.packets(), [])
+
+
+class Tproxy(ExplainCase):
+    TABLE = """
+        table inet transocks {
+            comment "transocks-rules test"
+            chain output {
+                type route hook output priority mangle
+                ct mark and 0x10 == 0x10 meta mark set mark or 0x10 return comment "before"
+                meta mark 0x1000 return comment "marked"
+                fib daddr type local return
+                ip daddr 10.0.0.0/8 return comment "private"
+                meta l4proto tcp ct mark set 0x10 meta mark set 0x10 accept comment "to transocksd"
+            }
+            chain prerouting {
+                type filter hook prerouting priority mangle
+                fib daddr type local return
+                meta l4proto tcp socket transparent 1 meta mark set 0x10 accept
+                ip daddr 10.0.0.0/8 return comment "private"
+                meta l4proto tcp meta mark set 0x10 tproxy to :1081 accept comment "to transocksd"
+            }
+        }"""
+
+    def accept(self, host):
+        """Somebody who takes what TPROXY brings."""
+        program = ("import socket, sys, threading\n"
+                   "def take(s):\n"
+                   " while True: kept.append(s.accept()[0])\n"
+                   "kept = []\n"
+                   "for family, level, option in ((2, 0, 19), (10, 41, 75)):\n"
+                   " s = socket.socket(family)\n"
+                   " s.setsockopt(level, option, 1)\n"
+                   " if family == 10: s.setsockopt(41, 26, 1)\n"
+                   " s.bind(('', 1081)); s.listen()\n"
+                   " threading.Thread(target=take, args=(s,)).start()\n"
+                   "print('ready', flush=True)\n")
+        host.spawn(lab.PYTHON, "-c", program).wait_log("^ready$")
+
+    @needs_tun
+    def test_taken_or_left(self):
+        t = self.build("host")
+        wires = [self.wire(t.inet, "host0")]
+        for family in ("-4", "-6"):
+            t.host.run("ip", family, "rule", "add", "fwmark", "0x10/0x10", "lookup", "1081")
+            t.host.run("ip", family, "route", "add", "local", "default", "dev", "lo", "table", "1081")
+        t.host.nft(self.TABLE)
+        for target in TARGETS.values():
+            self.ask(t.host, wires, target, verdict="taken", rule="to transocksd", becomes=target)
+        self.ask(t.host, wires, "10.91.0.1:80", verdict="left-alone", rule="private")
+        self.accept(t.host)
+        for target, client in zip(TARGETS.values(), ("10.91.0.1", "fd91::1")):
+            answer = self.ask(t.host, wires, target, "--in", "eth0", "--from", client,
+                              verdict="taken", rule="to transocksd", becomes=target)
+            self.assertEqual(answer["path"][-1]["verdict"], "tproxy")
+
+
+class Gateway(ExplainCase):
+    CLIENT = {4: "10.91.1.2", 6: "fd91:0:1::2"}
+    ADDRESS = {4: "10.91.1.1:1081", 6: "[fd91:0:1::1]:1081"}
+
+    def gateway(self):
+        t = self.build("gateway")
+        for address in ("0.0.0.0", "::"):
+            with t.gateway.inside():
+                family = socket.AF_INET6 if ":" in address else socket.AF_INET
+                sock = socket.socket(family, socket.SOCK_STREAM)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.bind((address, 1081))
+                sock.listen()
+                self.addCleanup(sock.close)
+        t.gateway.rules("install", "--gateway", "lan0")
+        return t, [self.wire(t.client, "eth0"), self.wire(t.inet, "gw0")]
+
+    @needs_tun
+    def test_own_rules(self):
+        t, wires = self.gateway()
+        for family, target in TARGETS.items():
+            client = self.CLIENT[family]
+            with self.subTest(family):
+                answer = self.ask(t.gateway, wires, target, "--in", "lan0", "--from", client,
+                                  verdict="taken", rule="to transocksd", becomes=self.ADDRESS[family])
+                self.assertEqual((answer["in"], answer["from"]), ("lan0", client))
+                self.assertEqual([s["chain"] for s in answer["path"]], ["prerouting", "guard"])
+                self.ask(t.gateway, wires, target, "--in", "wan0", "--from", client,
+                         verdict="left-alone", rule="not from a gateway interface", becomes=target)
+        self.ask(t.gateway, wires, "10.91.3.2:80", "--in", "lan0", "--from", "10.91.1.2",
+                 verdict="left-alone", rule="special-purpose IPv4 address", set="special4")
+        self.ask(t.gateway, wires, "10.91.2.2:80", "--in", "lan0", "--from", "10.91.1.2",
+                 verdict="left-alone", rule="to an address of this host")
+        # A flow that comes in as the probe did arrives where the probe said.
+        with t.client.connect("11.1.2.3", 80):
+            pass
+        self.assertNotEqual(wires[0].packets(), [])
+
+    @needs_tun
+    def test_foreign_rules(self):
+        """The answers of a firewall do not reach the client either."""
+        t, wires = self.gateway()
+        t.gateway.nft("""
+            table inet firewall {
+                chain input {
+                    type filter hook input priority 0
+                    iifname "lan0" ip saddr 10.91.1.3 tcp dport 1081 drop comment "closed"
+                    iifname "lan0" ip saddr 10.91.1.4 tcp dport 1081 reject with tcp reset
+                }
+                chain forward {
+                    type filter hook forward priority 0
+                    ip daddr 10.91.3.2 reject with icmp admin-prohibited comment "no way"
+                    ip6 daddr fd91:0:3::2 reject comment "no way either"
+                }
+                chain ahead {
+                    type nat hook prerouting priority -100
+                    ip daddr 11.5.5.5 meta l4proto tcp dnat ip to 10.91.3.9:99 comment "published"
+                }
+            }""")
+        lan = ("--in", "lan0", "--from")
+        answer = self.ask(t.gateway, wires, "11.1.2.3:80", *lan, "10.91.1.3", verdict="dropped",
+                          rule="closed")
+        self.assertIn("after it was taken", answer["why"])
+        self.ask(t.gateway, wires, "11.1.2.3:80", *lan, "10.91.1.4", verdict="rejected")
+        self.ask(t.gateway, wires, "10.91.3.2:80", *lan, "10.91.1.2", verdict="rejected",
+                 rule="no way")
+        self.ask(t.gateway, wires, "[fd91:0:3::2]:80", *lan, "fd91:0:1::2", verdict="rejected",
+                 rule="no way either")
+        answer = self.ask(t.gateway, wires, "11.5.5.5:80", *lan, "10.91.1.2", verdict="left-alone",
+                          becomes="10.91.3.9:99")
+        self.assertIn('by rule 1 "published" of chain ahead', answer["why"])
+
+    @needs_tun
+    def test_lost_on_the_way(self):
+        t, wires = self.gateway()
+        # Without a route the kernel answers the client, if it is let.
+        t.gateway.ip("route del default via 10.91.2.1\nroute del default via fd91:0:2::1")
+        for target, client in (("10.99.1.1:80", "10.91.1.2"), ("[fd99::1]:80", "fd91:0:1::2")):
+            self.ask(t.gateway, wires, target, "--in", "lan0", "--from", client, verdict="lost")
+        self.ask(t.gateway, wires, "11.1.2.3:80", "--in", "lan0", "--from", "10.91.1.2",
+                 verdict="taken")
+        t.gateway.sysctl("net.ipv4.conf.all.rp_filter", 1)
+        answer = self.ask(t.gateway, wires, "11.1.2.3:80", "--in", "lan0", "--from", "10.91.2.77",
+                          verdict="lost")
+        self.assertIn("reverse path", answer["why"])
+        t.gateway.ip("link set lan0 down")
+        answer = self.ask(t.gateway, wires, "11.1.2.3:80", "--in", "lan0", "--from", "10.91.1.2",
+                          verdict="lost")
+        self.assertIn("did not come in", answer["why"])
+
+    @needs_tun
+    def test_killed_in_the_middle(self):
+        t, wires = self.gateway()
+        t.gateway.sysctl("net.ipv4.conf.all.rp_filter", 1)
+        before = self.state(t.gateway)
+        proc = t.gateway.spawn(lab.BUILD / "transocks-rules", "test", "11.1.2.3:80", "--in", "lan0",
+                               "--from", "10.91.2.77")
+        lab.wait_until(lambda: "transocks_test_" in t.gateway.ruleset(), alive=proc)
+        self.assertIn("transocks0", t.gateway.run("ip", "link").stdout)
+        proc.signal(signal.SIGKILL)
+        proc.kill()
+        proc.killed = True
+        self.assertEqual(self.state(t.gateway), before)
+        for wire in wires:
+            self.assertEqual(wire.packets(), [])
+
+
+if __name__ == "__main__":
+    lab.main()
