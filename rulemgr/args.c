@@ -85,6 +85,12 @@ const struct flag args_test_flags[] = {
 	{.name = NULL},
 };
 
+const struct flag args_check_flags[] = {
+	{.name = ARGS_WORDS, .id = 1},
+	ROW_CONF,
+	{.name = NULL},
+};
+
 /* The options outside [redirect] that are flags, and where a flag does not simply follow the option. */
 static const struct spelling {
 	const char *option;

@@ -47,6 +47,7 @@ extern const struct flag args_diff_flags[];
 extern const struct flag args_print_flags[];
 extern const struct flag args_bypass_flags[];
 extern const struct flag args_test_flags[];
+extern const struct flag args_check_flags[];
 
 /* The flags of a command, as cmdline.h wants them: its own rows, those of the options, and what every
  * command takes (--netns, --json, --help). Ends with a row whose name is NULL. */

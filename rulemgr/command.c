@@ -22,6 +22,7 @@ const struct command commands[] = {
 	 args_bypass_flags, bypass_run},
 	{"test", "tell whether a flow to ADDRESS:PORT would be taken, and by which rule",
 	 args_test_flags, explain_run},
+	{"check", "try in two seconds that all works together", args_check_flags, check_run},
 	{.name = NULL},
 };
 

@@ -44,6 +44,7 @@ int diff_run(const struct args *a, struct report *r);
 int print_run(const struct args *a, struct report *r);
 int bypass_run(const struct args *a, struct report *r);
 int explain_run(const struct args *a, struct report *r);
+int check_run(const struct args *a, struct report *r);
 
 void report_init(struct report *r, const char *command, bool as_json);
 /* What is more than fits is left out, and the last one says so. */

@@ -279,7 +279,7 @@ static void skip_families(struct build *b)
 	for (size_t i = 0; i < ARRAY_LEN(families); i++) {
 		if (b->w->family[i])
 			continue;
-		begin_rule(b, "%s is not redirected", families[i].name);
+		begin_rule(b, WANT_COMMENT_FAMILY, families[i].name);
 		match_family(b, &families[i]);
 		end_rule(b, EXPR_RETURN);
 	}

@@ -27,6 +27,9 @@ struct want_cgroup {
 	uint32_t level;   /* names in the path */
 };
 
+/* The comment of the rule for a family that is left out, "IPv4" or "IPv6". */
+#define WANT_COMMENT_FAMILY "%s is not redirected"
+
 /* The names of the sets. */
 #define WANT_SET_SPECIAL4    "special4" /* and 6: special-purpose ranges, less redirect_anyway */
 #define WANT_SET_SPECIAL6    "special6"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-transocks-rules test: what it says is what the kernel does, nothing leaves the host, and nothing stays
-behind.
+transocks-rules test and check: what they say is what the kernel does, nothing leaves the host, and nothing
+stays behind.
 """
 import contextlib
 import json
@@ -13,6 +13,7 @@ import unittest
 import lab
 
 ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 3, 0x0800, 0x86dd
+UPSTREAM = 'proxy_url = "socks5://10.91.3.2:1080"\n'
 TARGETS = {4: "11.1.2.3:80", 6: "[2a00:1:5::7]:80"}
 # The rules of these tests leave ordinary flows of the test's own uid to be taken.
 LOOPBACK = {4: "127.0.0.1:1081", 6: "[::1]:1081"}
@@ -299,6 +300,11 @@ class Tproxy(ExplainCase):
             answer = self.ask(t.host, wires, target, "--in", "eth0", "--from", client,
                               verdict="taken", rule="to transocksd", becomes=target)
             self.assertEqual(answer["path"][-1]["verdict"], "tproxy")
+        result = self.json(t.host, "check", code=1)
+        self.assertEqual({s["step"]: s["result"] for s in result["steps"]},
+                         {"reached": "ok", "user": "failed", "mark": "ok"})
+        self.assertIn("brought by TPROXY as 192.31.196.1:443, accepted there by uid 0",
+                      result["steps"][0]["text"])
 
 
 class Gateway(ExplainCase):
@@ -407,6 +413,165 @@ class Gateway(ExplainCase):
         self.assertEqual(self.state(t.gateway), before)
         for wire in wires:
             self.assertEqual(wire.packets(), [])
+
+
+class Check(ExplainCase):
+    STEPS = ["reached", "user", "mark", "guard"]
+    DROP = """
+        table inet f {{
+            chain x {{
+                type filter hook {} priority 0
+                tcp dport 1081 drop comment "no"
+            }}
+        }}"""
+
+    def check(self, host, code=0, **expected):
+        """Runs it; `expected`: the steps that do not end in "ok", for both families."""
+        result = self.json(host, "check", code=code)
+        for family in ("IPv4", "IPv6"):
+            steps = {s["step"]: s for s in result["steps"] if s["family"] == family}
+            found = {name: s["result"] for name, s in steps.items() if s["result"] != "ok"}
+            self.assertEqual(found, expected, result)
+            if not expected:
+                self.assertEqual(list(steps), self.STEPS)
+        return result
+
+    def running(self):
+        """A host with a daemon whose upstream answers nothing."""
+        t = self.build("host")
+        upstream = t.proxy.listen("10.91.3.2", 1080)
+        self.addCleanup(upstream.close)
+        daemon = t.host.transocksd(UPSTREAM)
+        return t, daemon, self.wire(t.inet, "host0")
+
+    def only_the_daemon_speaks(self, wire):
+        """Its connections to the upstream are all that is on the wire."""
+        for data in wire.packets():
+            ends = {socket.inet_ntoa(data[12:16]), socket.inet_ntoa(data[16:20])}
+            self.assertEqual(ends, {"10.91.0.2", "10.91.3.2"}, data)
+
+    @lab.needs_uids
+    def test_all_is_well(self):
+        t, daemon, wire = self.running()
+        t.host.rules("install")
+        before = self.state(t.host)[:2]
+        result = self.check(t.host)
+        self.assertEqual([s["text"] for s in result["steps"] if s["step"] == "reached"],
+                         [f"redirected to {LOOPBACK[f]}, accepted there by uid 64321" for f in (4, 6)])
+        self.assertEqual(self.state(t.host)[:2], before)
+        self.only_the_daemon_speaks(wire)
+        self.assertEqual({r["dest_addr"] for r in daemon.wait_records(2)},
+                         {"192.31.196.1:443", "[2620:4f:8000::1]:443"})
+        text = t.host.rules("check").stdout
+        self.assertEqual(text.count("ok      IPv"), 8, text)
+        self.json(t.host, "check", "11.1.2.3:80")
+
+    @lab.needs_uids
+    def test_upstream_is_down(self):
+        """The daemon resets at once; the rules work all the same."""
+        t = self.build("host")
+        t.host.transocksd(UPSTREAM)
+        t.host.rules("install")
+        for _ in range(3):
+            self.check(t.host)
+
+    def test_not_installed(self):
+        t, _, wire = self.running()
+        self.json(t.host, "check", code=3)
+        t.host.rules("install")
+        t.host.rules("flush")
+        self.json(t.host, "check", code=3)
+        self.only_the_daemon_speaks(wire)
+
+    def test_no_daemon(self):
+        t = self.build("host")
+        wire = self.wire(t.inet, "host0")
+        t.host.rules("install")
+        result = self.check(t.host, 5, reached="failed")
+        self.assertIn("nobody listens", result["error"])
+        t.host.listen("127.0.0.1", 1081).close()
+        with t.host.listen("127.0.0.1", 1081), t.host.listen("127.0.0.2", 1081):
+            # It never accepts.
+            self.assertIn("Connection timed out", self.json(t.host, "check", code=1)["error"])
+        self.assertEqual(wire.packets(), [])
+
+    def test_rules_are_gone(self):
+        t, _, wire = self.running()
+        t.host.rules("install")
+        t.host.nft("flush chain inet transocks output")
+        result = self.check(t.host, 1, taken="failed")
+        self.assertIn("left alone by the policy of chain output", result["error"])
+        t.host.nft("delete chain inet transocks output")
+        self.assertIn("no chain of ours sees it", self.check(t.host, 1, taken="failed")["error"])
+        self.only_the_daemon_speaks(wire)
+
+    @lab.needs_uids
+    def test_loop_guards(self):
+        t, _, _ = self.running()
+        t.host.rules("install", "--mark", "0/0")
+        result = self.check(t.host, 1, mark="failed")
+        self.assertIn("flows with mark 0x1000: redirected by rule", result["error"])
+        t.host.rules("install", "--uid", "4321")
+        result = self.check(t.host, 1, user="failed")
+        self.assertIn("flows of uid 64321, the daemon's: redirected", result["error"])
+        self.assertIn("install --uid 64321", next(s["hint"] for s in result["steps"] if "hint" in s))
+        t.host.rules("install")
+        t.host.nft("flush chain inet transocks guard")
+        self.assertIn("are let in", self.check(t.host, 1, guard="failed")["error"])
+
+    @lab.needs_uids
+    def test_foreign_drop(self):
+        t, _, wire = self.running()
+        t.host.rules("install")
+        t.host.nft(self.DROP.format("output"))
+        result = self.check(t.host, 1, taken="failed")
+        self.assertIn('dropped by rule 1 "no" of chain x, table inet f, after it was taken',
+                      result["error"])
+        t.host.nft("delete table inet f")
+        t.host.nft(self.DROP.format("input"))
+        result = self.check(t.host, 1, reached="failed")
+        self.assertIn('dropped by rule 1 "no" of chain x, table inet f', result["error"])
+        self.only_the_daemon_speaks(wire)
+
+    @lab.needs_uids
+    def test_no_route(self):
+        t, _, _ = self.running()
+        t.host.rules("install")
+        t.host.ip("route del default via fd91::1")
+        result = self.json(t.host, "check")
+        self.assertEqual([s["result"] for s in result["steps"]], ["ok"] * 4 + ["skipped"])
+        self.assertIn("default dev lo", result["steps"][-1]["hint"])
+        t.host.ip("route del default via 10.91.0.1")
+        self.assertIn("nothing could be tried", self.json(t.host, "check", code=1)["error"])
+
+    @lab.needs_uids
+    def test_options(self):
+        """What is left alone on purpose is no failure, as far as check knows the purpose."""
+        t, _, _ = self.running()
+        t.host.rules("install", "--family", "ipv4", "--ports", "8000-8001")
+        result = self.json(t.host, "check", "--ports", "8000-8001")
+        self.assertEqual([s["result"] for s in result["steps"]], ["ok"] * 4 + ["skipped"])
+        self.assertIn("IPv6 is not redirected", result["steps"][-1]["text"])
+        result = self.json(t.host, "check", code=1)
+        self.assertIn("to a port that is not redirected", result["error"])
+        self.json(t.host, "check", "11.1.2.3:8001")
+        t.host.rules("install", "--share", 0)
+        self.assertIn("outside the share", self.json(t.host, "check", code=1)["error"])
+
+    if lab.ONE_UID:  # where there are others, they are tried
+
+        def test_no_such_uid(self):
+            t, _, _ = self.running()
+            t.host.rules("install")
+            self.assertIn("as uid 4242", self.json(t.host, "test", "11.1.2.3:80", "--uid", 4242,
+                                                   code=77)["error"])
+
+        def test_one_uid(self):
+            """The daemon's uid is everybody's: the mark alone prevents loops, and check says so."""
+            t, _, _ = self.running()
+            t.host.rules("install")
+            result = self.check(t.host, 1, user="failed")
+            self.assertIn("flows of uid 0, the daemon's: redirected", result["error"])
 
 
 if __name__ == "__main__":
