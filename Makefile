@@ -95,14 +95,14 @@ $(BUILD)/transocks-rules: $(call obj,$(RULES_MAIN)) $(BUILD)/librulemgr.a $(BUIL
 	$(call say,LD,$@)
 	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ $(RULES_LIBS)
 
-units: $(UNIT_BIN) $(BUILD)/faults.so
+units: $(UNIT_BIN) $(BUILD)/faults.so $(BUILD)/netlink.so
 $(UNIT_BIN): $(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(BUILD)/libdaemon.a $(BUILD)/librulemgr.a $(BUILD)/libpolicy.a
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ $(TEST_LIBS) $(DAEMON_LIBS) $(RULES_LIBS)
 
-# Preloaded into a daemon by end-to-end tests. No sanitizers in it, whatever the daemon has.
-$(BUILD)/faults.so: tests/faults/faults.c
+# Preloaded into a program by end-to-end tests. No sanitizers in it, whatever the program has.
+$(BUILD)/faults.so $(BUILD)/netlink.so: $(BUILD)/%.so: tests/faults/%.c
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -D_GNU_SOURCE -std=gnu17 -O2 -g $(WARN) $(WARN_C) -fPIC -shared -o $@ $<
