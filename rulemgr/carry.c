@@ -42,6 +42,25 @@ static void remove_foreign(struct set *s)
 	s->n_elements = kept;
 }
 
+/* "*" in nft(8) stands beside other elements; as a range it has no room for them. */
+static void keep_largest(struct set *s)
+{
+	uint8_t last[VALUE_MAX];
+
+	memset(last, 0xff, sizeof(last));
+	for (size_t i = 0; i < s->n_elements; i++) {
+		static const uint8_t first[VALUE_MAX];
+		const struct element *e = &s->elements[i];
+
+		if (memcmp(e->first, first, s->key_len) != 0 ||
+		    memcmp(e->last, last, s->key_len) != 0)
+			continue;
+		s->elements[0] = *e;
+		s->n_elements = 1;
+		return;
+	}
+}
+
 static int carry_set(struct set *to, const struct set *from, bool live)
 {
 	if (live)
@@ -59,6 +78,8 @@ static int carry_set(struct set *to, const struct set *from, bool live)
 			return -ENOMEM;
 	}
 	set_sort(to);
+	if (live)
+		keep_largest(to);
 	return 0;
 }
 

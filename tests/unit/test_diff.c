@@ -308,6 +308,7 @@ static void test_json(void **state)
 static void test_carry(void **state)
 {
 	struct element mine = {.first = {55}, .last = {55}, .comment = "old/path"};
+	struct element everything = {.last = {255, 255, 255, 255}, .comment = "all"};
 	struct model want, have;
 	struct set *s;
 
@@ -328,6 +329,12 @@ static void test_carry(void **state)
 		assert_int_equal(model_find_set(&want, "special4")->n_elements,
 				 model_find_set(&have, "special4")->n_elements - 1);
 	}
+	assert_int_equal(set_add_element(model_find_set(&have, "bypass4"), &everything), 0);
+	set_sort(model_find_set(&have, "bypass4"));
+	assert_int_equal(carry_elements(&want, &have), 0);
+	s = model_find_set(&want, "bypass4");
+	assert_int_equal(s->n_elements, 1); /* beside it the kernel would take no other */
+	assert_string_equal(s->elements[0].comment, "all");
 	model_find_set(&have, "bypass4")->interval = false;
 	model_find_set(&have, "exempt_cgroups")->n_elements = 0;
 	assert_int_equal(carry_elements(&want, &have), 0);
