@@ -136,7 +136,7 @@ static int bypass_list(struct kernel *k, struct report *r)
 		err = diag_set(&r->error, ENOENT, NULL, 0, "table %s is not installed",
 			       MODEL_TABLE_TEXT);
 	if (err == 0) {
-		json_array_begin(&r->json, "exceptions");
+		json_array_begin(&r->json, "networks");
 		for (size_t i = 0; i < m.n_sets; i++) {
 			if (set_is_live(m.sets[i].name))
 				list_set(&m.sets[i], r);

@@ -194,7 +194,7 @@ class Text(RulesCase):
         host = self.lonely()
         host.rules("install")
         expected = host.ruleset()
-        many = [host.spawn(RULES, "install", "--uid", lab.RULES_UID) for _ in range(12)]
+        many = [host.spawn(RULES, "install", "--uid", lab.RULES_UID) for _ in range(20)]
         for proc in many:
             self.assertIn(proc.wait(20), (0, 6), proc.log())
         self.assertIn(0, [proc.wait() for proc in many])

@@ -234,7 +234,7 @@ class Status(StateCase):
 
 class Bypass(StateCase):
     def listed(self, host):
-        return [(x["network"], x.get("comment")) for x in self.json(host, "bypass", "list")["exceptions"]]
+        return [(x["network"], x.get("comment")) for x in self.json(host, "bypass", "list")["networks"]]
 
     def test_add_del_list(self):
         host = self.lonely()
