@@ -177,18 +177,19 @@ static void client_answer(struct control_client *cl, enum control_request reques
 	client_send(cl);
 }
 
-/* Takes one descriptor that comes along; the kernel closes what does not fit. */
+/* Takes one descriptor that comes along. The kernel closes what does not fit: CMSG_SPACE() has padding that a
+ * second one would fit into. */
 static ssize_t client_receive_some(struct control_client *cl)
 {
 	union {
 		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
+		char bytes[CMSG_LEN(sizeof(int))];
 	} control;
 	struct iovec iov = {cl->request + cl->len, sizeof(cl->request) - cl->len};
 	struct msghdr m = {.msg_iov = &iov,
 			   .msg_iovlen = 1,
 			   .msg_control = control.bytes,
-			   .msg_controllen = sizeof(control.bytes)};
+			   .msg_controllen = CMSG_LEN(sizeof(int))};
 	ssize_t n = recvmsg(cl->source->fd, &m, MSG_CMSG_CLOEXEC);
 	struct cmsghdr *c = n >= 0 ? CMSG_FIRSTHDR(&m) : NULL;
 

@@ -16,9 +16,14 @@
  * inherits it from the listener.) */
 #define KEEPALIVE_AFTER_MS 2000
 
-/* What a client that has reset its connection sent before goes on to the far end for as long as that takes
- * it; but nobody waits any more for one that does not. */
+/* What a peer that has reset its connection sent before goes on to the other side for as long as that takes it;
+ * but nobody waits any more for one that does not: a far end is told soon that its client is gone, and a client
+ * may pause for a moment. */
 #define CLIENT_BROKEN_MS 1000
+#define REMOTE_BROKEN_MS 5000
+
+/* How often, within a limit, bytes are looked after that only the kernel still holds. */
+#define LOOKS_PER_LIMIT 4
 
 static void relay_set_timer(struct session *s);
 
@@ -46,13 +51,18 @@ static int64_t relay_limit(const struct session *s)
 
 	if (s->client.broken)
 		return CLIENT_BROKEN_MS;
+	if (s->remote.broken)
+		return REMOTE_BROKEN_MS;
 	return relay_half_closed(s) ? c->timeouts.half_close : c->timeouts.idle;
 }
 
 static void relay_over_limit(struct session *s)
 {
+	s->stalled = true;
 	if (s->client.broken)
 		relay_lost(s, &s->client, relay_why_broken(&s->client));
+	else if (s->remote.broken)
+		relay_lost(s, &s->remote, relay_why_broken(&s->remote));
 	else
 		session_end(s, relay_half_closed(s) ? WHY_HALF_CLOSE : WHY_IDLE, 0, NULL);
 }
@@ -63,15 +73,40 @@ static uint64_t relay_keepalive_ms(const struct session *s)
 	return ((uint64_t)s->view->conf->timeouts.keepalive + 999) / 1000 * 1000;
 }
 
-/* True: this leg's peer has vanished, and has nothing left that the other side could still take. Nobody is
- * given up at first sight: between two probes of a closed window two minutes may pass without a word. */
+/* A byte has not arrived while our kernel holds it: for a slow reader it moves on long after we have sent it. True:
+ * some have moved since the last look, or this was the first one. */
+static bool relay_still_drains(struct session *s)
+{
+	uint64_t held = (uint64_t)sock_unsent(s->client.source->fd) +
+			(uint64_t)sock_unsent(s->remote.source->fd);
+	bool first = s->held == 0;
+
+	if (held == 0 || (!first && held >= s->held))
+		return false;
+	if (!first)
+		s->active_ms = s->engine->loop.now_ms;
+	s->held = held;
+	return true;
+}
+
+/* True: this leg's peer has vanished. Nobody is given up at first sight: between two probes of a closed window
+ * two minutes may pass without a word. */
 static bool relay_has_vanished(const struct session *s, struct leg *leg, uint64_t unanswered_ms)
 {
 	uint64_t keepalive_ms = relay_keepalive_ms(s);
 	bool overdue = leg->overdue && unanswered_ms >= 2 * keepalive_ms;
 
 	leg->overdue = unanswered_ms >= keepalive_ms;
-	return overdue && leg->pending == NULL && !leg->readable && move_piped(leg) == 0;
+	return overdue;
+}
+
+/* What it has sent before that may still be on its way to the other side. May end the session. */
+static void relay_vanished(struct session *s, struct leg *leg)
+{
+	if (leg->pending == NULL && !leg->readable && move_piped(leg) == 0)
+		return relay_lost(s, leg, ETIMEDOUT);
+	leg->broken = true;
+	leg->err = ETIMEDOUT;
 }
 
 /* Keepalive finds vanished peers only where nothing is on its way to them; else the kernel retransmits for a
@@ -101,7 +136,7 @@ static void relay_look(struct session *s)
 			unanswered_ms = sock_unanswered_ms(legs[i]->source->fd);
 		}
 		if (relay_has_vanished(s, legs[i], unanswered_ms))
-			return relay_lost(s, legs[i], ETIMEDOUT);
+			return relay_vanished(s, legs[i]);
 		if (legs[i]->overdue && unanswered_ms < 2 * keepalive_ms)
 			s->look_ms = now + 2 * keepalive_ms - unanswered_ms;
 	}
@@ -116,10 +151,12 @@ static void relay_timeout(struct timer *t)
 	uint64_t now = s->engine->loop.now_ms;
 	int64_t limit = relay_limit(s);
 
-	if (limit > 0 && now - s->active_ms >= (uint64_t)limit)
-		relay_over_limit(s);
-	else if (s->look_ms != 0 && now >= s->look_ms)
+	if (limit > 0 && now - s->active_ms >= (uint64_t)limit) {
+		if (!relay_still_drains(s))
+			relay_over_limit(s);
+	} else if (s->look_ms != 0 && now >= s->look_ms) {
 		relay_look(s);
+	}
 	if (s->state == SES_RELAY)
 		relay_set_timer(s);
 }
@@ -130,6 +167,8 @@ static void relay_set_timer(struct session *s)
 	int64_t limit = relay_limit(s);
 	uint64_t end = limit > 0 ? s->active_ms + (uint64_t)limit : UINT64_MAX;
 
+	if (end <= now) /* relay_still_drains() will tell */
+		end = now + (uint64_t)limit / LOOKS_PER_LIMIT;
 	if (s->look_ms != 0 && s->look_ms < end)
 		end = s->look_ms;
 	if (end == UINT64_MAX)
@@ -255,10 +294,14 @@ static void relay_run(struct session *s)
 	relay_check_broken(s, &s->remote, &s->client);
 	if (s->state != SES_RELAY)
 		return;
-	if (s->client.nbytes + s->remote.nbytes != before)
+	if (s->client.nbytes + s->remote.nbytes != before) {
 		s->active_ms = s->engine->loop.now_ms;
-	if (s->client.broken)
+		s->held = 0;
+	}
+	if (!s->half_broken && (s->client.broken || s->remote.broken)) {
+		s->half_broken = true;
 		relay_set_timer(s);
+	}
 	if (more)
 		loop_queue(&s->engine->loop, &s->task, relay_turn);
 }

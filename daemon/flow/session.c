@@ -12,8 +12,8 @@
 /* How long a client that was refused may take to read why and close (RFC 1928 section 6 asks for a close
  * within 10 seconds). */
 #define LINGER_MS     2000
-#define FLUSH_MS      1000
-#define FLUSH_POLL_MS 10
+#define FLUSH_MS      5000 /* without a byte that has arrived */
+#define FLUSH_POLL_MS 20
 #define LINGER_READS  4 /* buffers at once; a client that sends more than that does not listen */
 
 /* So many clients over their limit may make their request first, so that the answer can say why; in one
@@ -116,13 +116,17 @@ static void session_linger(struct session *s)
 }
 
 /* A reset drops what the kernel has not delivered yet, so it waits until the client's kernel has
- * acknowledged everything. The poll is rare, and short: nobody tells when a send queue is empty. */
+ * acknowledged everything, or takes nothing more. The poll is rare: nobody tells when a send queue is empty. */
 static void session_flush(struct timer *t)
 {
 	struct session *s = container_of(t, struct session, timer);
-	bool over = s->engine->loop.now_ms - s->active_ms >= FLUSH_MS;
+	uint64_t held = (uint64_t)sock_unsent(s->client.source->fd);
 
-	if (over || s->client.broken || sock_unsent(s->client.source->fd) == 0)
+	if (held < s->held) {
+		s->active_ms = s->engine->loop.now_ms;
+		s->held = held;
+	}
+	if (held == 0 || s->client.broken || s->engine->loop.now_ms - s->active_ms >= FLUSH_MS)
 		session_finish(s, true);
 	else
 		loop_timer(&s->engine->loop, &s->timer, FLUSH_POLL_MS, session_flush);
@@ -131,7 +135,7 @@ static void session_flush(struct timer *t)
 static void session_flush_begin(struct session *s)
 {
 	s->state = SES_FLUSH;
-	s->active_ms = s->engine->loop.now_ms;
+	s->held = UINT64_MAX;
 	session_flush(&s->timer);
 }
 
@@ -160,7 +164,7 @@ void session_end(struct session *s, enum why why, int err, const char *detail)
 	leg_close(s->engine, &s->remote, why != WHY_DONE);
 	if (told)
 		session_linger(s);
-	else if (why == WHY_REMOTE_LOST)
+	else if (why == WHY_REMOTE_LOST && !s->stalled)
 		session_flush_begin(s);
 	else
 		session_finish(s, why != WHY_DONE);

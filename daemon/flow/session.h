@@ -68,13 +68,17 @@ struct session {
 	uint64_t active_ms;  /* when a byte last moved */
 	uint64_t look_ms;    /* when relay.c looks for vanished peers again; 0: never */
 	uint64_t settled_ms; /* when it last saw that neither leg owes an answer */
+	uint64_t
+		held; /* bytes that both peers had not acknowledged at the last look; 0: not looked at yet */
 	struct addr client_addr;
 	struct addr dest; /* AF_UNSPEC: not known yet, or a name that has not been resolved */
 	char *name; /* the destination's name where one is known, NAME_MAX_LEN + 1 bytes; or NULL */
-	uint16_t port;   /* of the destination */
-	uint8_t state;   /* enum session_state */
-	bool kept_alive; /* the remote end has keepalive too */
-	bool counted;    /* in engine->budget->clients */
+	uint16_t port;    /* of the destination */
+	uint8_t state;    /* enum session_state */
+	bool half_broken; /* one peer is lost; the other one still takes what came before that */
+	bool stalled;     /* given up because the other side takes nothing */
+	bool kept_alive;  /* the remote end has keepalive too */
+	bool counted;     /* in engine->budget->clients */
 	bool refused; /* the client is over its limit, and is told when it has made its request */
 };
 

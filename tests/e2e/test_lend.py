@@ -95,6 +95,14 @@ class Lend(lab.TestCase):
             socket.send_fds(silent, [b"rules ke"], [sock.fileno()])
         self.back_to_the_start()
 
+    def test_more_than_one_that_comes_along(self):
+        sock = self.netlink(NETLINK_NETFILTER)
+        with open("/dev/zero", encoding="ascii") as other:
+            for passed in ((other, other), (sock, other), (sock, other, other, other)):
+                self.ask(b"rules keep", *passed)
+        self.ask(b"rules drop")
+        self.back_to_the_start()
+
     @lab.needs_uids
     def test_for_root_only(self):
         PATH.chmod(0o666)
