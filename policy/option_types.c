@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "policy/conf.h"
+#include "policy/duration.h"
 #include "policy/option_check.h"
 
 /* integer */
@@ -172,57 +173,6 @@ const struct option_type option_word = {
 	.name = "string", .argument = "WORD", .set = word_set, .dump = word_dump};
 
 /* duration */
-
-static const struct duration_unit {
-	const char *name;
-	int64_t ms;
-} duration_units[] = {{"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
-
-/* "1h30m": numbers with units, each unit once and the longer ones first. */
-static int duration_parse(int64_t *ms, const char *text)
-{
-	int64_t sum = 0;
-	size_t next = 0; /* the longest unit that may still come */
-
-	if (*text == '\0')
-		return -EINVAL;
-	while (*text != '\0') {
-		size_t ndigits = strspn(text, "0123456789"), len, unit;
-		int64_t value = 0;
-
-		if (ndigits == 0 || ndigits > 9) /* 9 digits of hours fit well into 63 bits */
-			return -EINVAL;
-		for (size_t i = 0; i < ndigits; i++)
-			value = value * 10 + (text[i] - '0');
-		text += ndigits;
-		len = strcspn(text, "0123456789");
-		for (unit = next; unit < ARRAY_LEN(duration_units); unit++) {
-			if (strlen(duration_units[unit].name) == len &&
-			    strncmp(duration_units[unit].name, text, len) == 0)
-				break;
-		}
-		if (unit == ARRAY_LEN(duration_units))
-			return -EINVAL;
-		sum += value * duration_units[unit].ms;
-		next = unit + 1;
-		text += len;
-	}
-	*ms = sum;
-	return 0;
-}
-
-static void duration_put(struct strbuf *out, int64_t ms)
-{
-	if (ms == 0)
-		strbuf_puts(out, "0s");
-	for (size_t i = 0; i < ARRAY_LEN(duration_units); i++) {
-		int64_t value = ms / duration_units[i].ms;
-
-		if (value > 0)
-			strbuf_printf(out, "%" PRId64 "%s", value, duration_units[i].name);
-		ms %= duration_units[i].ms;
-	}
-}
 
 static int duration_set(const struct option *o, void *field, const struct toml_item *item,
 			struct diag *d)

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "policy/duration.h"
+
 enum flag_id {
 	FLAG_FILE,
 	FLAG_NETNS,
@@ -11,6 +13,8 @@ enum flag_id {
 	FLAG_FORMAT,
 	FLAG_COMMENT,
 	FLAG_FORCE,
+	FLAG_DRAIN,
+	FLAG_NOW,
 	FLAG_DRY_RUN,
 	FLAG_JSON,
 	FLAG_HELP,
@@ -48,6 +52,9 @@ const struct flag args_install_flags[] = {
 };
 
 const struct flag args_flush_flags[] = {
+	{"drain", 0, "TIME", "wait so long for proxied flows to end (default 60s; 0: do not wait)",
+	 FLAG_DRAIN},
+	{"now", 0, NULL, "do not wait: cut the proxied flows", FLAG_NOW},
 	ROW_DRY_RUN,
 	{.name = NULL},
 };
@@ -206,6 +213,21 @@ static int args_set_probe_mark(uint32_t *value, const char *text, struct diag *d
 	return 0;
 }
 
+/* Up to a day. */
+static int args_set_time(int64_t *ms, const char *flag, const char *text, struct diag *d)
+{
+	int64_t value = 0;
+
+	if (strcmp(text, "0") != 0 && duration_parse(&value, text) < 0)
+		return diag_set(d, EINVAL, NULL, 0,
+				"--%s \"%s\" is not a duration such as \"500ms\", \"60s\", \"5m\"",
+				flag, text);
+	if (value > ARGS_TIME_MAX_MS)
+		return diag_set(d, EINVAL, NULL, 0, "--%s %s: at most 24h", flag, text);
+	*ms = value;
+	return 0;
+}
+
 static int args_set(void *ctx, int id, const char *value, struct diag *d)
 {
 	struct args *a = ctx;
@@ -235,6 +257,12 @@ static int args_set(void *ctx, int id, const char *value, struct diag *d)
 		return 0;
 	case FLAG_FORCE:
 		a->force = true;
+		return 0;
+	case FLAG_DRAIN:
+		a->drain = true;
+		return args_set_time(&a->drain_ms, "drain", value, d);
+	case FLAG_NOW:
+		a->now = true;
 		return 0;
 	case FLAG_DRY_RUN:
 		a->dry_run = true;
@@ -267,7 +295,8 @@ int args_parse(struct args *a, const struct flag *own, int argc, char **argv, st
 	struct args_flags flags;
 	int first_word, r;
 
-	*a = (struct args){.settings = calloc((size_t)argc + 1, sizeof(*a->settings))};
+	*a = (struct args){.settings = calloc((size_t)argc + 1, sizeof(*a->settings)),
+			   .drain_ms = ARGS_DRAIN_MS};
 	if (a->settings == NULL)
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
 	args_expand(&flags, own);
@@ -279,6 +308,9 @@ int args_parse(struct args *a, const struct flag *own, int argc, char **argv, st
 	if (a->n_words > args_max_words(own))
 		return diag_set(d, EINVAL, NULL, 0, "unexpected word \"%s\"",
 				a->words[args_max_words(own)]);
+	if (a->now && a->drain)
+		return diag_set(d, EINVAL, NULL, 0,
+				"--now does not wait, so it does not go with --drain");
 	return 0;
 }
 

@@ -15,6 +15,10 @@ struct args_setting {
 	const char *value;
 };
 
+/* What --drain takes at most, and its default. */
+#define ARGS_TIME_MAX_MS (24 * 3600 * 1000)
+#define ARGS_DRAIN_MS    60000
+
 struct args {
 	const char *file;  /* -f; NULL: the default file and its drop-ins */
 	const char *netns; /* see netns.h; NULL: where we are */
@@ -30,6 +34,9 @@ struct args {
 	const char *probe_in;   /* of test: an interface; NULL: a flow of this host */
 	const char *probe_from; /* of test: an address */
 	bool force;
+	int64_t drain_ms;   /* flush: how long to wait for proxied flows */
+	bool drain;         /* it was given */
+	bool now;           /* flush */
 	bool dry_run;
 	bool json;
 	bool help;

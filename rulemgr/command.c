@@ -11,8 +11,8 @@
 
 const struct command commands[] = {
 	{"install", "redirect new TCP flows to transocksd", args_install_flags, install_run},
-	{"flush", "remove the rules, and tell how many flows that cuts", args_flush_flags,
-	 flush_run},
+	{"flush", "let new flows go direct, and remove the rules when the live ones have ended",
+	 args_flush_flags, flush_run},
 	{"status", "tell whether all is in place and works, and what it has done",
 	 args_status_flags, status_run},
 	{"diff", "compare the rules that are there with those that should be", args_diff_flags,

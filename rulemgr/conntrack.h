@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * Counts the flows that our redirect carries, from the kernel's connection tracking.
+ * The flows that our redirect carries, from the kernel's connection tracking. One thread, blocking.
  */
-#include "rulemgr/have.h"
+#include "rulemgr/flows.h"
 
-/* TCP flows of both families that were redirected to one of the ports of `have` and have not ended:
- * entries in TIME_WAIT or CLOSE do not count. Writes *n. 0, or a negative errno with `d` filled
+/* TCP flows that were redirected to one of the ports of `have` on this host and have not ended:
+ * entries in TIME_WAIT or CLOSE do not count. Adds them to *f. 0, or a negative errno with `d` filled
  * (the kernel may lack conntrack over netlink: CONFIG_NF_CT_NETLINK). */
-int conntrack_count_redirected(const struct have *have, size_t *n, struct diag *d);
+int conntrack_read_redirected(const struct have *have, struct flows *f, struct diag *d);
+
+/* Removes the entries of all flows that were redirected so, ended or not, and no others; to be called when no rule
+ * of ours is left, or a live flow would make another entry. *n is how many, also after an error. */
+int conntrack_remove_redirected(const struct have *have, size_t *n, struct diag *d);

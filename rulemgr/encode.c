@@ -404,24 +404,33 @@ static int encode_rule_parts(struct nftnl_rule *n, const struct model *m, const 
 	return r;
 }
 
-static int encode_rule(struct batch *b, const struct model *m, const struct chain *c,
-		       const struct rule *rule)
+/* `after` is the handle of the rule in front of it; 0: `flags` say whether it comes first or last. */
+static int encode_rule_at(struct batch *b, const struct model *m, const struct chain *c,
+			  const struct rule *rule, uint16_t flags, uint64_t after)
 {
 	struct nftnl_rule *n = nftnl_rule_alloc();
 	int r;
 
 	if (n == NULL)
 		return -ENOMEM;
+	if (after != 0)
+		nftnl_rule_set_u64(n, NFTNL_RULE_POSITION, after);
 	r = encode_rule_parts(n, m, c, rule);
 	if (r == 0) {
 		nftnl_rule_nlmsg_build_payload(
-			batch_message(b, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND,
+			batch_message(b, NFT_MSG_NEWRULE, NLM_F_CREATE | flags,
 				      (struct origin){.chain = c, .rule = rule}),
 			n);
 		r = batch_end_message(b);
 	}
 	nftnl_rule_free(n);
 	return r;
+}
+
+int encode_inserted_rule(struct batch *b, const struct model *m, const struct chain *c,
+			 const struct rule *rule, uint64_t after)
+{
+	return encode_rule_at(b, m, c, rule, after != 0 ? NLM_F_APPEND : 0, after);
 }
 
 static int encode_sets(struct batch *b, const struct model *m)
@@ -450,7 +459,7 @@ int encode_model(struct batch *b, const struct model *m)
 
 		r = encode_chain(b, c);
 		for (size_t k = 0; r == 0 && k < c->n_rules; k++)
-			r = encode_rule(b, m, c, &c->rules[k]);
+			r = encode_rule_at(b, m, c, &c->rules[k], NLM_F_APPEND, 0);
 	}
 	return r;
 }

@@ -18,3 +18,8 @@ int encode_model(struct batch *b, const struct model *m);
  * batch borrows `s`. 0, -ENOMEM or -ENOSPC as above. */
 int encode_added_elements(struct batch *b, const struct set *s);
 int encode_removed_elements(struct batch *b, const struct set *s);
+
+/* Adds what puts `rule` into chain `c` of the table that is there, behind the rule with the handle `after`; 0: in
+ * front of all. It uses no set. The batch borrows `c` and `rule`. 0, -ENOMEM or -ENOSPC as above. */
+int encode_inserted_rule(struct batch *b, const struct model *m, const struct chain *c,
+			 const struct rule *rule, uint64_t after);

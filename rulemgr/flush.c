@@ -1,73 +1,241 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * flush: the table goes when its last proxied flow has ended. Until then it is drained; with --now it goes at once
+ * and takes them with it.
+ */
 #include "rulemgr/command.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "rulemgr/conntrack.h"
+#include "rulemgr/drain.h"
 #include "rulemgr/iptables_cmd.h"
+#include "rulemgr/linger.h"
 #include "rulemgr/routes.h"
-#include "rulemgr/sync.h"
+
+/* What a shell says of a process that a signal has ended. */
+#define EXIT_SIGNAL 128
 
 struct flush {
 	struct have have;
 	bool counted;
-	size_t flows; /* redirected and alive just before */
+	struct flows flows; /* redirected and alive: before with --now, else at the end */
+	bool removed;
+	size_t n_entries; /* of conntrack, removed */
+	bool entries_removed;
+	struct routes_change routes;
 };
 
-static void flush_tell(const struct flush *f, bool dry_run, struct strbuf *out)
+static const char *plural(size_t n)
 {
-	/* The kernel goes on translating them while it has conntrack and any other NAT chain. */
-	static const char doubt[] = " (or kept alive by other NAT rules of this host)";
+	return n == 1 ? "" : "s";
+}
 
+static void flush_tell_cut(const struct flush *f, const struct args *a, struct strbuf *out)
+{
+	size_t n = flows_total(&f->flows);
+
+	if (!f->counted)
+		strbuf_puts(out, "; proxied flows not counted");
+	else if (a->now)
+		strbuf_printf(out, "; %zu proxied flow%s %scut", n, plural(n),
+			      a->dry_run ? "would be " : "");
+	else if (a->dry_run && n > 0)
+		strbuf_printf(out, " when %zu proxied flow%s %s ended", n, plural(n),
+			      n == 1 ? "has" : "have");
+	else
+		strbuf_puts(out, "; 0 proxied flows cut");
+	if (f->entries_removed && f->n_entries > 0)
+		strbuf_printf(out, "; %zu conntrack entr%s removed", f->n_entries,
+			      f->n_entries == 1 ? "y" : "ies");
+	strbuf_putc(out, '\n');
+}
+
+static void flush_tell(const struct flush *f, const struct args *a, struct strbuf *out)
+{
 	if (!f->have.present) {
 		strbuf_printf(out, "nothing to remove: there is no table %s\n", MODEL_TABLE_TEXT);
-		return;
+	} else if (f->removed) {
+		strbuf_printf(out, "%s table %s", a->dry_run ? "would remove" : "removed",
+			      MODEL_TABLE_TEXT);
+		flush_tell_cut(f, a, out);
 	}
-	strbuf_printf(out, "%s table %s; ", dry_run ? "would remove" : "removed", MODEL_TABLE_TEXT);
-	if (!f->counted)
-		strbuf_puts(out, "proxied flows not counted\n");
-	else
-		strbuf_printf(out, "%zu proxied flow%s %scut%s\n", f->flows,
-			      f->flows == 1 ? "" : "s", dry_run ? "would be " : "",
-			      f->flows > 0 ? doubt : "");
-	if (dry_run)
+	if (f->routes.n > 0)
+		routes_change_format(&f->routes, out);
+	if (a->dry_run && f->have.present)
 		strbuf_puts(out, "the kernel accepts it; nothing was changed\n");
 }
 
-static void flush_put_json(const struct flush *f, bool dry_run, struct json *j)
+/* The flows that the rules wait for. */
+static void flush_name_left(const struct flush *f, struct strbuf *out)
+{
+	char client[ADDR_TEXT_MAX], dest[ADDR_TEXT_MAX];
+
+	for (int family = 0; family < 2; family++) {
+		size_t n = f->flows.n[family];
+
+		for (size_t i = 0; i < n && i < FLOWS_NAMED_MAX; i++) {
+			const struct flow *flow = &f->flows.named[family][i];
+
+			strbuf_printf(out, "  %s -> %s\n",
+				      addr_format(&flow->client, client, sizeof(client)),
+				      addr_format(&flow->dest, dest, sizeof(dest)));
+		}
+		if (n > FLOWS_NAMED_MAX)
+			strbuf_printf(out, "  and %zu more by %s\n", n - FLOWS_NAMED_MAX,
+				      listeners_family[family]);
+	}
+}
+
+static void flush_put_left(const struct flush *f, struct json *j)
+{
+	char text[ADDR_TEXT_MAX];
+
+	json_uint(j, "flows_left", flows_total(&f->flows));
+	json_array_begin(j, "left");
+	for (int family = 0; family < 2; family++) {
+		for (size_t i = 0; i < f->flows.n[family] && i < FLOWS_NAMED_MAX; i++) {
+			const struct flow *flow = &f->flows.named[family][i];
+
+			json_object_begin(j, NULL);
+			json_string(j, "client", addr_format(&flow->client, text, sizeof(text)));
+			json_string(j, "dest", addr_format(&flow->dest, text, sizeof(text)));
+			json_object_end(j);
+		}
+	}
+	json_array_end(j);
+}
+
+static void flush_put_json(const struct flush *f, const struct args *a, struct json *j)
 {
 	json_string(j, "table", MODEL_TABLE_TEXT);
-	json_bool(j, "dry_run", dry_run);
+	json_bool(j, "dry_run", a->dry_run);
 	json_bool(j, "installed", f->have.present);
+	json_bool(j, "removed", f->removed && !a->dry_run);
 	if (!f->have.present)
 		json_uint(j, "flows_cut", 0);
 	else if (f->counted)
-		json_uint(j, "flows_cut", f->flows);
+		json_uint(j, "flows_cut", a->now ? flows_total(&f->flows) : 0);
+	if (f->have.present && f->counted && !a->now)
+		flush_put_left(f, j);
+	if (f->entries_removed)
+		json_uint(j, "entries_removed", f->n_entries);
 }
 
-/* Counts first: without its rules, the kernel no longer tracks the flows. */
+/* Counts first: without its rules, the kernel no longer tracks the flows. Returns 0 or a negative errno. */
+static int flush_now(struct kernel *k, const struct args *a, struct flush *f, struct report *r)
+{
+	struct diag found;
+	int err = have_read(k, &f->have, &r->error);
+
+	if (err == 0 && f->have.ours) {
+		f->counted = flows_read(&f->have, &f->flows, &found) == 0;
+		if (!f->counted)
+			report_warn(r, "%s", found.text);
+	}
+	if (err == 0 || err == -ERESTART)
+		err = sync_table(k, NULL, a->dry_run, &f->have, &r->error);
+	if (err < 0)
+		return err;
+	f->removed = f->have.present;
+	if (!f->removed || a->dry_run || !f->counted)
+		return 0;
+	f->entries_removed = true;
+	if (conntrack_remove_redirected(&f->have, &f->n_entries, &found) < 0)
+		report_warn(r, "%s", found.text);
+	return 0;
+}
+
+static int flush_count(struct kernel *k, struct flush *f, struct report *r)
+{
+	struct diag uncounted;
+	int err = sync_table(k, NULL, true, &f->have, &r->error);
+
+	if (err < 0 || !f->have.present)
+		return err;
+	f->removed = true;
+	f->counted = flows_read(&f->have, &f->flows, &uncounted) == 0;
+	if (!f->counted)
+		report_warn(r, "%s", uncounted.text);
+	return 0;
+}
+
+/* Returns an exit code. */
+static int flush_leave(const struct flush *f, const struct lingered *l, struct report *r)
+{
+	static const char then[] =
+		"new flows go direct already, and the table stays for these; run flush again to go "
+		"on waiting, flush --now to cut them, or install to take new flows again";
+	size_t n = flows_total(&f->flows);
+
+	flush_name_left(f, &r->text);
+	if (l->end == LINGER_SIGNAL) {
+		diag_set(&r->error, EINTR, NULL, 0, "stopped waiting for %zu proxied flow%s: %s", n,
+			 plural(n), then);
+		return EXIT_SIGNAL + l->signal;
+	}
+	diag_set(&r->error, EBUSY, NULL, 0, "%zu proxied flow%s left: %s", n,
+		 n == 1 ? " is" : "s are", then);
+	return EXIT_BUSY;
+}
+
+/* Returns an exit code. */
+static int flush_drain(struct kernel *k, const struct args *a, struct flush *f, struct report *r)
+{
+	struct diag why;
+	struct lingered l;
+	int err;
+
+	linger_hold_signals(); /* from here on the table is not as it was */
+	err = drain_start(k, &f->have, &r->error);
+	if (err < 0 || !f->have.present)
+		return report_exit_code(err);
+	err = linger(k, &f->have, a->drain_ms, !a->json, &l, &why);
+	if (err == -ECANCELED) {
+		r->error = why;
+		return EXIT_FAILURE;
+	}
+	if (err < 0) {
+		diag_set(&r->error, -err, NULL, 0,
+			 "%.300s; new flows go direct already, and the table stays for those that "
+			 "may be left: flush --now removes it all the same",
+			 why.text);
+		return report_exit_code(err);
+	}
+	f->counted = true;
+	f->flows = l.flows;
+	if (l.end != LINGER_DONE)
+		return flush_leave(f, &l, r);
+	return report_exit_code(drain_finish(k, &f->removed, &r->error));
+}
+
+/* Marked packets may need the routes for as long as the table is there. */
+static int flush_routes(const struct args *a, struct flush *f, struct report *r)
+{
+	int err = routes_remove(a->dry_run, &f->routes, &r->error);
+
+	return report_exit_code(err);
+}
+
 static int flush_with(struct kernel *k, const struct args *a, struct report *r)
 {
 	struct flush f = {0};
-	struct routes_change routes = {0};
-	struct diag uncounted;
-	int err = have_read(k, &f.have, &r->error);
+	int code;
 
-	if (err == 0 && f.have.ours) {
-		f.counted = conntrack_count_redirected(&f.have, &f.flows, &uncounted) == 0;
-		if (!f.counted)
-			report_warn(r, "%s", uncounted.text);
-	}
-	if (err == 0 || err == -ERESTART)
-		err = sync_table(k, NULL, a->dry_run, &f.have, &r->error);
-	if (err == 0)
-		err = routes_remove(a->dry_run, &routes, &r->error);
-	routes_change_free(&routes);
-	if (err == 0) {
-		flush_tell(&f, a->dry_run, &r->text);
-		flush_put_json(&f, a->dry_run, &r->json);
-	}
-	return report_exit_code(err);
+	if (a->now)
+		code = report_exit_code(flush_now(k, a, &f, r));
+	else if (a->dry_run)
+		code = report_exit_code(flush_count(k, &f, r));
+	else
+		code = flush_drain(k, a, &f, r);
+	if (code == 0)
+		code = flush_routes(a, &f, r);
+	if (code == 0)
+		flush_tell(&f, a, &r->text);
+	flush_put_json(&f, a, &r->json);
+	routes_change_free(&f.routes);
+	return code;
 }
 
 /* Whether there is nothing left for nf_tables to do; what it cannot tell, the removal will. */

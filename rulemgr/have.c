@@ -34,6 +34,15 @@ static void have_add_earlier_ports(struct have *have)
 	}
 }
 
+static bool rule_has(const struct rule *r, enum expr_kind kind)
+{
+	for (size_t i = 0; i < r->n_exprs; i++) {
+		if (r->exprs[i].kind == kind)
+			return true;
+	}
+	return false;
+}
+
 static void have_summarize(struct have *have, const struct decode *decoded)
 {
 	const struct model *m = &decoded->model;
@@ -47,10 +56,12 @@ static void have_summarize(struct have *have, const struct decode *decoded)
 	have_add_earlier_ports(have);
 	for (size_t i = 0; i < m->n_chains; i++) {
 		for (size_t k = 0; k < m->chains[i].n_rules; k++) {
-			uint16_t port = rule_redirect_port(&m->chains[i].rules[k]);
+			const struct rule *r = &m->chains[i].rules[k];
+			uint16_t port = rule_redirect_port(r);
 
 			if (port != 0)
 				have_add_port(have, port);
+			have->transparent |= rule_has(r, EXPR_TPROXY);
 		}
 	}
 }

@@ -14,6 +14,7 @@ struct have {
 	char comment[MODEL_COMMENT_MAX]; /* "" if it has none */
 	uint16_t ports[MODEL_PORTS_MAX]; /* where its rules redirect to, or those before it did */
 	size_t n_ports;
+	bool transparent; /* some of its rules hand flows over by TPROXY */
 };
 
 /* Reads the table. 0; -ERESTART if it changed meanwhile; the kernel's error with `d` filled. */

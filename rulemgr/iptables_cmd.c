@@ -109,13 +109,16 @@ int iptables_install_run(const struct want *w, bool dry_run, struct report *r)
 static bool count_flows(const struct iptables_have *have, size_t *flows, struct report *r)
 {
 	struct have ports = {.n_ports = have->n_ports};
+	struct flows found = {0};
 	struct diag why;
 
 	memcpy(ports.ports, have->ports, sizeof(ports.ports));
-	if (conntrack_count_redirected(&ports, flows, &why) == 0)
-		return true;
-	report_warn(r, "%s", why.text);
-	return false;
+	if (conntrack_read_redirected(&ports, &found, &why) < 0) {
+		report_warn(r, "%s", why.text);
+		return false;
+	}
+	*flows = flows_total(&found);
+	return true;
 }
 
 static int flush_present(const struct iptables_have *have, bool dry_run, struct report *r)

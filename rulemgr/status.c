@@ -8,7 +8,8 @@
 #include "policy/redirect.h"
 #include "rulemgr/basechains.h"
 #include "rulemgr/carry.h"
-#include "rulemgr/conntrack.h"
+#include "rulemgr/drain.h"
+#include "rulemgr/flows.h"
 #include "rulemgr/intent.h"
 #include "rulemgr/listeners.h"
 
@@ -27,6 +28,11 @@ static void tell_table(const struct intent *i, struct report *r)
 	}
 	in_sync = intent_differences(i) == 0;
 	json_bool(&r->json, "in_sync", in_sync);
+	json_bool(&r->json, "draining", drain_is_on(&i->found));
+	if (drain_is_on(&i->found))
+		strbuf_puts(&r->text,
+			    "draining: new flows go direct, and the rules stay for the "
+			    "live ones (`transocks-rules flush` goes on, install ends it)\n");
 	strbuf_printf(&r->text, "table %s: %s\n", MODEL_TABLE_TEXT,
 		      in_sync ? "in sync with the configuration" : "not as configured");
 	intent_tell(i, STATUS_DIFFERENCES_MAX, r);
@@ -79,16 +85,15 @@ static bool tell_listeners(const struct intent *i, struct report *r)
 
 static void tell_flows(const struct intent *i, struct report *r)
 {
+	struct flows found;
 	struct diag d;
 	size_t flows;
 
-	/* Under TPROXY nothing is translated, and conntrack does not know. */
-	if (i->want.mode == REDIRECT_MODE_TPROXY)
-		return;
-	if (conntrack_count_redirected(&i->have, &flows, &d) < 0) {
+	if (flows_read(&i->have, &found, &d) < 0) {
 		report_warn(r, "%s", d.text);
 		return;
 	}
+	flows = flows_total(&found);
 	json_uint(&r->json, "flows", flows);
 	strbuf_printf(&r->text, "%zu flow%s redirected now\n", flows, flows == 1 ? "" : "s");
 }

@@ -195,3 +195,37 @@ int sync_edit_set(struct kernel *k, const char *name, sync_edit_fn *fn, void *ct
 	}
 	return sync_busy(d);
 }
+
+static int sync_change_once(struct kernel *k, const struct change *c, bool dry_run,
+			    struct have *have, struct model *m, struct diag *d)
+{
+	struct batch *b = batch_new(have->generation);
+	int r = sync_check_owner(have, d);
+
+	if (b == NULL)
+		r = diag_set(d, ENOMEM, NULL, 0, "out of memory");
+	if (r == 0)
+		r = c->build(c->ctx, b, have, m, d);
+	if (r > 0)
+		r = batch_send(b, k, !dry_run, d);
+	batch_free(b);
+	return r;
+}
+
+int sync_change(struct kernel *k, const struct change *c, bool dry_run, struct have *have,
+		struct diag *d)
+{
+	for (int try = 0; try < SYNC_TRIES; try++) {
+		struct model m;
+		int r = have_read_model(k, have, &m, d);
+
+		if (r == 0) {
+			r = sync_change_once(k, c, dry_run, have, &m, d);
+			model_free(&m);
+		}
+		if (r != -ERESTART)
+			return r;
+		sync_pause(try);
+	}
+	return sync_busy(d);
+}

@@ -3,6 +3,7 @@
 /*
  * The only place that changes the kernel: makes its table equal to a model, in one batch.
  */
+#include "rulemgr/batch.h"
 #include "rulemgr/have.h"
 
 /* 0 if the table is absent or ours; -EEXIST with `d` if somebody else's table has its name. */
@@ -28,3 +29,18 @@ typedef int sync_edit_fn(void *ctx, struct set *after, struct diag *d);
  * `d`: there is no such table or set; -EEXIST and -EBUSY as above; errors of the others. */
 int sync_edit_set(struct kernel *k, const char *name, sync_edit_fn *fn, void *ctx, bool dry_run,
 		  struct diag *d);
+
+/* A change to the table that is there. */
+struct change {
+	/* Puts it into the batch; called again, with what is there then, where somebody else was faster. What the
+	 * batch borrows must live until sync_change() returns, or be of `m`. 1; 0: there is nothing to change; a
+	 * negative errno with `d` filled ends it. */
+	int (*build)(void *ctx, struct batch *b, const struct have *have, struct model *m,
+		     struct diag *d);
+	void *ctx;
+};
+
+/* Reads the table and carries out what `c` makes of it, in one batch that holds only if nobody has changed the
+ * ruleset meanwhile. 0; errors of c->build(); -EEXIST, -EBUSY and others as sync_table(). */
+int sync_change(struct kernel *k, const struct change *c, bool dry_run, struct have *have,
+		struct diag *d);

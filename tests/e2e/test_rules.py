@@ -441,7 +441,7 @@ class Traffic(RulesCase):
         self.proxied(t.host, second, "11.1.2.3", 81)
         t.host.rules("install", "--port", 1082)
         self.passes(*old)
-        self.assertEqual(self.json(t.host, "flush")["flows_cut"], 2)
+        self.assertEqual(self.json(t.host, "flush", "--now")["flows_cut"], 2)
         t.host.rules("install")
         self.assertNotIn("earlier", t.host.ruleset())
 
@@ -459,10 +459,10 @@ class Traffic(RulesCase):
         direct = t.host.connect("10.91.0.1", 2222)
         self.addCleanup(direct.close)
         self.addCleanup(far.accept()[0].close)
-        self.assertEqual(self.json(t.host, "flush", "--dry-run")["flows_cut"], 3)
+        self.assertEqual(self.json(t.host, "flush", "--dry-run", "--now")["flows_cut"], 3)
         for client, server in alive[1:]:
             self.passes(client, server)
-        self.assertIn("3 proxied flows cut", t.host.rules("flush").stdout)
+        self.assertIn("3 proxied flows cut", t.host.rules("flush", "--now").stdout)
 
 
 if __name__ == "__main__":

@@ -110,10 +110,12 @@ class Refused(FaultCase):
     def test_flush(self):
         host = self.lonely()
         old, _ = self.states(host)
-        done = self.faulty(host, "refuse 0", "flush")
-        self.assertEqual(done.returncode, 1)
-        self.assertIn("the kernel refused table inet transocks: ", done.stderr)
-        self.assertEqual(self.table(host), old)
+        for args, part in (((), 'rule "draining: new flows go direct" of chain output'),
+                           (("--now",), "table inet transocks")):
+            done = self.faulty(host, "refuse 0", "flush", *args)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(f"the kernel refused {part}: ", done.stderr)
+            self.assertEqual(self.table(host), old)
 
 
 class Broken(FaultCase):

@@ -242,9 +242,9 @@ static void test_every_option_is_a_flag(void **state)
 	/* port, mode, uid, mark, tproxy-mark, file, force, dry-run, netns, json, help */
 	assert_int_equal(flags, options + 11);
 	args_expand(&all, args_flush_flags);
-	assert_string_equal(all.rows[0].name, "dry-run");
-	assert_string_equal(all.rows[3].name, "help");
-	assert_null(all.rows[4].name);
+	assert_string_equal(all.rows[0].name, "drain");
+	assert_string_equal(all.rows[5].name, "help");
+	assert_null(all.rows[6].name);
 }
 
 int main(void)
