@@ -15,6 +15,7 @@ enum flag_id {
 	FLAG_FORCE,
 	FLAG_DRAIN,
 	FLAG_NOW,
+	FLAG_CONFIRM,
 	FLAG_DRY_RUN,
 	FLAG_JSON,
 	FLAG_HELP,
@@ -46,7 +47,14 @@ static const struct flag common_rows[] = {
 
 const struct flag args_install_flags[] = {
 	ROW_CONF,
+	{"confirm", 0, "TIME", "back to the rules before, unless confirmed within this time",
+	 FLAG_CONFIRM},
 	ROW_FORCE,
+	ROW_DRY_RUN,
+	{.name = NULL},
+};
+
+const struct flag args_confirm_flags[] = {
 	ROW_DRY_RUN,
 	{.name = NULL},
 };
@@ -228,6 +236,15 @@ static int args_set_time(int64_t *ms, const char *flag, const char *text, struct
 	return 0;
 }
 
+static int args_set_trial(int64_t *ms, const char *text, struct diag *d)
+{
+	int r = args_set_time(ms, "confirm", text, d);
+
+	if (r == 0 && *ms == 0)
+		return diag_set(d, EINVAL, NULL, 0, "--confirm 0: that leaves no time to confirm");
+	return r;
+}
+
 static int args_set(void *ctx, int id, const char *value, struct diag *d)
 {
 	struct args *a = ctx;
@@ -261,6 +278,8 @@ static int args_set(void *ctx, int id, const char *value, struct diag *d)
 	case FLAG_DRAIN:
 		a->drain = true;
 		return args_set_time(&a->drain_ms, "drain", value, d);
+	case FLAG_CONFIRM:
+		return args_set_trial(&a->confirm_ms, value, d);
 	case FLAG_NOW:
 		a->now = true;
 		return 0;

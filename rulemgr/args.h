@@ -15,7 +15,7 @@ struct args_setting {
 	const char *value;
 };
 
-/* What --drain takes at most, and its default. */
+/* What --drain and --confirm take at most, and the default of the first. */
 #define ARGS_TIME_MAX_MS (24 * 3600 * 1000)
 #define ARGS_DRAIN_MS    60000
 
@@ -36,6 +36,7 @@ struct args {
 	bool force;
 	int64_t drain_ms;   /* flush: how long to wait for proxied flows */
 	bool drain;         /* it was given */
+	int64_t confirm_ms; /* install: 0: for good, else on trial */
 	bool now;           /* flush */
 	bool dry_run;
 	bool json;
@@ -48,6 +49,7 @@ struct args {
 /* A row of this name stands for words that are no flags, as many as its id says at most. */
 #define ARGS_WORDS "..."
 extern const struct flag args_install_flags[];
+extern const struct flag args_confirm_flags[];
 extern const struct flag args_flush_flags[];
 extern const struct flag args_status_flags[];
 extern const struct flag args_diff_flags[];

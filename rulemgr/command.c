@@ -11,6 +11,8 @@
 
 const struct command commands[] = {
 	{"install", "redirect new TCP flows to transocksd", args_install_flags, install_run},
+	{"confirm", "keep the rules that install --confirm has put on trial", args_confirm_flags,
+	 confirm_run},
 	{"flush", "let new flows go direct, and remove the rules when the live ones have ended",
 	 args_flush_flags, flush_run},
 	{"status", "tell whether all is in place and works, and what it has done",

@@ -38,6 +38,7 @@ extern const struct command commands[];
 const struct command *command_find(const char *name);
 
 int install_run(const struct args *a, struct report *r);
+int confirm_run(const struct args *a, struct report *r);
 int flush_run(const struct args *a, struct report *r);
 int status_run(const struct args *a, struct report *r);
 int diff_run(const struct args *a, struct report *r);

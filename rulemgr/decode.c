@@ -151,6 +151,7 @@ static int decode_set(struct decode *d, const struct nlmsghdr *h)
 	s->key_len = key_len <= VALUE_MAX ? key_len : VALUE_MAX;
 	s->interval = (flags & NFT_SET_INTERVAL) != 0;
 	s->flags = flags & ~(uint32_t)NFT_SET_INTERVAL;
+	decode_u64(tb[NFTA_SET_TIMEOUT], &s->timeout_ms);
 	decode_comment(tb[NFTA_SET_USERDATA], NFTNL_UDATA_SET_COMMENT, s->comment,
 		       sizeof(s->comment));
 	return 0;

@@ -2,6 +2,7 @@
 #include "rulemgr/encode.h"
 
 #include <arpa/inet.h>
+#include <endian.h>
 #include <errno.h>
 #include <libnftnl/chain.h>
 #include <libnftnl/expr.h>
@@ -59,7 +60,11 @@ static int encode_set_parts(struct nftnl_set *n, const struct set *s, uint32_t i
 
 	nftnl_set_set_u32(n, NFTNL_SET_FAMILY, NFPROTO_INET);
 	nftnl_set_set_u32(n, NFTNL_SET_ID, id);
-	nftnl_set_set_u32(n, NFTNL_SET_FLAGS, s->interval ? NFT_SET_INTERVAL : 0);
+	nftnl_set_set_u32(n, NFTNL_SET_FLAGS,
+			  (s->interval ? NFT_SET_INTERVAL : 0) |
+				  (s->timeout_ms != 0 ? NFT_SET_TIMEOUT : 0));
+	if (s->timeout_ms != 0)
+		nftnl_set_set_u64(n, NFTNL_SET_TIMEOUT, s->timeout_ms);
 	nftnl_set_set_u32(n, NFTNL_SET_KEY_TYPE, type->key_type);
 	nftnl_set_set_u32(n, NFTNL_SET_KEY_LEN, type->key_len);
 	r = udata_put_u32(&u, NFTNL_UDATA_SET_KEYBYTEORDER, type->byte_order);
@@ -462,4 +467,37 @@ int encode_model(struct batch *b, const struct model *m)
 			r = encode_rule_at(b, m, c, &c->rules[k], NLM_F_APPEND, 0);
 	}
 	return r;
+}
+
+int encode_removed_rule(struct batch *b, const struct chain *c, const struct rule *rule)
+{
+	struct nlmsghdr *h =
+		batch_message(b, NFT_MSG_DELRULE, 0, (struct origin){.chain = c, .rule = rule});
+
+	mnl_attr_put_strz(h, NFTA_RULE_TABLE, MODEL_TABLE);
+	mnl_attr_put_strz(h, NFTA_RULE_CHAIN, c->name);
+	if (rule != NULL)
+		mnl_attr_put_u64(h, NFTA_RULE_HANDLE, htobe64(rule->handle));
+	return batch_end_message(b);
+}
+
+int encode_removed_chain(struct batch *b, const struct chain *c)
+{
+	struct nlmsghdr *h;
+
+	if (encode_removed_rule(b, c, NULL) < 0)
+		return -ENOMEM;
+	h = batch_message(b, NFT_MSG_DELCHAIN, 0, (struct origin){.chain = c});
+	mnl_attr_put_strz(h, NFTA_CHAIN_TABLE, MODEL_TABLE);
+	mnl_attr_put_strz(h, NFTA_CHAIN_NAME, c->name);
+	return batch_end_message(b);
+}
+
+int encode_removed_set(struct batch *b, const struct set *s)
+{
+	struct nlmsghdr *h = batch_message(b, NFT_MSG_DELSET, 0, (struct origin){.set = s});
+
+	mnl_attr_put_strz(h, NFTA_SET_TABLE, MODEL_TABLE);
+	mnl_attr_put_strz(h, NFTA_SET_NAME, s->name);
+	return batch_end_message(b);
 }

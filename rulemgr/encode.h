@@ -23,3 +23,9 @@ int encode_removed_elements(struct batch *b, const struct set *s);
  * front of all. It uses no set. The batch borrows `c` and `rule`. 0, -ENOMEM or -ENOSPC as above. */
 int encode_inserted_rule(struct batch *b, const struct model *m, const struct chain *c,
 			 const struct rule *rule, uint64_t after);
+
+/* Add what takes parts out of the table that is there: a rule by its handle (NULL: all of the chain), a chain with its
+ * rules, a set that no rule left looks at. The batch borrows them. 0 or -ENOMEM. */
+int encode_removed_rule(struct batch *b, const struct chain *c, const struct rule *rule);
+int encode_removed_chain(struct batch *b, const struct chain *c);
+int encode_removed_set(struct batch *b, const struct set *s);

@@ -39,17 +39,25 @@ static bool keeps_taken_flows(const struct rule *r)
 	return false;
 }
 
+const struct rule *gate_find_keeper(const struct chain *c)
+{
+	for (size_t i = c->n_rules; i-- > 0;) {
+		if (keeps_taken_flows(&c->rules[i]))
+			return &c->rules[i];
+	}
+	return NULL;
+}
+
 struct rule *gate_insert(struct chain *c, const char *comment)
 {
-	size_t at = 0;
 	struct rule *last = chain_add_rule(c), *r;
+	const struct rule *keeper;
+	size_t at;
 
 	if (last == NULL)
 		return NULL;
-	for (size_t i = 0; i + 1 < c->n_rules; i++) {
-		if (keeps_taken_flows(&c->rules[i]))
-			at = i + 1;
-	}
+	keeper = gate_find_keeper(c);
+	at = keeper != NULL ? (size_t)(keeper - c->rules) + 1 : 0;
 	r = &c->rules[at];
 	memmove(r + 1, r, (c->n_rules - 1 - at) * sizeof(*r));
 	*r = (struct rule){.handle = 0};

@@ -10,6 +10,9 @@
 /* Whether flows are taken in it: redirected, marked, or refused so that they come by TCP. */
 bool gate_chain_takes(const struct chain *c);
 
+/* The last rule that lets through what was taken before; NULL: there is none, as without TPROXY. */
+const struct rule *gate_find_keeper(const struct chain *c);
+
 /* Puts an empty rule of that comment there. NULL: no memory. It stays there until the chain changes. */
 struct rule *gate_insert(struct chain *c, const char *comment);
 /* The rule of that comment, NULL: none. */

@@ -5,11 +5,14 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "policy/duration.h"
 #include "rulemgr/iptables_cmd.h"
 #include "rulemgr/preflight.h"
 #include "rulemgr/resolve.h"
 #include "rulemgr/routes.h"
 #include "rulemgr/sync.h"
+#include "rulemgr/trial_sync.h"
+#include "rulemgr/watcher.h"
 
 static void install_list(const struct model *m, struct strbuf *out)
 {
@@ -82,26 +85,62 @@ static int install_add_earlier_ports(struct kernel *k, struct want *w, struct di
 	return r;
 }
 
-/* The way to this host comes first, so that no marked packet is without it. */
-static int install_with_routes(struct kernel *k, const struct want *w, struct model *m,
-			       bool dry_run, struct have *have, struct report *r)
+static int install_table(struct kernel *k, const struct args *a, const struct want *w,
+			 struct model *m, struct trial_result *trial, struct diag *d)
 {
-	struct routes_change change;
-	int err = routes_before(want_routes_mark(w), w->family, dry_run, &change, &r->error);
+	if (a->confirm_ms > 0)
+		return trial_install(k, w, a->confirm_ms, a->dry_run, trial, d);
+	return sync_table(k, m, a->dry_run, &trial->have, d);
+}
 
+/* The way to this host comes first, so that no marked packet is without it. */
+static int install_with_routes(struct kernel *k, const struct args *a, const struct want *w,
+			       struct model *m, struct trial_result *trial, struct report *r)
+{
+	/* A table to go back to may take the other family. */
+	static const bool both[LISTENERS_FAMILIES] = {true, true};
+	const struct mark *mark = want_routes_mark(w);
+	struct routes_change change;
+	int err = 0;
+
+	if (a->confirm_ms > 0) /* may be refused for the mark that the present routes are for */
+		err = trial_install(k, w, a->confirm_ms, true, trial, &r->error);
+	if (err < 0)
+		return err;
+	err = routes_before(mark, a->confirm_ms > 0 ? both : w->family, a->dry_run, &change,
+			    &r->error);
 	if (err == 0)
-		err = routes_after(sync_table(k, m, dry_run, have, &r->error), want_routes_mark(w),
-				   dry_run, &change, &r->error);
-	if (err == 0 && dry_run)
+		err = routes_after(install_table(k, a, w, m, trial, &r->error), mark, a->dry_run,
+				   &change, &r->error);
+	if (err == 0 && a->dry_run)
 		routes_change_format(&change, &r->text);
 	routes_change_free(&change);
 	return err;
 }
 
+/* On trial or not: says so, and leaves somebody to tidy up. */
+static void install_watch(const struct args *a, const struct trial_result *trial, struct report *r)
+{
+	struct diag d;
+
+	json_int(&r->json, "confirm_ms", a->confirm_ms);
+	if (a->confirm_ms == 0 || a->dry_run)
+		return;
+	strbuf_puts(&r->text, "on trial for ");
+	duration_put(&r->text, a->confirm_ms);
+	strbuf_printf(&r->text, ": unless `transocks-rules confirm` is run by then, %s by itself\n",
+		      trial->previous ? "the table before is back" : "new flows go direct again");
+	if (watcher_start(a->confirm_ms, &d) < 0)
+		report_warn(r,
+			    "%s: the trial ends in time all the same, and what is left in the "
+			    "table then acts no more",
+			    d.text);
+}
+
 static int install_with(struct kernel *k, const struct args *a, struct report *r)
 {
 	struct model m = {0};
-	struct have have;
+	struct trial_result trial;
 	struct want w;
 	int err, code = resolve_want(a, &w, r);
 
@@ -116,10 +155,11 @@ static int install_with(struct kernel *k, const struct args *a, struct report *r
 	if (err < 0)
 		diag_set(&r->error, -err, NULL, 0, "cannot build the table: %s", strerror(-err));
 	else
-		err = install_with_routes(k, &w, &m, a->dry_run, &have, r);
+		err = install_with_routes(k, a, &w, &m, &trial, r);
 	if (err == 0) {
-		install_tell(&w, &m, &have, a->dry_run, &r->text);
-		install_put_json(&w, &have, a->dry_run, &r->json);
+		install_tell(&w, &m, &trial.have, a->dry_run, &r->text);
+		install_put_json(&w, &trial.have, a->dry_run, &r->json);
+		install_watch(a, &trial, r);
 	}
 	model_free(&m);
 	return report_exit_code(err);
@@ -128,8 +168,14 @@ static int install_with(struct kernel *k, const struct args *a, struct report *r
 static int install_by_iptables(const struct args *a, struct report *r)
 {
 	struct want w;
-	int code = resolve_want(a, &w, r);
+	int code;
 
+	if (a->confirm_ms > 0) {
+		diag_set(&r->error, EOPNOTSUPP, NULL, 0,
+			 "--confirm: the iptables backend cannot put rules on trial");
+		return EX_UNAVAILABLE;
+	}
+	code = resolve_want(a, &w, r);
 	if (code == 0)
 		code = preflight_run(NULL, a, &w, r);
 	return code == 0 ? iptables_install_run(&w, a->dry_run, r) : code;

@@ -5,6 +5,7 @@
 
 #include "rulemgr/resolve.h"
 #include "rulemgr/sync.h"
+#include "rulemgr/trial.h"
 
 static int out_of_memory(struct report *r)
 {
@@ -33,6 +34,18 @@ static int compare_routes(struct intent *i, struct report *r)
 	return err < 0 ? out_of_memory(r) : 0;
 }
 
+/* Of a table on trial, the half that decides at the moment. */
+static void intent_choose_half(struct intent *i)
+{
+	if (!trial_is_on(&i->found))
+		return;
+	i->on_trial = !trial_is_over(&i->found);
+	if (i->on_trial)
+		trial_keep_new(&i->found);
+	else if (!trial_keep_previous(&i->found))
+		i->have.present = false;
+}
+
 int intent_compare(struct kernel *k, const struct args *a, struct intent *i, struct report *r)
 {
 	int err, code = intent_build(a, &i->want, &i->wanted, r);
@@ -44,6 +57,7 @@ int intent_compare(struct kernel *k, const struct args *a, struct intent *i, str
 		err = sync_check_owner(&i->have, &r->error);
 	if (err < 0)
 		return report_exit_code(err);
+	intent_choose_half(i);
 	if (i->have.present && diff_models(&i->wanted, &i->found, &i->diff) < 0)
 		return out_of_memory(r);
 	return i->have.present ? compare_routes(i, r) : 0;

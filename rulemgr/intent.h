@@ -17,7 +17,8 @@ int intent_build(const struct args *a, struct want *w, struct model *m, struct r
 struct intent {
 	struct want want;
 	struct model wanted, found;
-	struct have have;
+	struct have have;            /* present: and in force, trial or not */
+	bool on_trial;               /* `found` is the half of a trial that is in force */
 	struct diff diff;            /* empty if the table is not there */
 	struct routes_change routes; /* what TPROXY lacks, or an earlier mode has left */
 };

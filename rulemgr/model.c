@@ -16,6 +16,7 @@ const struct set_type_info set_types[SET_OTHER] = {
 	[SET_UID] = {"uid", 4, false, 24, 1},
 	[SET_CGROUP] = {"cgroupsv2", 8, false, 46, 1},
 	[SET_PORT] = {"inet_service", 2, true, 13, 2},
+	[SET_PROTOCOL] = {"inet_proto", 1, false, 12, 2},
 };
 
 /* Capacities are powers of two, so the number of items tells when one is full. */
@@ -259,6 +260,9 @@ const char *element_format(const struct set *s, const struct element *e, char *o
 	case SET_CGROUP:
 		memcpy(&id, e->first, sizeof(id));
 		snprintf(out, cap, "%llu", (unsigned long long)id);
+		break;
+	case SET_PROTOCOL:
+		snprintf(out, cap, "%u", e->first[0]);
 		break;
 	case SET_PORT:
 		port_range_format(e, out, cap);

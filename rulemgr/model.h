@@ -105,6 +105,7 @@ enum set_type {
 	SET_UID,
 	SET_CGROUP,
 	SET_PORT,
+	SET_PROTOCOL,
 	SET_OTHER /* the kernel has it and we do not know it */
 };
 
@@ -122,6 +123,7 @@ struct set {
 	bool interval;  /* ranges, not single keys; then auto-merge as well */
 	uint32_t flags; /* the others of enum nft_set_flags: none in ours */
 	uint32_t key_len;
+	uint64_t timeout_ms;      /* after which its elements vanish; 0: they stay */
 	struct element *elements; /* owned by the model; sorted, disjoint */
 	size_t n_elements;
 };

@@ -28,6 +28,10 @@ static void tell_table(const struct intent *i, struct report *r)
 	}
 	in_sync = intent_differences(i) == 0;
 	json_bool(&r->json, "in_sync", in_sync);
+	json_bool(&r->json, "on_trial", i->on_trial);
+	if (i->on_trial)
+		strbuf_puts(&r->text, "on trial: `transocks-rules confirm` keeps it, or the rules "
+				      "before are back by themselves\n");
 	json_bool(&r->json, "draining", drain_is_on(&i->found));
 	if (drain_is_on(&i->found))
 		strbuf_puts(&r->text,

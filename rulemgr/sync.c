@@ -8,6 +8,7 @@
 
 #include "rulemgr/carry.h"
 #include "rulemgr/encode.h"
+#include "rulemgr/trial.h"
 
 #define SYNC_TRIES 10
 
@@ -76,6 +77,8 @@ static int sync_prepare(struct kernel *k, struct model *want, struct have *have,
 	if (r < 0)
 		return r;
 	r = sync_check_owner(have, d);
+	if (trial_is_over(&old)) /* then the live sets are those of the table before it */
+		trial_keep_previous(&old);
 	if (r == 0 && want != NULL && carry_elements(want, &old) < 0)
 		r = diag_set(d, ENOMEM, NULL, 0, "out of memory");
 	model_free(&old);

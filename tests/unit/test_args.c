@@ -239,8 +239,8 @@ static void test_every_option_is_a_flag(void **state)
 		}
 	}
 	assert_true(options >= 13);
-	/* port, mode, uid, mark, tproxy-mark, file, force, dry-run, netns, json, help */
-	assert_int_equal(flags, options + 11);
+	/* port, mode, uid, mark, tproxy-mark, file, force, confirm, dry-run, netns, json, help */
+	assert_int_equal(flags, options + 12);
 	args_expand(&all, args_flush_flags);
 	assert_string_equal(all.rows[0].name, "drain");
 	assert_string_equal(all.rows[5].name, "help");

@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: MIT
+"""install --confirm: the rules before are back by themselves, whoever was killed; confirm keeps the new ones."""
+import os
+import pathlib
+import re
+import signal
+import socket
+
+import lab
+from test_flush import DRAIN, FlushCase
+from test_rules import RULES
+
+LONG = "50s"
+
+
+def without_counters(text):
+    return re.sub(r"packets \d+ bytes \d+", "packets 0 bytes 0", text)
+
+
+class ConfirmCase(FlushCase):
+    def watchers(self):
+        """Processes that an installation has left behind."""
+        found = []
+        for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                if b"--confirm" in path.read_bytes():
+                    found.append(int(path.parent.name))
+            except OSError:
+                pass
+        return found
+
+    def tearDown(self):
+        for pid in self.watchers():
+            os.kill(pid, signal.SIGKILL)
+
+    def kill_watchers(self):
+        lab.wait_until(self.watchers, 5, "no watcher")
+        for pid in self.watchers():
+            os.kill(pid, signal.SIGKILL)
+
+    def wait_ruleset(self, host, condition, what):
+        return lab.wait_until(lambda: condition(without_counters(host.ruleset())), 15, what)
+
+    def wait_over(self, host):
+        """Until the elements that keep the time have expired."""
+        def is_over():
+            text = host.run("nft", "list", "set", "inet", "transocks", "trial", check=False).stdout
+            return "elements" not in text
+        lab.wait_until(is_over, 15, "the trial does not end")
+
+    def start(self, kind="host"):
+        """With a second transocksd's port."""
+        t = super().start(kind)
+        t.second = {"11.1.2.3": self.server(t.router, "127.0.0.1", 1082),
+                    "2a00:1:5::7": self.server(t.router, "::1", 1082)}
+        return t
+
+    def taken_by(self, t, servers):
+        return [self.proxied(t.client, server, address) for address, server in servers.items()]
+
+
+class Confirmed(ConfirmCase):
+    def test_first_installation(self):
+        t = self.start()
+        t.host.rules("install")
+        plain = t.host.ruleset()
+        t.host.rules("flush")
+        done = t.host.rules("install", "--confirm", LONG)
+        self.assertIn("on trial for 50s: unless `transocks-rules confirm`", done.stdout)
+        live = self.live(t)
+        self.assertEqual(t.host.rules("confirm").stdout, "confirmed table inet transocks\n")
+        self.assertEqual(without_counters(t.host.ruleset()), plain)
+        self.assertNotEqual(t.host.ruleset(), plain)  # the counters went on
+        self.all_pass(live + self.live(t))
+        self.assertIn("nothing waits", self.refused(t.host, "confirm", code=3))
+
+    def test_replacement(self):
+        t = self.start()
+        t.host.rules("install")
+        t.host.nft("add element inet transocks bypass4 { 11.9.9.0/24 }")
+        old = self.live(t)
+        t.host.rules("install", "--port", 1082, "--confirm", LONG)
+        new = self.taken_by(t, t.second)
+        self.all_pass(old + new)
+        args = ("status", "--uid", lab.RULES_UID, "--port", 1082)
+        self.assertTrue(self.json(t.host, *args)["on_trial"])
+        self.assertEqual(self.json(t.host, "confirm")["confirmed"], True)
+        status = self.json(t.host, *args)
+        self.assertEqual((status["on_trial"], status["flows"], status["exceptions"]), (False, 4, 1))
+        text = t.host.ruleset()
+        self.assertNotIn("previous_", text)
+        self.assertNotIn("trial", text)
+        self.assertEqual(text.count("11.9.9.0/24"), 1)
+        self.assertNotIn("redirect to :1081", text)
+        self.all_pass(old + new + self.taken_by(t, t.second))
+
+    def test_dry_run(self):
+        host = self.lonely()
+        self.assertIn("would install", host.rules("install", "--confirm", LONG, "--dry-run").stdout)
+        self.assertEqual((host.ruleset(), self.watchers()), ("", []))
+        host.rules("install", "--confirm", LONG)
+        before = without_counters(re.sub(r" expires \w+", "", host.ruleset()))
+        self.assertIn("would confirm", host.rules("confirm", "--dry-run").stdout)
+        self.assertEqual(without_counters(re.sub(r" expires \w+", "", host.ruleset())), before)
+
+    def test_live_exceptions(self):
+        """Those of the trial go with it, those before come back, and an installation after it carries them on."""
+        host = self.lonely()
+        host.rules("install")
+        host.nft("add element inet transocks bypass4 { 11.9.9.0/24 }")
+        host.rules("install", "--confirm", "1s")
+        self.kill_watchers()
+        host.nft("add element inet transocks bypass4 { 11.8.8.0/24 }")
+        self.wait_over(host)
+        host.rules("install")
+        text = host.ruleset()
+        self.assertEqual((text.count("11.9.9.0/24"), text.count("11.8.8.0/24"), text.count("trial")), (1, 0, 0))
+
+    @lab.needs_program("iptables")
+    def test_not_by_iptables(self):
+        host = self.lonely()
+        self.assertIn("iptables", self.refused(host, "install", "--backend", "iptables", "--confirm", "1s", code=69))
+
+    def test_usage(self):
+        host = self.lonely()
+        for args in (("install", "--confirm", "0"), ("install", "--confirm", "60"), ("install", "--confirm"),
+                     ("install", "--confirm", "48h"), ("confirm", "now")):
+            self.refused(host, *args, code=64)
+        self.assertIn("nothing waits", self.refused(host, "confirm", code=3))
+
+
+class TimedOut(ConfirmCase):
+    def test_first_installation(self):
+        t = self.start()
+        before = self.direct(t)
+        t.host.rules("install", "--confirm", "1s")
+        live = self.live(t)
+        self.wait_over(t.host)
+        before += self.direct(t)
+        self.all_pass(before + live)  # the table waits for these
+        self.end(live)
+        self.wait_ruleset(t.host, lambda text: text == "", "the table is still there")
+        self.all_pass(before + self.direct(t))
+        lab.wait_until(lambda: not self.watchers(), 5, "the watcher has not ended")
+
+    def test_replacement(self):
+        t = self.start()
+        t.host.rules("install", "--bypass", "11.7.0.0/16", "--quic", "reject", "--exempt-uids", "7")
+        t.host.nft('add element inet transocks bypass4 { 11.9.9.0/24 comment "mine" }')
+        before = without_counters(t.host.ruleset())
+        old = self.live(t)
+        t.host.rules("install", "--port", 1082, "--share", 100, "--confirm", "1s")
+        new = self.taken_by(t, t.second)
+        self.all_pass(old + new)
+        self.wait_ruleset(t.host, lambda text: text == before, "the table before is not back")
+        self.all_pass(old + new + self.live(t))
+        lab.wait_until(lambda: not self.watchers(), 5, "the watcher has not ended")
+
+    def test_everything_killed(self):
+        """The kernel goes back by itself, and the next command tidies up."""
+        t = self.start()
+        t.host.rules("install")
+        before = without_counters(t.host.ruleset())
+        old = self.live(t)
+        t.host.rules("install", "--port", 1082, "--confirm", "1500ms")
+        self.kill_watchers()
+        new = self.taken_by(t, t.second)
+        self.wait_over(t.host)
+        self.assertFalse(self.json(t.host, "status", "--uid", lab.RULES_UID)["on_trial"])
+        self.all_pass(old + new + self.live(t))
+        for address in ("127.0.0.1", "::1"):  # the guard of the trial's port has gone as well
+            t.host.connect(address, 1082).close()
+            with self.assertRaises(ConnectionRefusedError):
+                t.host.connect(address, 1081)
+        self.assertIn("too late", self.refused(t.host, "confirm", code=3))
+        self.assertEqual(without_counters(t.host.ruleset()), before)
+        self.all_pass(old + new + self.live(t))
+
+    def test_everything_killed_at_the_first_installation(self):
+        t = self.start()
+        t.host.rules("install", "--confirm", "1500ms")
+        self.kill_watchers()
+        live = self.live(t)
+        self.wait_over(t.host)
+        self.json(t.host, "status", "--uid", lab.RULES_UID, code=3)
+        self.all_pass(live + self.direct(t))
+        self.assertIn("too late", self.refused(t.host, "confirm", code=3))
+        self.end(live)
+        t.host.rules("flush")
+        self.assertEqual(t.host.ruleset(), "")
+
+    def test_installer_and_its_session_killed(self):
+        """Like a lost SSH connection: all processes of the session get SIGHUP, then SIGKILL."""
+        t = self.start()
+        shell = t.host.spawn("setsid", "sh", "-c", f"{RULES} install --uid 4242 --confirm 1s; echo done; sleep 60")
+        shell.wait_log("^done$")
+        self.assertIn("trial", t.host.ruleset())
+        for number in (signal.SIGHUP, signal.SIGKILL):
+            os.killpg(shell.pid, number)
+        shell.killed = True
+        self.wait_ruleset(t.host, lambda text: text == "", "the table is still there")
+
+    def test_gateway(self):
+        t = self.start("gateway")
+        t.gateway.rules("install", "--gateway", "lan0", "--confirm", "1s")
+        live = self.live(t)
+        self.wait_over(t.gateway)
+        self.all_pass(live + self.direct(t))
+
+    def test_nobody_waits_for_the_watcher(self):
+        """It holds no pipe of the caller, and no terminal."""
+        host = self.lonely()
+        host.run("sh", "-c", f"{RULES} install --uid 4242 --confirm {LONG} | cat", seconds=10)
+        pid = lab.wait_until(self.watchers, 5)[0]
+        self.assertEqual({os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")},
+                         {"/dev/null"})
+        self.assertEqual(os.getsid(pid), pid)
+
+
+class WhilePending(ConfirmCase):
+    def test_another_trial(self):
+        t = self.start()
+        t.host.rules("install")
+        before = without_counters(t.host.ruleset())
+        t.host.rules("install", "--port", 1082, "--confirm", LONG)
+        third = self.server(t.host, "127.0.0.1", 1083)
+        self.server(t.host, "::1", 1083)
+        t.host.rules("install", "--port", 1083, "--confirm", "1500ms")
+        self.assertNotIn("redirect to :1082", t.host.ruleset())
+        self.passes(*self.proxied(t.host, third, "11.1.2.3"))
+        self.wait_ruleset(t.host, lambda text: text == before, "the table before is not back")
+        self.all_pass(self.live(t))
+
+    def test_installation_for_good(self):
+        t = self.start()
+        t.host.rules("install", "--confirm", "1s")
+        t.host.rules("install", "--port", 1082)
+        text = t.host.ruleset()
+        self.assertNotIn("trial", text)
+        lab.wait_until(lambda: not self.watchers(), 15, "the watcher has not ended")
+        self.assertEqual(t.host.ruleset(), text)
+        self.all_pass(self.taken_by(t, t.second))
+
+    def test_flush(self):
+        t = self.start()
+        t.host.rules("install")
+        old = self.live(t)
+        t.host.rules("install", "--port", 1082, "--confirm", "3s")
+        live = old + self.taken_by(t, t.second)
+        flush = self.flush(t)
+        self.assertEqual(t.host.ruleset().count(DRAIN), 2)
+        self.wait_over(t.host)
+        self.all_pass(live + self.direct(t))
+        self.end(live)
+        self.assertEqual(flush.wait(30), 0, flush.log())
+        self.assertEqual(t.host.ruleset(), "")
+        lab.wait_until(lambda: not self.watchers(), 15, "the watcher has not ended")
+
+    def test_what_cannot_be_put_back(self):
+        host = self.lonely()
+        host.rules("install")
+        host.nft("add rule inet transocks output limit rate 5/second counter")
+        before = host.ruleset()
+        result = self.json(host, "install", "--uid", "1", "--confirm", LONG, code=1)
+        self.assertIn("could not be put back", result["error"])
+        self.assertEqual((host.ruleset(), self.watchers()), (before, []))
+
+
+class Tproxy(ConfirmCase):
+    def build_with_daemon(self):
+        t = self.build("host")
+        t.router = t.host
+        t.daemon = t.host.transocksd('mode = "tproxy"\nproxy_url = "direct://"\n')
+        t.servers = {address: self.server(t.inet, address, 80) for address in ("11.1.2.3", "2a00:1:5::7")}
+        return t
+
+    def rules_of_routing(self, t):
+        return [t.host.run("ip", family, "rule").stdout.count("1081:") for family in ("-4", "-6")]
+
+    def records(self, t):
+        return len(t.daemon.lines(type="access"))
+
+    def test_there_and_back(self):
+        t = self.build_with_daemon()
+        t.host.rules("install", "--mode", "tproxy")
+        before = without_counters(t.host.ruleset())
+        old = self.direct(t)
+        t.host.rules("install", "--mode", "tproxy", "--bypass", "11.1.2.0/24", "--family", "ipv4", "--confirm", "1s")
+        new = self.direct(t)
+        self.all_pass(old + new)
+        self.end(new)  # none of these was taken
+        self.wait_ruleset(t.host, lambda text: text == before, "the table before is not back")
+        again = self.direct(t)
+        self.all_pass(old + again)
+        self.assertEqual((self.rules_of_routing(t), self.records(t)), ([1, 1], 0))
+        self.end(old + again)
+        t.daemon.wait_records(4)
+
+    def test_first_installation(self):
+        t = self.build_with_daemon()
+        t.host.rules("install", "--mode", "tproxy", "--confirm", "1s")
+        taken = self.direct(t)
+        self.wait_over(t.host)
+        self.all_pass(taken + self.direct(t))
+        self.end(taken)
+        t.daemon.wait_records(2)
+        self.wait_ruleset(t.host, lambda text: text == "", "the table is still there")
+        lab.wait_until(lambda: self.rules_of_routing(t) == [0, 0], 10, "the ip rules are still there")
+
+    def test_another_mode_is_refused(self):
+        host = self.lonely()
+        for one, other in (("tproxy", "redirect"), ("redirect", "tproxy")):
+            host.rules("install", "--mode", one)
+            before = host.ruleset(), host.run("ip", "rule").stdout
+            result = self.json(host, "install", "--uid", lab.RULES_UID, "--mode", other, "--confirm", LONG, code=1)
+            self.assertIn("cannot change mode", result["error"])
+            self.assertEqual((host.ruleset(), host.run("ip", "rule").stdout), before)
+
+
+if __name__ == "__main__":
+    lab.main()
