@@ -327,7 +327,7 @@ static void session_dialled(struct dial *d, int status)
 	struct session *s = d->owner;
 
 	if (status < 0 && d->phase == DIAL_CONNECT)
-		return session_end(s, WHY_CONNECT_FAILED, -status, NULL);
+		return session_end_failed(s, WHY_CONNECT_FAILED, -status);
 	if (status == -ENOENT)
 		return session_end(s, WHY_RESOLVE_FAILED, 0, "the name has no address");
 	if (status == -ETIMEDOUT)
@@ -335,7 +335,7 @@ static void session_dialled(struct dial *d, int status)
 	if (status == -EIO)
 		return session_end(s, WHY_RESOLVE_FAILED, 0, "the name servers refuse or fail");
 	if (status < 0)
-		return session_end(s, WHY_RESOLVE_FAILED, -status, NULL);
+		return session_end_failed(s, WHY_RESOLVE_FAILED, -status);
 	s->remote.source = d->won;
 	s->remote.source->on_event = session_remote_event;
 	s->remote.source->owner = s;

@@ -31,26 +31,26 @@ LOST = {"client-lost", "remote-lost"}
 
 # (call as tests/faults/faults.c names it, errno, how a flow may end: "done" is one that did not notice)
 SET_UP = (
-    ("socket", "EMFILE", {"connect-failed"}),
-    ("socket", "ENFILE", {"connect-failed"}),
-    ("socket", "ENOBUFS", {"connect-failed"}),
-    ("socket", "ENOMEM", {"connect-failed"}),
-    ("connect", "ENOBUFS", {"connect-failed"}),
-    ("connect", "ENOMEM", {"connect-failed"}),
+    ("socket", "EMFILE", {"no-memory"}),
+    ("socket", "ENFILE", {"no-memory"}),
+    ("socket", "ENOBUFS", {"no-memory"}),
+    ("socket", "ENOMEM", {"no-memory"}),
+    ("connect", "ENOBUFS", {"no-memory"}),
+    ("connect", "ENOMEM", {"no-memory"}),
     ("connect", "EADDRNOTAVAIL", {"connect-failed"}),
     ("connect", "EAGAIN", {"connect-failed"}),
-    ("setsockopt", "ENOMEM", {"connect-failed"}),
-    ("setsockopt", "ENOBUFS", {"connect-failed"}),
+    ("setsockopt", "ENOMEM", {"no-memory"}),
+    ("setsockopt", "ENOBUFS", {"no-memory"}),
     ("setsockopt", "EPERM", {"connect-failed"}),
     ("getsockopt", "ENOBUFS", {"no-destination"}),
     ("getsockopt", "ENOMEM", {"no-destination"}),
-    ("epoll_ctl.ADD", "ENOMEM", {"no-memory", "connect-failed"}),
-    ("epoll_ctl.ADD", "ENOSPC", {"no-memory", "connect-failed"}),
+    ("epoll_ctl.ADD", "ENOMEM", {"no-memory"}),
+    ("epoll_ctl.ADD", "ENOSPC", {"no-memory"}),
     ("send", "ENOBUFS", {"no-memory"}),
     ("send", "ENOMEM", {"no-memory"}),
     ("recv", "ENOBUFS", {"no-memory"}),
     ("recv", "ENOMEM", {"no-memory"}),
-    ("malloc", "ENOMEM", {"done", "no-memory", "connect-failed"}),
+    ("malloc", "ENOMEM", {"done", "no-memory"}),
 )
 
 # The same for a flow that has exchanged bytes already.
@@ -341,7 +341,7 @@ class Flows(Case):
         self.daemon.wait_records(3)
         before = self.rest()
         for call, name, ends in (
-                ("socket", "EMFILE", {"connect-failed"}),
+                ("socket", "EMFILE", {"no-memory"}),
                 ("send", "ENOMEM", {"done", "no-memory"}),
                 ("recv", "ENOMEM", {"done", "no-memory"}),
                 ("getsockname", "ENOBUFS", {"done", "no-destination"})):
@@ -414,15 +414,15 @@ class Usocksd(Case):
     """The same engine with another way in. A client that can be told is told, by a reply that is no success."""
 
     SET_UP = (
-        ("socket", "EMFILE", {"connect-failed"}),
-        ("connect", "ENOBUFS", {"connect-failed"}),
-        ("setsockopt", "ENOMEM", {"connect-failed"}),
-        ("epoll_ctl.ADD", "ENOSPC", {"no-memory", "connect-failed"}),
+        ("socket", "EMFILE", {"no-memory"}),
+        ("connect", "ENOBUFS", {"no-memory"}),
+        ("setsockopt", "ENOMEM", {"no-memory"}),
+        ("epoll_ctl.ADD", "ENOSPC", {"no-memory"}),
         ("getsockname", "ENOBUFS", {"done"}),
         ("send", "ENOBUFS", {"no-memory"}),
         ("send", "EPERM", {"client-gone"} | LOST),
         ("recv", "ENOMEM", {"no-memory"}),
-        ("malloc", "ENOMEM", {"done", "no-memory", "connect-failed"}),
+        ("malloc", "ENOMEM", {"done", "no-memory"}),
     )
 
     def test_rows(self):
