@@ -155,10 +155,10 @@ void session_end(struct session *s, enum why why, int err, const char *detail)
 	if (why != WHY_CLIENT_LIMIT || engine_says_refused(s->engine))
 		record_write(s, why, err, detail);
 	engine_flow_ended(s->engine, why);
-	if (s->setup != NULL)
+	if (s->setup != NULL) {
 		dial_cancel(&s->setup->dial);
-	if (s->setup != NULL && s->setup->way == FLIGHT_PROBE)
-		flight_forget(&s->view->flight);
+		flight_forget(&s->view->flight, s->setup->way);
+	}
 	timer_cancel(&s->timer);
 	loop_unqueue(&s->task);
 	leg_close(s->engine, &s->remote, why != WHY_DONE);
@@ -376,32 +376,28 @@ void session_connect(struct session *s)
 
 static void session_handshake_begin(struct session *s)
 {
-	struct handshake *h = &s->setup->handshake;
+	struct setup *setup = s->setup;
+	struct handshake *h = &setup->handshake;
 
 	h->dest = (struct socks5_dest){.addr = s->dest, .port = s->dest.port};
-	s->setup->way = s->setup->again ? FLIGHT_STRICT
-					: flight_begin(&s->view->flight, s->view->conf->handshake,
-						       s->engine->loop.now_ms);
-	handshake_start(h, &s->view->conf->upstream, s->setup->way != FLIGHT_STRICT);
+	if (!setup->again)
+		setup->way = flight_begin(&s->view->flight, s->view->conf->handshake,
+					  s->engine->loop.now_ms);
+	handshake_start(h, &s->view->conf->upstream, flight_is_one(setup->way));
 }
 
-/* The upstream did not answer as one that takes everything at once does. True: this flow was the probe, and
- * goes again, strictly; no byte of its client has been sent. */
+/* The upstream did not answer as one that takes everything at once does. True: the flow goes again, strictly,
+ * once; no byte of its client has been sent. */
 static bool session_go_again(struct session *s)
 {
 	struct setup *setup = s->setup;
-	enum flight_way way = setup->way;
 
-	setup->way = FLIGHT_STRICT;
-	if (way == FLIGHT_STRICT)
+	if (!flight_may_fail(setup->way))
 		return false;
-	flight_failed(&s->view->flight, way, s->engine->loop.now_ms);
-	if (way != FLIGHT_PROBE)
-		return false;
-	log_text(LOG_LEVEL_INFO,
-		 "%s does not take the handshake in one flight; going on step by step",
-		 s->view->upstream);
+	setup->way = flight_failed(&s->view->flight, setup->way);
 	setup->again = true;
+	if (!handshake_greeting(&setup->handshake))
+		setup->reply_spent_ms = s->engine->loop.now_ms - setup->reply_ms;
 	leg_close(s->engine, &s->remote, true);
 	pool_put(&s->engine->bufs, s->remote.pending);
 	s->remote = (struct leg){0};
@@ -410,12 +406,35 @@ static bool session_go_again(struct session *s)
 	return true;
 }
 
+static void session_flight_worked(struct session *s)
+{
+	struct flight *f = &s->view->flight;
+	bool given_up = f->state == FLIGHT_NO;
+	uint64_t now = s->engine->loop.now_ms;
+
+	flight_worked(f, s->setup->way, now - s->setup->reply_ms, now);
+	s->setup->way = FLIGHT_STRICT; /* nothing is left to be told */
+	if (f->state == FLIGHT_NO && !given_up)
+		log_text(LOG_LEVEL_INFO,
+			 "%s does not take the handshake in one flight; going on step by step",
+			 s->view->upstream);
+}
+
+/* Both attempts together have timeouts.reply and what is left of flow_setup; the first one leaves half of that. */
 static int64_t session_reply_limit(const struct session *s)
 {
-	int64_t ms = s->view->conf->timeouts.reply;
+	const struct setup *setup = s->setup;
+	int64_t ms = s->view->conf->timeouts.reply, left;
 
-	return s->setup->way == FLIGHT_PROBE && (ms == 0 || ms > FLIGHT_PROBE_MS) ? FLIGHT_PROBE_MS
-										  : ms;
+	if (ms > 0 && (ms -= (int64_t)setup->reply_spent_ms) <= 0)
+		ms = 1;
+	if (!flight_may_fail(setup->way))
+		return ms;
+	left = ms;
+	if (setup->deadline_ms != 0 &&
+	    (left == 0 || setup->reply_ms + (uint64_t)left > setup->deadline_ms))
+		left = (int64_t)(setup->deadline_ms - setup->reply_ms);
+	return flight_patience(setup->way, left);
 }
 
 /* Takes the handshake as far as the upstream's socket lets. */
@@ -431,6 +450,8 @@ static void session_handshake(struct session *s)
 		session_handshake_begin(s);
 	greeting = handshake_greeting(h);
 	r = handshake_step(h, s->remote.source->fd, in, &s->remote.readable, s->remote.behind);
+	if (greeting && !handshake_greeting(h))
+		s->setup->reply_ms = e->loop.now_ms;
 	if (in == e->scratch && in->len > 0 && (s->remote.pending = engine_keep_scratch(e)) == NULL)
 		return session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);
 	switch (r) {
@@ -439,14 +460,12 @@ static void session_handshake(struct session *s)
 			session_phase(s, WHY_REPLY_TIMEOUT, session_reply_limit(s));
 		break;
 	case HANDSHAKE_DONE:
-		if (s->setup->way == FLIGHT_PROBE)
-			flight_worked(&s->view->flight);
+		session_flight_worked(s);
 		session_established(s);
 		break;
 	case HANDSHAKE_REFUSED:
 		if (s->setup->way == FLIGHT_PROBE)
-			flight_worked(&s->view->flight);
-		s->setup->way = FLIGHT_STRICT;
+			session_flight_worked(s);
 		session_end(s, WHY_REPLY_REFUSED, 0, socks5_reply_text(h->reply));
 		break;
 	case HANDSHAKE_BAD:

@@ -47,8 +47,10 @@ struct leg {
 struct setup {
 	uint64_t deadline_ms; /* of all set-up together; 0: none */
 	enum why timeout_why; /* what it means if the phase's timer fires */
-	bool again;           /* the upstream did not take one flight: now strictly */
+	bool again;           /* `way` is that of a second attempt */
 	enum flight_way way;
+	uint64_t reply_ms;       /* since when the reply is waited for */
+	uint64_t reply_spent_ms; /* of timeouts.reply, by the first attempt */
 	struct dial dial;
 	struct handshake handshake;
 	struct socks5_server server;

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: MIT
+"""The handshake in one flight, with upstreams that change, differ from each other, or do not answer."""
+import socket
+import threading
+
+import lab
+
+UPSTREAM = "10.91.3.2"
+GREETING, REQUEST = 3, 10
+GRANTED = b"\5\0\0\1\0\0\0\0\0\0"
+
+
+class Upstream(threading.Thread):
+    """
+    A SOCKS5 server that says "hello" in the destination's place. Its next connections are served in `mode`:
+
+        one         takes whatever comes together
+        lossy       what came with the greeting is lost
+        closes      the same, and then it closes
+        garbage     takes the rest of the flight for something else
+        refuses     a request that came with the greeting is refused
+        no          every request is refused
+        hole        no request is answered
+        silent      no greeting is answered
+    """
+
+    def __init__(self, host, *modes):
+        super().__init__(daemon=True)
+        self.modes, self.served = modes, []
+        self.listener = host.listen(UPSTREAM, 1080)
+        self.listener.settimeout(None)
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                sock = self.listener.accept()[0]
+            except OSError:
+                return
+            sock.settimeout(60)
+            mode = self.modes[len(self.served) % len(self.modes)]
+            entry = [mode, 0]
+            self.served.append(entry)
+            threading.Thread(target=self.serve, args=(sock, mode, entry), daemon=True).start()
+
+    def serve(self, sock, mode, entry):
+        with sock:
+            try:
+                self.answer(sock, mode, entry)
+                while sock.recv(100):
+                    pass
+            except OSError:
+                pass
+
+    def answer(self, sock, mode, entry):
+        first = sock.recv(512)
+        entry[1] = len(first)
+        rest = first[GREETING:]
+        if mode == "silent":
+            return
+        if rest and mode == "garbage":
+            sock.sendall(b"\5\0HTTP/1.0 400 Bad Request")
+            return
+        sock.sendall(b"\5\0")
+        if rest and mode == "closes":
+            sock.shutdown(socket.SHUT_RDWR)
+            return
+        if rest and mode == "refuses" or mode == "no":
+            sock.sendall(b"\5\1\0\1\0\0\0\0\0\0")
+            return
+        if mode in ("lossy", "closes"):
+            rest = b""
+        while len(rest) < REQUEST:
+            if not (more := sock.recv(REQUEST - len(rest))):
+                return
+            rest += more
+        if mode != "hole":
+            sock.sendall(GRANTED + b"hello")
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+class Flight(lab.TestCase):
+    def start(self, *modes, timeouts="", handshake="auto"):
+        t = self.build("host")
+        self.upstream = Upstream(t.proxy, *modes)
+        self.addCleanup(self.upstream.close)
+        t.transocksd = t.host.transocksd(f'workers = 1\nproxy_url = "socks5://{UPSTREAM}:1080"\n'
+                                         f'handshake = "{handshake}"\n[timeouts]\n{timeouts}\n')
+        t.host.rules("install")
+        self.t, self.count = t, 0
+
+    def turns(self, *modes):
+        """The upstream serves so from now on, the first of `modes` first."""
+        self.upstream.served.clear()
+        self.upstream.modes = modes
+
+    def flow(self, seconds=20):
+        """True: carried, False: reset."""
+        self.count += 1
+        try:
+            with self.t.host.connect("11.0.0.1", 80, seconds) as sock:
+                self.assertEqual(sock.recv(10), b"hello")
+                return True
+        except ConnectionResetError:
+            return False
+
+    def flows(self, count):
+        return [self.flow() for _ in range(count)]
+
+    def together(self, count):
+        done = []
+
+        def one():
+            try:
+                done.append(self.flow())
+            except OSError as error:
+                done.append(error)
+
+        threads = [threading.Thread(target=one) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return done
+
+    def ways(self):
+        """How the connections that the upstream has had were used: "1" for one flight, "s" for strictly."""
+        letters = {GREETING: "s", GREETING + REQUEST: "1"}
+        return "".join(letters.get(length, "?") for _, length in self.upstream.served)
+
+    def learn(self):
+        self.assertEqual(self.flows(2), [True] * 2)
+        self.assertEqual(self.ways(), "11")
+
+    def last(self):
+        """End and seconds of the last flow."""
+        record = self.t.transocksd.wait_records(self.count)[-1]
+        return record["end"], float(record["elapsed"])
+
+    # --- what was learned is true no longer ---
+
+    def test_upstream_changes(self):
+        """Flows begun before it is known go again, the first one that comes then finds out, others lose nothing."""
+        self.start("one")
+        self.learn()
+        self.turns("lossy")
+        self.assertEqual(self.together(5), [True] * 5)
+        self.assertEqual(sorted(self.ways()), sorted("1" * 5 + "s" * 5))
+        self.turns("lossy")
+        self.assertEqual(self.flows(3), [True] * 3)
+        self.assertEqual(self.ways(), "1sss")
+
+    def test_upstream_changes_and_closes(self):
+        for mode in ("closes", "garbage"):
+            with self.subTest(mode=mode):
+                self.start("one")
+                self.learn()
+                self.turns(mode)
+                self.assertEqual(self.flows(4), [True] * 4)
+                self.assertEqual(self.ways(), "1s" "1s" "s" "s")
+
+    def test_upstreams_behind_one_address(self):
+        """Some connections lose what comes early, others do not."""
+        for modes in (("one", "lossy"), ("one", "one", "closes"), ("one", "one", "lossy")):
+            with self.subTest(modes=modes):
+                self.start(*modes, timeouts='reply = "1s"')
+                self.assertEqual(self.flows(16), [True] * 16)
+                # It has been seen twice, or by the one that was to find out.
+                self.turns(*modes)
+                self.assertEqual(self.flows(3), [True] * 3)
+                self.assertEqual(self.ways(), "sss")
+
+    def test_slow_destination(self):
+        """It costs a second connection, and is no reason to give one flight up, however often it happens."""
+        self.start("one", timeouts='reply = "1600ms"')
+        self.learn()
+        for _ in range(2):
+            self.turns("hole")
+            self.assertFalse(self.flow())
+            self.assertEqual(self.ways(), "1s")
+            end, seconds = self.last()
+            self.assertEqual(end, "reply-timeout")
+            self.assertGreater(seconds, 1.5)
+            self.assertLess(seconds, 2.3, "the second attempt has what is left of timeouts.reply")
+            self.turns("one")
+            self.learn()
+
+    def test_set_up_is_bounded(self):
+        self.start("one", timeouts='flow_setup = "1s"')
+        self.learn()
+        self.turns("hole")
+        self.assertFalse(self.flow())
+        self.assertEqual(self.ways(), "1s")
+        self.assertEqual(self.last()[0], "setup-timeout")
+        self.turns("lossy")
+        self.assertTrue(self.flow(), "half of the time is left for the second attempt")
+
+    def test_told_to_use_one_flight(self):
+        """Nothing is tried again."""
+        self.start("one", handshake="one-flight", timeouts='reply = "500ms"')
+        self.learn()
+        for mode, end in (("lossy", "reply-timeout"), ("closes", "reply-failed"),
+                          ("garbage", "reply-failed"), ("refuses", "reply-refused")):
+            self.turns(mode)
+            self.assertFalse(self.flow())
+            self.assertEqual(self.ways(), "1")
+            self.assertEqual(self.last()[0], end)
+
+
+if __name__ == "__main__":
+    lab.main()
