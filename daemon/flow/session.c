@@ -464,8 +464,9 @@ static void session_handshake(struct session *s)
 		session_established(s);
 		break;
 	case HANDSHAKE_REFUSED:
-		if (s->setup->way == FLIGHT_PROBE)
-			session_flight_worked(s);
+		/* Or did it take the rest of the flight for something else? */
+		if (s->setup->way == FLIGHT_PROBE && session_go_again(s))
+			break;
 		session_end(s, WHY_REPLY_REFUSED, 0, socks5_reply_text(h->reply));
 		break;
 	case HANDSHAKE_BAD:

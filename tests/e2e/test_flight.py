@@ -209,6 +209,23 @@ class Flight(lab.TestCase):
             self.assertEqual(self.ways(), "1")
             self.assertEqual(self.last()[0], end)
 
+    # --- the flow that finds out ---
+
+    def test_refusal_proves_nothing(self):
+        """What the flow that tries is refused it may get strictly, and that it is refused says nothing of flights."""
+        self.start("refuses")
+        self.assertEqual(self.flows(3), [True] * 3)
+        self.assertEqual(self.ways(), "1sss")
+        self.start("no")
+        self.assertEqual(self.flows(2), [False] * 2)
+        self.assertEqual(self.ways(), "1s" "1s")
+        self.assertEqual(self.last()[0], "reply-refused")
+        self.turns("one")
+        self.learn()
+        self.turns("no")
+        self.assertFalse(self.flow())
+        self.assertEqual(self.ways(), "1")
+
 
 if __name__ == "__main__":
     lab.main()
