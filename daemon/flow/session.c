@@ -226,8 +226,10 @@ static void session_phase_timeout(struct timer *t)
 	enum why why = setup->timeout_why;
 	bool over = setup->deadline_ms != 0 && s->engine->loop.now_ms >= setup->deadline_ms;
 
-	if (s->state == SES_HANDSHAKE && !over && session_go_again(s))
+	if (s->state == SES_HANDSHAKE && !over && why == WHY_REPLY_TIMEOUT && session_go_again(s))
 		return;
+	if (why == WHY_GREETING_TIMEOUT)
+		flight_silent(&s->view->flight, setup->way, s->engine->loop.now_ms);
 	if (why == WHY_CONNECT_TIMEOUT && setup->dial.phase == DIAL_RESOLVE)
 		why = WHY_RESOLVE_TIMEOUT;
 	if (over)

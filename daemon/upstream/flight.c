@@ -38,7 +38,7 @@ static void flight_give_up(struct flight *f, uint64_t now_ms)
 	f->again_ms = now_ms + FLIGHT_AGAIN_MS;
 }
 
-/* Strictly it worked, in one flight it did not. Once, a server may have been restarted in the middle of it. */
+/* In one flight it failed. Once, a server may have been restarted in the middle of it. */
 static void flight_doubt(struct flight *f, uint64_t now_ms)
 {
 	if (now_ms < f->doubted_ms)
@@ -69,6 +69,17 @@ enum flight_way flight_failed(struct flight *f, enum flight_way way)
 		return FLIGHT_STRICT;
 	f->state = FLIGHT_UNKNOWN;
 	return FLIGHT_LEARNED_AGAIN;
+}
+
+void flight_silent(struct flight *f, enum flight_way way, uint64_t now_ms)
+{
+	if (way == FLIGHT_LEARNED && f->state == FLIGHT_YES)
+		f->state = FLIGHT_UNKNOWN;
+	else if (way != FLIGHT_PROBE)
+		return;
+	/* Should there be servers that a flight strikes dumb, not every flow may be lost with them. */
+	flight_doubt(f, now_ms);
+	flight_forget(f, way);
 }
 
 void flight_forget(struct flight *f, enum flight_way way)

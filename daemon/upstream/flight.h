@@ -50,5 +50,7 @@ int64_t flight_patience(enum flight_way way, int64_t left_ms);
 void flight_worked(struct flight *f, enum flight_way way, uint64_t reply_ms, uint64_t now_ms);
 /* A flow that may fail was not answered as it should be. How it goes again. */
 enum flight_way flight_failed(struct flight *f, enum flight_way way);
+/* No answer even to the greeting, which says little of flights: the flow ends. */
+void flight_silent(struct flight *f, enum flight_way way, uint64_t now_ms);
 /* The flow ended before it was known. */
 void flight_forget(struct flight *f, enum flight_way way);

@@ -226,6 +226,39 @@ class Flight(lab.TestCase):
         self.assertFalse(self.flow())
         self.assertEqual(self.ways(), "1")
 
+    def test_silence_proves_nothing(self):
+        """No answer to the greeting: the upstream has timeouts.greeting, once."""
+        self.start("silent", timeouts='greeting = "800ms"')
+        self.assertFalse(self.flow())
+        self.assertEqual(self.ways(), "1")
+        end, seconds = self.last()
+        self.assertEqual(end, "greeting-timeout")
+        self.assertLess(seconds, 1.5)
+        self.turns("one")
+        self.learn()
+
+    def test_silence_of_an_upstream_that_was_learned(self):
+        self.start("one", timeouts='greeting = "300ms"')
+        self.learn()
+        self.turns("silent")
+        self.assertFalse(self.flow())
+        self.assertEqual(self.ways(), "1")
+        self.turns("one")
+        self.learn()
+
+    def test_silence_again_and_again(self):
+        """There may be servers that do not even answer the greeting of a flight: not every flow is lost."""
+        self.start("silent", timeouts='greeting = "300ms"')
+        self.assertEqual(self.flows(2), [False] * 2)
+        self.turns("one")
+        self.assertTrue(self.flow())
+        self.assertEqual(self.ways(), "s")
+        self.start("one", timeouts='greeting = "300ms"')
+        self.learn()
+        self.turns("silent")
+        self.assertEqual(self.flows(3), [False] * 3)
+        self.assertEqual(self.ways(), "11s")
+
 
 if __name__ == "__main__":
     lab.main()

@@ -161,6 +161,31 @@ static void test_learned_to_a_slow_destination(void **state)
 	}
 }
 
+static void test_silent(void **state)
+{
+	struct flight f = {0};
+
+	(void)state;
+	assert_int_equal(next(&f, 5), FLIGHT_PROBE);
+	flight_silent(&f, FLIGHT_PROBE, 5);
+	assert_int_equal(next(&f, 6), FLIGHT_PROBE);
+	assert_int_equal(next(&f, 6), FLIGHT_STRICT);
+	flight_silent(&f, FLIGHT_STRICT, 6);
+	assert_int_equal(next(&f, 6), FLIGHT_STRICT);
+	flight_silent(&f, FLIGHT_PROBE, 7);
+	assert_int_equal(next(&f, 6 + FLIGHT_AGAIN_MS), FLIGHT_STRICT);
+	assert_int_equal(next(&f, 7 + FLIGHT_AGAIN_MS), FLIGHT_PROBE);
+	f = learned();
+	flight_silent(&f, FLIGHT_LEARNED, 5);
+	flight_silent(&f, FLIGHT_LEARNED, 5);
+	assert_int_equal(next(&f, 5), FLIGHT_PROBE);
+	flight_silent(&f, FLIGHT_LEARNED, 5);
+	flight_silent(&f, FLIGHT_PROBE_AGAIN, 5);
+	assert_int_equal(next(&f, 6), FLIGHT_STRICT);
+	flight_silent(&f, FLIGHT_PROBE, 7);
+	assert_int_equal(next(&f, 6 + FLIGHT_AGAIN_MS), FLIGHT_STRICT);
+}
+
 static void test_forgets(void **state)
 {
 	struct flight f = {0};
@@ -217,6 +242,7 @@ int main(void)
 		cmocka_unit_test(test_learned_fails_twice_during_a_probe),
 		cmocka_unit_test(test_learned_fail_together),
 		cmocka_unit_test(test_learned_to_a_slow_destination),
+		cmocka_unit_test(test_silent),
 		cmocka_unit_test(test_forgets),
 		cmocka_unit_test(test_patience),
 		cmocka_unit_test(test_ways),
