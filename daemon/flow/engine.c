@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "daemon/core/shared.h"
+#include "daemon/flow/record.h"
 #include "daemon/flow/session.h"
 #include "policy/name.h"
 
@@ -89,9 +90,15 @@ static void engine_accept(struct listener *l, int fd, const struct addr *peer)
 {
 	struct engine *e = l->owner;
 
+	if (e->draining && !engine_has_room(e)) {
+		record_write_refused(peer, WHY_CUT, 0);
+		engine_flow_ended(e, WHY_CUT);
+		sock_close_reset(fd);
+		return;
+	}
 	SHARED_ADD(e->n_live, 1);
 	atomic_fetch_add_explicit(&e->budget->live, 1, memory_order_relaxed);
-	if (!e->paused && !engine_has_room(e))
+	if (!e->paused && !e->draining && !engine_has_room(e))
 		engine_pause(e);
 	session_accept(e, l, fd, peer);
 }

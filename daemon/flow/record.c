@@ -35,7 +35,8 @@ void record_write_refused(const struct addr *client, enum why why, int err)
 	log_add_addr(&line, "client_addr", client);
 	log_add(&line, "end", row->word);
 	log_add(&line, "phase", "accept");
-	log_add(&line, "error", strerror(err));
+	if (err != 0)
+		log_add(&line, "error", strerror(err));
 	log_end(&line);
 }
 

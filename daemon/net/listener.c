@@ -141,10 +141,10 @@ void listener_keepalive(struct listener *l, int64_t keepalive_ms)
 void listener_drain(struct listener *l)
 {
 	/* Whoever has completed a handshake with the kernel believes to be connected; closing the
-	 * socket would reset them. The bound is the backlog of one socket. */
+	 * socket would reset them without a word to anybody. The bound is the backlog of one socket. */
 	int rc = 1;
 
-	for (int i = 0; i < 4096 && l->source != NULL && !l->paused; i++) {
+	for (int i = 0; i < SOCK_BACKLOG && l->source != NULL; i++) {
 		rc = listener_accept(l);
 		if (rc == 0 || (rc < 0 && !listener_may_go_on(-rc)))
 			break;

@@ -30,7 +30,7 @@ void listener_pause(struct listener *l);
 void listener_resume(struct listener *l);
 /* For what is accepted from now on; 0: none. */
 void listener_keepalive(struct listener *l, int64_t keepalive_ms);
-/* Accepts what has connected already, then closes. */
+/* Accepts what has connected already, also if paused, as long as accept(2) works; then closes. */
 void listener_drain(struct listener *l);
 /* Closes; fine twice. */
 void listener_stop(struct listener *l);

@@ -8,8 +8,6 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define LISTEN_BACKLOG 4096 /* the kernel cuts it to net.core.somaxconn */
-
 /* Probes after the idle time. The count stays the system's (net.ipv4.tcp_keepalive_probes, 9),
  * which saves a system call for each connection: a vanished peer is found after about twice the
  * idle time. */
@@ -69,7 +67,7 @@ static int listener_prepare(int fd, const struct addr *a, const struct sock_list
 		rc = set_transparent(fd, a->family);
 	if (rc == 0 && bind(fd, (struct sockaddr *)&ss, len) < 0)
 		rc = -errno;
-	if (rc == 0 && listen(fd, LISTEN_BACKLOG) < 0)
+	if (rc == 0 && listen(fd, SOCK_BACKLOG) < 0)
 		rc = -errno;
 	/* listen(2) has asked once more for the port, and for it alone (inet_csk_listen_start); now that it is
 	 * ours it is shared. The kernel takes this one into the group when the second comes. */

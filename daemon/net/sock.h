@@ -8,6 +8,8 @@
 #include "policy/conf.h"
 #include "policy/diag.h"
 
+#define SOCK_BACKLOG 4096 /* of a listener; the kernel cuts it to net.core.somaxconn */
+
 struct sock_options {
 	struct mark mark; /* for sockets towards the network; mask 0: none */
 	/* We send first on what connects: the last packet of TCP's handshake then goes with the first

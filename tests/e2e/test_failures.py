@@ -290,6 +290,27 @@ class Limits(lab.TestCase):
             sock.close()
         self.assertEqual(len(self.served(waiting, 5)), 3)
 
+    def test_term_cuts_those_that_wait(self):
+        """They are connected as far as they know: each has its record, and those under way go on."""
+        t = self.start((2, "max_flows = 3"))
+        flows = self.open(t, 9)
+        t.daemon.wait_log("new ones wait")
+        served = self.served(flows)
+        waiting = [sock for sock in flows if sock not in served]
+        self.assertGreaterEqual(len(waiting), 5)
+        t.daemon.signal(signal.SIGTERM)
+        for sock in waiting:
+            with self.assertRaises(ConnectionResetError):
+                sock.recv(1)
+        records = t.daemon.wait_records(len(waiting))
+        self.assertEqual({(r["end"], r["phase"]) for r in records}, {("cut", "accept")})
+        self.assertEqual({r["client_addr"] for r in records},
+                         {"%s:%d" % sock.getsockname() for sock in waiting})
+        self.assertEqual(self.served(served, 5), served)
+        for sock in served:
+            sock.close()
+        self.assertEqual(t.daemon.wait(5), 0)
+
     def test_max_flows_changes_at_a_reload(self):
         t = self.start((1, "max_flows = 2"))
         flows = self.open(t, 8)
