@@ -98,6 +98,27 @@ struct nlmsghdr *kernel_question(struct kernel *k, char *buf, uint16_t type, uin
 	return nftnl_nlmsg_build_hdr(buf, type, family, flags != 0 ? flags : NLM_F_ACK, ++k->seq);
 }
 
+/* Whether an answer ends in these bytes: a list, or what is acknowledged. */
+static bool answer_ends(const char *bytes, ssize_t n)
+{
+	const struct nlmsghdr *h = (const void *)bytes;
+	int left = (int)n;
+
+	for (; mnl_nlmsg_ok(h, left); h = mnl_nlmsg_next(h, &left)) {
+		if (h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR)
+			return true;
+	}
+	return false;
+}
+
+/* What is left of an answer that failed would come before the next one, and the kernel refuses to begin a
+ * list before the last one has ended. */
+static void kernel_skip_rest(struct kernel *k, ssize_t n)
+{
+	while (n >= 0 && !answer_ends(k->buffer, n))
+		n = mnl_socket_recvfrom(k->sock, k->buffer, KERNEL_BUFFER_LEN);
+}
+
 int kernel_ask(struct kernel *k, struct nlmsghdr *question, mnl_cb_t fn, void *ctx)
 {
 	unsigned portid = mnl_socket_get_portid(k->sock);
@@ -114,7 +135,9 @@ int kernel_ask(struct kernel *k, struct nlmsghdr *question, mnl_cb_t fn, void *c
 	} while (r > MNL_CB_STOP);
 	if (r == MNL_CB_STOP)
 		return 0;
-	return errno == EINTR ? -ERESTART : -errno; /* EINTR: NLM_F_DUMP_INTR, see mnl_cb_run() */
+	r = errno == EINTR ? -ERESTART : -errno; /* EINTR: NLM_F_DUMP_INTR, see mnl_cb_run() */
+	kernel_skip_rest(k, n);
+	return r;
 }
 
 static int read_generation(const struct nlmsghdr *h, void *ctx)
