@@ -4,6 +4,7 @@ import pathlib
 import socket
 
 import lab
+import ways
 
 UPSTREAM = "socks5://10.91.3.2:1080"
 SO_MARK = 36
@@ -14,11 +15,20 @@ table inet plain {
     chain output {
         type nat hook output priority -99; policy accept;
         meta mark & 0x1000 == 0x1000 return
-        ip daddr 11.0.0.0/8 meta l4proto tcp redirect to :1081
+        meta l4proto tcp ip daddr 11.0.0.0/8 redirect to :1081
+        meta l4proto tcp ip6 daddr 2a00:1::/32 redirect to :1081
     }
     chain prerouting {
         type nat hook prerouting priority -99; policy accept;
-        iifname "lan0" ip daddr 11.0.0.0/8 meta l4proto tcp redirect to :1081
+        iifname "lan0" meta l4proto tcp redirect to :1081
+    }
+}
+"""
+PLAIN_TPROXY = """
+table inet plain {
+    chain prerouting {
+        type filter hook prerouting priority mangle; policy accept;
+        iifname "lan0" meta l4proto tcp tproxy to :1081 meta mark set 0x10
     }
 }
 """
@@ -73,106 +83,123 @@ class Live:
         case.assertTrue(talk(sock), "before anything has been done to it")
 
 
-class Survival(lab.TestCase):
+class SurvivalCase(lab.TestCase):
+    mode = None
+
     def start(self, kind):
-        t = self.build(kind)
-        t.daemon_host = t.gateway if kind == "gateway" else t.host
-        t.arguments = ("--gateway", "lan0") if kind == "gateway" else ()
+        t = ways.start(self, kind, self.mode, ways.usocksd)
         t.inet.peer("echo", "::", 7)
-        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
-        t.transocksd = t.daemon_host.transocksd(f'listen = ":1081"\nproxy_url = "{UPSTREAM}"\n')
         return t
 
     def conntrack_entries(self, host):
         with host.inside():
             return int(pathlib.Path("/proc/sys/net/netfilter/nf_conntrack_count").read_text())
 
+    def all_talk(self, socks, when):
+        for sock in socks:
+            self.assertTrue(talk(sock), f"{when}: {sock.getsockname()}")
+
     def live_through(self, t, old):
         """`old` were opened before; opens new ones between the steps; all must live to the end."""
-        host, rules = t.daemon_host, t.daemon_host.rules
-        self.assertEqual(self.conntrack_entries(host), 0, "conntrack must be inactive at first")
-        rules("install", *t.arguments)
-        self.assertTrue(all(map(talk, old)), "after install")
-        proxied = [t.client.connect("11.0.0.1", 7), t.client.connect("2a00:1::1", 7)]
-        for sock in proxied:
-            self.addCleanup(sock.close)
-        self.assertTrue(all(map(talk, old + proxied)), "after a new flow")
-        rules("install", *t.arguments)
-        self.assertTrue(all(map(talk, old + proxied)), "after the second install")
-        second = t.client.connect("11.0.0.1", 7)
-        self.addCleanup(second.close)
-        self.assertTrue(all(map(talk, old + proxied + [second])), "after the second flow")
-        tables = [x for x in host.ruleset().splitlines() if x.startswith("table ")]
+        self.assertEqual(self.conntrack_entries(t.on), 0, "conntrack must be inactive at first")
+        ways.install(t)
+        self.all_talk(old, "after install")
+        proxied = self.opened(t)
+        self.all_talk(old + proxied, "after new flows")
+        for number in range(50):
+            ways.install(t)
+            self.all_talk(old + proxied, f"after install {number}")
+            if number in (0, 49):
+                proxied += self.opened(t)
+        self.all_talk(old + proxied, "after the last flows")
+        tables = [x for x in t.on.ruleset().splitlines() if x.startswith("table ")]
         self.assertEqual(tables, ["table inet transocks {"])
-        for sock in proxied + [second]:
+        self.assertEqual(t.transocksd.lines(type="access"), [])
+        for sock in proxied:
             sock.close()
-        self.assertEqual({r["end"] for r in t.transocksd.wait_records(3)}, {"done"})
-        self.assertTrue(all(map(talk, old)), "after the flows have ended")
-        rules("flush")
-        self.assertTrue(all(map(talk, old)), "after flush")
-        with t.client.connect("11.0.0.1", 7) as direct:
-            self.assertTrue(talk(direct), "a new flow after flush")
-        t.transocksd.wait_records(3)
+        self.assertEqual({r["end"] for r in t.transocksd.wait_records(len(proxied))}, {"done"})
+        self.all_talk(old, "after the flows have ended")
+        t.on.rules("flush")
+        self.all_talk(old + self.opened(t), "after flush")
+        for ip in ("-4", "-6"):
+            self.assertNotIn("1081", t.on.run("ip", ip, "rule").stdout)
+        t.transocksd.wait_records(len(proxied))
 
-    def opened(self, t):
-        """Connections of either family that the client has open, before any rule is there."""
-        return [Live(self, t.client.connect(address, 7)).sock
-                for address in ("11.0.0.1", "2a00:1::1")]
+    def opened(self, t, client=None):
+        """Connections of either family that the client has open."""
+        return [Live(self, (client or t.client).connect(address, 7)).sock for address in ways.PUBLIC.values()]
+
+    def opened_from_outside(self, t, host, *addresses):
+        """The administrator's own session: it comes from outside, and our side speaks first."""
+        host.peer("echo", "::", 2222)
+        return [Live(self, t.inet.connect(address, 2222, source=(source, 0))).sock
+                for address, source in zip(addresses, ("11.3.0.1", "2a00:1:3::1"))]
+
+    def test_of_the_host(self):
+        t = self.start("host")
+        self.live_through(t, self.opened(t) + self.opened_from_outside(t, t.host, "10.91.0.2", "fd91::2"))
+
+    def test_through_the_gateway(self):
+        """Those of a client, out and in, and those of the gateway itself."""
+        t = self.start("gateway")
+        self.live_through(t, self.opened(t) + self.opened(t, t.gateway)
+                          + self.opened_from_outside(t, t.client, "10.91.1.2", "fd91:0:1::2")
+                          + self.opened_from_outside(t, t.gateway, "10.91.2.2", "fd91:0:2::2"))
+
+    def death(self, kind):
+        """kill -9: direct flows live on, proxied ones end, new ones fail until the rules go."""
+        t = self.start(kind)
+        inside = ("10.91.0.2", "fd91::2") if kind == "host" else ("10.91.1.2", "fd91:0:1::2")
+        old = self.opened(t) + self.opened_from_outside(t, t.client, *inside)
+        ways.install(t)
+        proxied = self.opened(t)
+        t.transocksd.kill()
+        for sock in proxied:
+            self.assertFalse(talk(sock), "a proxied flow must have ended")
+        self.all_talk(old, "after the death of the daemon")
+        for address in ways.PUBLIC.values():
+            with self.assertRaises(self.refusal):
+                t.client.connect(address, 7, seconds=0.5)
+        t.on.rules("flush")
+        self.all_talk(old + self.opened(t), "after flush")
 
     def test_death_of_the_daemon(self):
-        """kill -9: direct flows live on, proxied ones end, new ones are refused until the rules go."""
-        t = self.start("host")
-        old = self.opened(t)
-        t.host.rules("install")
-        proxied = Live(self, t.client.connect("11.0.0.1", 7)).sock
-        t.transocksd.kill()
-        self.assertFalse(talk(proxied), "the proxied flow must have ended")
-        self.assertTrue(all(map(talk, old)), "direct flows")
-        with self.assertRaises(ConnectionRefusedError):
-            t.client.connect("11.0.0.1", 7)
-        t.host.rules("flush")
-        self.assertTrue(all(map(talk, old)), "direct flows after flush")
-        self.assertTrue(talk(Live(self, t.client.connect("11.0.0.1", 7)).sock))
+        self.death("host")
 
-    def test_flows_of_the_host(self):
-        t = self.start("host")
-        self.live_through(t, self.opened(t))
-
-    def test_flows_through_the_gateway(self):
-        t = self.start("gateway")
-        self.live_through(t, self.opened(t))
-
-    def test_flows_into_the_host(self):
-        """The administrator's own session: it comes from outside, and our side speaks first."""
-        t = self.start("host")
-        t.host.peer("echo", "::", 2222)
-        old = [Live(self, t.inet.connect(address, 2222, source=(source, 0))).sock
-               for address, source in (("10.91.0.2", "11.3.0.1"), ("fd91::2", "2a00:1:3::1"))]
-        self.live_through(t, old)
+    def test_death_of_the_daemon_on_the_gateway(self):
+        self.death("gateway")
 
     def control(self, kind):
-        """A plain redirect breaks such a connection here; else the tests would show nothing."""
+        """Rules without the match on the initial SYN break them here; else the tests would show nothing."""
         t = self.start(kind)
-        sock = Live(self, t.client.connect("11.0.0.1", 7)).sock
-        self.assertEqual(self.conntrack_entries(t.daemon_host), 0)
-        t.daemon_host.nft(PLAIN)
-        self.assertFalse(talk(sock) and talk(sock))
-
-    def test_control_host(self):
-        self.control("host")
+        socks = self.opened(t)
+        self.assertEqual(self.conntrack_entries(t.on), 0)
+        for line in self.routes:
+            for ip in ("-4", "-6"):
+                t.on.run("ip", ip, *line.split())
+        t.on.nft(self.plain)
+        for sock in socks:
+            self.assertFalse(talk(sock) and talk(sock))
 
     def test_control_gateway(self):
         self.control("gateway")
 
-    def test_proxied_flows_live_through_many_installs(self):
-        t = self.start("host")
-        t.host.rules("install")
-        sock = t.host.connect("11.0.0.1", 7)
-        self.addCleanup(sock.close)
-        for number in range(10):
-            t.host.rules("install")
-            self.assertTrue(talk(sock, b"%d" % number))
-        self.assertEqual(t.transocksd.lines(type="access"), [])
+
+class RedirectSurvival(SurvivalCase):
+    mode, refusal = "redirect", ConnectionRefusedError
+    plain, routes = PLAIN, ()
+
+    def test_control_host(self):
+        self.control("host")
+
+
+class TproxySurvival(SurvivalCase):
+    mode, refusal = "tproxy", (ConnectionRefusedError, TimeoutError)
+    plain = PLAIN_TPROXY
+    routes = "rule add fwmark 0x10/0x10 lookup 99", "route add local default dev lo table 99"
+
+
+del SurvivalCase
 
 
 class OwnFlows(lab.TestCase):
