@@ -15,6 +15,7 @@ BUILD      ?= build
 PREFIX     ?= /usr/local
 SBINDIR    ?= $(PREFIX)/sbin
 MANDIR     ?= $(PREFIX)/share/man
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
 PKG_CONFIG ?= pkg-config
 INSTALL    ?= install
 PYTHON     ?= /usr/bin/python3
@@ -144,7 +145,7 @@ $(FUZZ_BIN): $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libdaemon.a $(BUI
 install: all
 	$(INSTALL) -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8
 	$(INSTALL) -d $(DESTDIR)$(PREFIX)/share/doc/transocks/examples
-	$(INSTALL) -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	$(INSTALL) -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(UNITDIR)
 	$(INSTALL) -m 755 $(PROGRAMS:%=$(BUILD)/%) $(DESTDIR)$(SBINDIR)
 	$(INSTALL) -m 644 man/*.5 $(DESTDIR)$(MANDIR)/man5
 	$(INSTALL) -m 644 man/*.8 $(DESTDIR)$(MANDIR)/man8
@@ -152,12 +153,15 @@ install: all
 	$(INSTALL) -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/transocks
 	for p in $(PROGRAMS); do $(INSTALL) -m 644 etc/completion/$$p \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p; done
+	for u in etc/systemd/*.service; do sed 's|/usr/sbin/|$(SBINDIR)/|' $$u \
+		>$(DESTDIR)$(UNITDIR)/$$(basename $$u); done
 
 uninstall:
 	rm -f $(PROGRAMS:%=$(DESTDIR)$(SBINDIR)/%)
 	for m in man/*.5; do rm -f $(DESTDIR)$(MANDIR)/man5/$$(basename $$m); done
 	for m in man/*.8; do rm -f $(DESTDIR)$(MANDIR)/man8/$$(basename $$m); done
 	for p in $(PROGRAMS); do rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p; done
+	for u in etc/systemd/*.service; do rm -f $(DESTDIR)$(UNITDIR)/$$(basename $$u); done
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/transocks
 
 deps:

@@ -31,9 +31,11 @@ enum flag_id {
 #define ROW_DRY_RUN {"dry-run", 'n', NULL, "let the kernel check all, change nothing", FLAG_DRY_RUN}
 #define ROW_FORCE {"force", 0, NULL, "install even where that cuts traffic off", FLAG_FORCE}
 
+#define ROW_FILE \
+	{"file", 'f', "FILE", "read this file alone (default /etc/transocks.toml and its drop-ins)", FLAG_FILE}
+
 static const struct flag conf_rows[] = {
-	{"file", 'f', "FILE", "read this file alone (default /etc/transocks.toml and its drop-ins)",
-	 FLAG_FILE},
+	ROW_FILE,
 	{"port", 'p', "PORT", "where transocksd listens (default: port of the first entry of listen)",
 	 FLAG_PORT},
 };
@@ -55,11 +57,13 @@ const struct flag args_install_flags[] = {
 };
 
 const struct flag args_confirm_flags[] = {
+	ROW_FILE,
 	ROW_DRY_RUN,
 	{.name = NULL},
 };
 
 const struct flag args_flush_flags[] = {
+	ROW_FILE,
 	{"drain", 0, "TIME", "wait so long for proxied flows to end (default 60s; 0: do not wait)",
 	 FLAG_DRAIN},
 	{"now", 0, NULL, "do not wait: cut the proxied flows", FLAG_NOW},
@@ -85,6 +89,7 @@ const struct flag args_print_flags[] = {
 
 const struct flag args_bypass_flags[] = {
 	{.name = ARGS_WORDS, .id = 2},
+	ROW_FILE,
 	{"comment", 'c', "TEXT", "why; `bypass list` and nft(8) show it", FLAG_COMMENT},
 	ROW_DRY_RUN,
 	{.name = NULL},
@@ -358,6 +363,14 @@ static int args_apply(const struct args *a, size_t first, const char **values, s
 	snprintf(label, sizeof(label), "--%s",
 		 s != NULL && s->flag.name != NULL ? s->flag.name : flag_name(name, o->name));
 	return option_set_values(a->conf->program->options, a->conf, o->name, label, values, n, d);
+}
+
+void args_load_control(struct args *a)
+{
+	struct diag ignored;
+
+	if (conf_load(&conf_transocks_rules, a->file, &a->conf, &ignored) < 0)
+		a->conf = NULL;
 }
 
 int args_load(struct args *a, bool *by_flag, struct diag *d)

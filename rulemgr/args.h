@@ -41,7 +41,8 @@ struct args {
 	bool dry_run;
 	bool json;
 	bool help;
-	struct conf *conf; /* NULL until args_load(), and for a command that reads none */
+	struct conf
+		*conf; /* NULL until args_load(); for a command that reads none, maybe for ever */
 };
 
 /* The rows of the sub-commands. A row named ARGS_CONF stands for -f and the flags of all options. */
@@ -74,6 +75,8 @@ void args_free(struct args *a);
 
 /* Whether the command reads the configuration. */
 bool args_wants_conf(const struct flag *own);
+/* For a command that does not: only option control counts, and a file that is wrong is as good as none. */
+void args_load_control(struct args *a);
 /* Reads it into a->conf, with what the command line says on top. 0; -EINVAL, -ENOENT, ... with `d`, and
  * *by_flag says whether the command line or a file is wrong. */
 int args_load(struct args *a, bool *by_flag, struct diag *d);

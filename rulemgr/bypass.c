@@ -163,6 +163,7 @@ int bypass_run(const struct args *a, struct report *r)
 	err = kernel_open(&k, &r->error);
 	if (err < 0)
 		return report_exit_code(err);
+	k.control = a->conf != NULL ? a->conf->control : NULL;
 	code = lists ? bypass_list(&k, r) : bypass_edit(&k, a, r);
 	kernel_close(&k);
 	return code;

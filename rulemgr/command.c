@@ -74,6 +74,8 @@ int report_exit_code(int err)
 		return EX_UNAVAILABLE;
 	case -EBUSY:
 		return EXIT_BUSY;
+	case -ENOTCONN:
+		return EXIT_NO_LISTENER;
 	default:
 		return EXIT_FAILURE;
 	}

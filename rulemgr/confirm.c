@@ -34,6 +34,7 @@ int confirm_run(const struct args *a, struct report *r)
 
 	if (err < 0)
 		return report_exit_code(err);
+	k.control = a->conf != NULL ? a->conf->control : NULL;
 	code = confirm_with(&k, a, r);
 	kernel_close(&k);
 	return code;

@@ -2,8 +2,10 @@
 #include "rulemgr/diff.h"
 
 #include <errno.h>
+#include <linux/netfilter/nf_tables.h>
 #include <string.h>
 
+#include "policy/redirect.h"
 #include "rulemgr/carry.h"
 
 /* What is being compared; `failed` when memory has run out. */
@@ -56,6 +58,12 @@ static void compare_flags(struct compare *c, enum diff_object object, const char
 	compare_texts(c, object, name, "flags", texts[0], texts[1]);
 }
 
+static const char *table_policy(const struct model *m)
+{
+	return redirect_down_words[(m->flags & NFT_TABLE_F_OWNER) != 0 ? REDIRECT_DOWN_OPEN
+								       : REDIRECT_DOWN_CLOSED];
+}
+
 /* The ports of earlier tables come and go with each install. */
 static void compare_heads(struct compare *c, const struct model *want, const struct model *have)
 {
@@ -71,7 +79,11 @@ static void compare_heads(struct compare *c, const struct model *want, const str
 			*earlier = '\0';
 	}
 	compare_texts(c, DIFF_TABLE, "", "comment", texts[0], texts[1]);
-	compare_flags(c, DIFF_TABLE, "", want->flags, have->flags);
+	/* In the word of the option: whether a socket owns it. */
+	compare_texts(c, DIFF_TABLE, "", "when_daemon_down", table_policy(want),
+		      table_policy(have));
+	compare_flags(c, DIFF_TABLE, "", want->flags & ~(uint32_t)NFT_TABLE_F_OWNER,
+		      have->flags & ~(uint32_t)NFT_TABLE_F_OWNER);
 }
 
 static const char *set_type_text(const struct set *s, char *out, size_t cap)

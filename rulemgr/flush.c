@@ -260,6 +260,7 @@ int flush_run(const struct args *a, struct report *r)
 		kernel_close(&k);
 		return code != 0 || removed ? code : report_exit_code(err);
 	}
+	k.control = a->conf != NULL ? a->conf->control : NULL;
 	code = flush_with(&k, a, r);
 	kernel_close(&k);
 	return code;

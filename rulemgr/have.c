@@ -48,6 +48,7 @@ static void have_summarize(struct have *have, const struct decode *decoded)
 	const struct model *m = &decoded->model;
 
 	have->present = decoded->has_table;
+	have->owner = m->owner;
 	snprintf(have->comment, sizeof(have->comment), "%s", m->comment);
 	have->ours =
 		strncmp(have->comment, MODEL_COMMENT_PREFIX, strlen(MODEL_COMMENT_PREFIX)) == 0;

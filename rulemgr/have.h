@@ -12,6 +12,8 @@ struct have {
 	bool present;
 	bool ours;                       /* it carries our comment */
 	char comment[MODEL_COMMENT_MAX]; /* "" if it has none */
+	uint32_t
+		owner; /* netlink port whose socket alone may change it, and with which it vanishes; 0: none */
 	uint16_t ports[MODEL_PORTS_MAX]; /* where its rules redirect to, or those before it did */
 	size_t n_ports;
 	bool transparent; /* some of its rules hand flows over by TPROXY */

@@ -130,7 +130,7 @@ static void install_watch(const struct args *a, const struct trial_result *trial
 	duration_put(&r->text, a->confirm_ms);
 	strbuf_printf(&r->text, ": unless `transocks-rules confirm` is run by then, %s by itself\n",
 		      trial->previous ? "the table before is back" : "new flows go direct again");
-	if (watcher_start(a->confirm_ms, &d) < 0)
+	if (watcher_start(a->confirm_ms, a->conf->control, &d) < 0)
 		report_warn(r,
 			    "%s: the trial ends in time all the same, and what is left in the "
 			    "table then acts no more",
@@ -192,6 +192,7 @@ int install_run(const struct args *a, struct report *r)
 	}
 	if (err < 0)
 		return report_exit_code(err);
+	k.control = a->conf->control;
 	code = install_with(&k, a, r);
 	kernel_close(&k);
 	return code;

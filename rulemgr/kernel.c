@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <time.h>
+#include <unistd.h>
 
 static int kernel_set_options(struct kernel *k)
 {
@@ -81,6 +82,40 @@ int kernel_open(struct kernel *k, struct diag *d)
 	}
 	kernel_close(k);
 	return r;
+}
+
+/* Who had it before may have died before its answers came. */
+static void kernel_discard(struct kernel *k)
+{
+	ssize_t n;
+
+	do
+		n = recv(mnl_socket_get_fd(k->sock), k->buffer, KERNEL_BUFFER_LEN, MSG_DONTWAIT);
+	while (n >= 0 || errno == EINTR || errno == ENOBUFS);
+}
+
+int kernel_adopt(struct kernel *k, int fd)
+{
+	int r;
+
+	*k = (struct kernel){.seq = (uint32_t)time(NULL)};
+	k->buffer = malloc(KERNEL_BUFFER_LEN);
+	k->sock = k->buffer != NULL ? mnl_socket_fdopen(fd) : NULL;
+	if (k->sock == NULL) {
+		r = k->buffer != NULL ? -errno : -ENOMEM;
+		close(fd);
+	} else {
+		r = kernel_set_options(k);
+		kernel_discard(k);
+	}
+	if (r < 0)
+		kernel_close(k);
+	return r;
+}
+
+uint32_t kernel_port(const struct kernel *k)
+{
+	return mnl_socket_get_portid(k->sock);
 }
 
 void kernel_close(struct kernel *k)

@@ -21,11 +21,19 @@ struct kernel {
 	struct mnl_socket *sock;
 	uint32_t seq; /* of the last message sent */
 	char *buffer; /* KERNEL_BUFFER_LEN bytes for answers */
+	/* Control socket of the transocksd through which an owned table is changed (loan.h), borrowed; NULL: the
+	 * default one. For whoever opens it to set. */
+	const char *control;
 };
 
 /* Opens and asks for the generation of the ruleset, so that what is missing shows here:
  * -EPERM without CAP_NET_ADMIN, -EOPNOTSUPP without nf_tables. */
 int kernel_open(struct kernel *k, struct diag *d);
+/* A socket that somebody else has made, which is taken over in any case. What is left of answers to others is
+ * thrown away. 0 or a negative errno. */
+int kernel_adopt(struct kernel *k, int fd);
+/* The netlink port: what owner a table has that this socket makes. */
+uint32_t kernel_port(const struct kernel *k);
 /* A zeroed or closed socket is fine. */
 void kernel_close(struct kernel *k);
 

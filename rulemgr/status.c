@@ -10,6 +10,7 @@
 #include "rulemgr/carry.h"
 #include "rulemgr/drain.h"
 #include "rulemgr/flows.h"
+#include "rulemgr/holder.h"
 #include "rulemgr/intent.h"
 #include "rulemgr/listeners.h"
 
@@ -49,14 +50,16 @@ static void tell_table(const struct intent *i, struct report *r)
 static void tell_policy(const struct intent *i, struct report *r)
 {
 	const char *word = redirect_down_words[i->want.redirect->when_daemon_down];
+	char holder[HOLDER_TEXT_MAX];
 
 	json_string(&r->json, "when_daemon_down", word);
 	strbuf_printf(&r->text, "when_daemon_down: %s\n", word);
 	if (!i->have.present || !(i->found.flags & NFT_TABLE_F_OWNER))
 		return;
-	json_uint(&r->json, "owner", i->found.owner);
-	strbuf_printf(&r->text, "the table goes when netlink socket %u is closed\n",
-		      i->found.owner);
+	if (!holder_find(i->found.owner, holder, sizeof(holder)))
+		return; /* it is going at this moment */
+	json_string(&r->json, "owner", holder);
+	strbuf_printf(&r->text, "the table goes when %s ends\n", holder);
 }
 
 /* Whether flows of a family that is taken find nobody. */

@@ -2,12 +2,15 @@
 #include "rulemgr/sync.h"
 
 #include <errno.h>
+#include <linux/netfilter/nf_tables.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "rulemgr/carry.h"
 #include "rulemgr/encode.h"
+#include "rulemgr/holder.h"
+#include "rulemgr/loan.h"
 #include "rulemgr/trial.h"
 
 #define SYNC_TRIES 10
@@ -20,6 +23,50 @@ int sync_check_owner(const struct have *have, struct diag *d)
 		d, EEXIST, NULL, 0,
 		"table %s is not ours (its comment is \"%s\"): left as it is; rename or delete it",
 		MODEL_TABLE_TEXT, have->comment);
+}
+
+static bool is_to_be_owned(const struct model *want)
+{
+	return want != NULL && (want->flags & NFT_TABLE_F_OWNER) != 0;
+}
+
+/* Nothing borrowed changes the present table: it is another's, or has just vanished with its owner. */
+static int sync_not_lent(const struct have *have, int err, struct diag *d)
+{
+	char holder[HOLDER_TEXT_MAX], why[sizeof(d->text)];
+
+	if (err == -EBUSY || err == -EPERM)
+		return err;
+	if (!holder_find(have->owner, holder, sizeof(holder)))
+		return -ERESTART;
+	snprintf(why, sizeof(why), "%s", d->text);
+	return diag_set(
+		d, EEXIST, NULL, 0,
+		"table %s is owned by %s, and only that can change it; it vanishes when that "
+		"ends. %.300s",
+		MODEL_TABLE_TEXT, holder, why);
+}
+
+/* An owned table is changed over the socket that owns it. */
+static int sync_send(struct kernel *k, struct batch *b, const struct have *have, bool to_be_owned,
+		     bool dry_run, struct diag *d)
+{
+	struct loan l;
+	int r;
+
+	if (have->owner == 0 && (!to_be_owned || dry_run))
+		return batch_send(b, k, !dry_run, d);
+	r = loan_begin(&l, k->control, to_be_owned, d);
+	if (r < 0)
+		return have->owner == 0 ? r : sync_not_lent(have, r, d);
+	if (have->owner != 0 && have->owner != kernel_port(&l.kernel)) {
+		diag_set(d, EEXIST, NULL, 0, "The socket that transocksd keeps is another one");
+		r = sync_not_lent(have, -EEXIST, d);
+	} else {
+		r = batch_send(b, &l.kernel, !dry_run, d);
+	}
+	loan_end(&l);
+	return r;
 }
 
 static int sync_once(struct kernel *k, const struct have *have, const struct model *want,
@@ -35,7 +82,7 @@ static int sync_once(struct kernel *k, const struct have *have, const struct mod
 	if (r < 0)
 		diag_set(d, -r, NULL, 0, "cannot build the batch: %s", strerror(-r));
 	else
-		r = batch_send(b, k, !dry_run, d);
+		r = sync_send(k, b, have, is_to_be_owned(want), dry_run, d);
 	batch_free(b);
 	return r;
 }
@@ -150,7 +197,7 @@ static int sync_send_edit(struct kernel *k, const struct have *have, const struc
 	if (r < 0)
 		diag_set(d, -r, NULL, 0, "cannot build the batch: %s", strerror(-r));
 	else if (removed.n_elements > 0 || added.n_elements > 0)
-		r = batch_send(b, k, !dry_run, d);
+		r = sync_send(k, b, have, false, dry_run, d);
 	batch_free(b);
 	free(removed.elements);
 	free(added.elements);
@@ -210,7 +257,7 @@ static int sync_change_once(struct kernel *k, const struct change *c, bool dry_r
 	if (r == 0)
 		r = c->build(c->ctx, b, have, m, d);
 	if (r > 0)
-		r = batch_send(b, k, !dry_run, d);
+		r = sync_send(k, b, have, c->to_be_owned, dry_run, d);
 	batch_free(b);
 	return r;
 }

@@ -16,9 +16,10 @@ int sync_read(struct kernel *k, struct have *have, struct model *m, struct diag 
 /* Replaces the table by `want`, or removes it (`want` NULL), without a moment in which it is partly
  * there, and only if it is ours. What others have added to the live sets goes into `want` first. Starts over, a
  * few times, when somebody else changes the ruleset in between. With `dry_run` the kernel checks all
- * of it and changes nothing.
- * *have is what was there before. 0; -EEXIST as above; -EBUSY: changed by others again and again;
- * errors of have_read_model() and batch_send(). */
+ * of it and changes nothing. A table that a socket owns, or is to own, is changed over the one that transocksd
+ * keeps (loan.h).
+ * *have is what was there before. 0; -EEXIST as above, or somebody else owns the table; -EBUSY: changed by
+ * others again and again; errors of have_read_model(), batch_send() and loan_begin(). */
 int sync_table(struct kernel *k, struct model *want, bool dry_run, struct have *have,
 	       struct diag *d);
 
@@ -38,6 +39,7 @@ struct change {
 	int (*build)(void *ctx, struct batch *b, const struct have *have, struct model *m,
 		     struct diag *d);
 	void *ctx;
+	bool to_be_owned; /* a socket is to own the table afterwards, though none need own it before */
 };
 
 /* Reads the table and carries out what `c` makes of it, in one batch that holds only if nobody has changed the

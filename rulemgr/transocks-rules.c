@@ -62,8 +62,10 @@ static int command_prepare(const struct command *c, struct args *a, struct repor
 
 	if (err < 0)
 		return report_exit_code(err);
-	if (!args_wants_conf(c->flags))
+	if (!args_wants_conf(c->flags)) {
+		args_load_control(a);
 		return 0;
+	}
 	err = args_load(a, &by_flag, &r->error);
 	if (err == 0)
 		return 0;

@@ -56,6 +56,12 @@ static int begin_model(struct beginning *b, const struct have *have, struct mode
 			d, EEXIST, NULL, 0,
 			"--confirm cannot change mode or tproxy_mark of a table that is there: "
 			"flush before, or install without");
+	/* One table has one owner, and no process of ours changes it for the way back. */
+	if (b->previous && b->m.flags != m->flags)
+		return diag_set(
+			d, EEXIST, NULL, 0,
+			"--confirm cannot change when_daemon_down of a table that is there: flush "
+			"before, or install without");
 	return trial_begin(&b->m, m, b->ms) < 0 ? out_of_memory(d) : 0;
 }
 
@@ -80,7 +86,8 @@ int trial_install(struct kernel *k, const struct want *w, int64_t ms, bool dry_r
 		  struct trial_result *result, struct diag *d)
 {
 	struct beginning b = {.want = w, .ms = ms};
-	struct change change = {.build = build_begin, .ctx = &b};
+	bool open = w->redirect->when_daemon_down == REDIRECT_DOWN_OPEN;
+	struct change change = {.build = build_begin, .ctx = &b, .to_be_owned = open};
 	int r = sync_change(k, &change, dry_run, &result->have, d);
 
 	result->previous = b.previous;

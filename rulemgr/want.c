@@ -686,6 +686,7 @@ int want_build(const struct want *w, struct model *m)
 
 	b.failed = want_build_sets(&b.m, w) < 0;
 	build_comment(&b);
+	b.m.flags = w->redirect->when_daemon_down == REDIRECT_DOWN_OPEN ? NFT_TABLE_F_OWNER : 0;
 	build_chains(&b);
 	if (b.failed) {
 		model_free(&b.m);

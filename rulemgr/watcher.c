@@ -25,7 +25,7 @@ static void watcher_sleep(int64_t ms)
 
 /* Until the trial has ended one way or another. Another trial may have begun meanwhile: it has a watcher too, but
  * that one may have been killed. */
-static int watcher_end(struct diag *d)
+static int watcher_end(const char *control, struct diag *d)
 {
 	int64_t waited_ms = 0;
 
@@ -35,6 +35,7 @@ static int watcher_end(struct diag *d)
 		int r = kernel_open(&k, d);
 
 		if (r == 0) {
+			k.control = control;
 			r = trial_end(&k, waited_ms >= WATCHER_DRAIN_MS, &flows, d);
 			kernel_close(&k);
 		}
@@ -45,14 +46,14 @@ static int watcher_end(struct diag *d)
 	}
 }
 
-static void watcher_run(int64_t ms)
+static void watcher_run(int64_t ms, const char *control)
 {
 	struct diag d = {.text = ""};
 	int r;
 
 	openlog("transocks-rules", LOG_PID, LOG_DAEMON);
 	watcher_sleep(ms);
-	r = watcher_end(&d);
+	r = watcher_end(control, &d);
 	if (r < 0)
 		syslog(LOG_WARNING,
 		       "after a trial: %s; the rules before it decide, but run install or flush to "
@@ -74,7 +75,7 @@ static void watcher_detach(void)
 		return; /* then a file system cannot be unmounted for a minute */
 }
 
-int watcher_start(int64_t ms, struct diag *d)
+int watcher_start(int64_t ms, const char *control, struct diag *d)
 {
 	pid_t pid = fork();
 
@@ -83,6 +84,6 @@ int watcher_start(int64_t ms, struct diag *d)
 	if (pid > 0)
 		return 0;
 	watcher_detach();
-	watcher_run(ms);
+	watcher_run(ms, control);
 	_exit(0);
 }

@@ -244,6 +244,8 @@ def installation(root):
                      f"usr/share/bash-completion/completions/{program}"}
     for file in CONFIGURED.values():
         expected |= {f"usr/share/man/man5/{file}.5", f"usr/share/doc/transocks/examples/{file}"}
+    for unit in (root / "etc" / "systemd").iterdir():
+        expected.add(f"usr/lib/systemd/system/{unit.name}")
     with tempfile.TemporaryDirectory() as directory:
         def make(target):
             code, output = output_of("make", target, "BUILD=build", "PREFIX=/usr",
@@ -259,6 +261,22 @@ def installation(root):
         return problems + more + [f"make uninstall leaves {path}" for path in sorted(left)]
 
 
+def units_verify(root):
+    """What systemd says of the units, with the programs where they are installed to."""
+    program = tool("systemd-analyze")
+    with tempfile.TemporaryDirectory() as directory:
+        code, output = output_of("make", "install", "BUILD=build", f"PREFIX={directory}", cwd=root)
+        if code != 0:
+            return [output]
+        units = sorted(pathlib.Path(directory, "lib", "systemd", "system").iterdir())
+        if not units:
+            return ["make install installs no unit"]
+        code, output = output_of(program, "verify", "--man=no", *units)
+        # Units of the machine are none of our affair.
+        lines = [line for line in output.splitlines() if "transocks" in line or "usocksd" in line]
+        return lines if lines or code == 0 else [output]
+
+
 CHECKS = (layers, headers_compile_alone, licence_lines, formatting, manuals_lint,
           samples_and_manuals_have_every_option, manuals_and_completions_have_every_flag,
-          manuals_have_every_end, manual_has_every_number, installation)
+          manuals_have_every_end, manual_has_every_number, installation, units_verify)

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "policy/json.h"
+#include "policy/rules_loan.h"
 
 #define BACKLOG 64
 /* What a client has sent beyond its request is read away before we close, so that the close does not become a
@@ -19,9 +20,9 @@ static const struct {
 	const char *line;
 	enum control_request request;
 } requests[] = {
-	{"status\n", CONTROL_STATUS},         {"status text\n", CONTROL_STATUS_TEXT},
-	{"rules keep\n", CONTROL_RULES_KEEP}, {"rules lend\n", CONTROL_RULES_LEND},
-	{"rules drop\n", CONTROL_RULES_DROP},
+	{"status\n", CONTROL_STATUS},          {"status text\n", CONTROL_STATUS_TEXT},
+	{RULES_KEEP "\n", CONTROL_RULES_KEEP}, {RULES_LEND "\n", CONTROL_RULES_LEND},
+	{RULES_DROP "\n", CONTROL_RULES_DROP},
 };
 
 enum control_request control_parse(const char *bytes, size_t len, bool ended)
@@ -132,13 +133,13 @@ static const char *request_error(int rc)
 {
 	switch (rc) {
 	case -EPERM:
-		return "only root and the daemon's user may do that";
+		return RULES_ERROR_DENIED;
 	case -ENOENT:
-		return "no rules are kept here";
+		return RULES_ERROR_NONE;
 	case -EBUSY:
-		return "somebody else is changing the rules";
+		return RULES_ERROR_BUSY;
 	default:
-		return "not a netlink socket to netfilter";
+		return RULES_ERROR_WRONG;
 	}
 }
 

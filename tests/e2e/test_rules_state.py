@@ -28,7 +28,7 @@ CONFIGURATIONS = (
     ("--bypass", "11.0.0.0/9,11.128.0.0/9,11.3.0.0/16,2a00::/17,2a00:8000::/17"), ("--redirect-anyway", "0.0.0.0/0"),
     ("--redirect-anyway", "10.1.2.0/24,::ffff:0:0/96,fe80::/10"), ("--exempt-marks", "1,2/3,0xffffffff"),
     ("--exempt-uids", "0,1,2,3,4,5,6,65535,100000"), GATEWAY, EVERYTHING, TPROXY, (*TPROXY, *EVERYTHING),
-    (*TPROXY, "--tproxy-mark", "0x30/0xf0", "--when-daemon-down", "open"), (*TPROXY, "--tproxy-mark", "9", "-m", "0/0"),
+    (*TPROXY, "--tproxy-mark", "0x30/0xf0"), (*TPROXY, "--tproxy-mark", "9", "-m", "0/0"),
     (*TPROXY, "--tproxy-mark", "0x80000000/0x80000000", "--family", "ipv4"),
 )
 GOLDEN = {"default": (), "everything": EVERYTHING, "tproxy": (*TPROXY, *EVERYTHING)}

@@ -242,9 +242,10 @@ static void test_every_option_is_a_flag(void **state)
 	/* port, mode, uid, mark, tproxy-mark, file, force, confirm, dry-run, netns, json, help */
 	assert_int_equal(flags, options + 12);
 	args_expand(&all, args_flush_flags);
-	assert_string_equal(all.rows[0].name, "drain");
-	assert_string_equal(all.rows[5].name, "help");
-	assert_null(all.rows[6].name);
+	assert_string_equal(all.rows[0].name, "file");
+	assert_string_equal(all.rows[1].name, "drain");
+	assert_string_equal(all.rows[6].name, "help");
+	assert_null(all.rows[7].name);
 }
 
 int main(void)

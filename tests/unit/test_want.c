@@ -144,6 +144,7 @@ static void test_tproxy_when_down(void **state)
 
 		options.when_daemon_down = open ? REDIRECT_DOWN_OPEN : REDIRECT_DOWN_CLOSED;
 		assert_int_equal(want_build(&w, &m), 0);
+		assert_int_equal(m.flags, open ? NFT_TABLE_F_OWNER : 0);
 		c = chain_of(&m, "prerouting");
 		r = &c->rules[c->n_rules - 1];
 		for (size_t i = 0; i < r->n_exprs; i++) {
