@@ -17,6 +17,7 @@ enum flag_id {
 	FLAG_NOW,
 	FLAG_CONFIRM,
 	FLAG_DRY_RUN,
+	FLAG_REPAIR,
 	FLAG_JSON,
 	FLAG_HELP,
 	FLAG_PROBE_USER,
@@ -108,6 +109,12 @@ const struct flag args_test_flags[] = {
 const struct flag args_check_flags[] = {
 	{.name = ARGS_WORDS, .id = 1},
 	ROW_CONF,
+	{.name = NULL},
+};
+
+const struct flag args_watch_flags[] = {
+	ROW_CONF,
+	{"repair", 0, NULL, "put the intended rules back each time", FLAG_REPAIR},
 	{.name = NULL},
 };
 
@@ -290,6 +297,9 @@ static int args_set(void *ctx, int id, const char *value, struct diag *d)
 		return 0;
 	case FLAG_DRY_RUN:
 		a->dry_run = true;
+		return 0;
+	case FLAG_REPAIR:
+		a->repair = true;
 		return 0;
 	case FLAG_JSON:
 		a->json = true;

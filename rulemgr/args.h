@@ -39,6 +39,7 @@ struct args {
 	int64_t confirm_ms; /* install: 0: for good, else on trial */
 	bool now;           /* flush */
 	bool dry_run;
+	bool repair;
 	bool json;
 	bool help;
 	struct conf
@@ -58,6 +59,7 @@ extern const struct flag args_print_flags[];
 extern const struct flag args_bypass_flags[];
 extern const struct flag args_test_flags[];
 extern const struct flag args_check_flags[];
+extern const struct flag args_watch_flags[];
 
 /* The flags of a command, as cmdline.h wants them: its own rows, those of the options, and what every
  * command takes (--netns, --json, --help). Ends with a row whose name is NULL. */

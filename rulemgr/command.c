@@ -25,6 +25,7 @@ const struct command commands[] = {
 	{"test", "tell whether a flow to ADDRESS:PORT would be taken, and by which rule",
 	 args_test_flags, explain_run},
 	{"check", "try in two seconds that all works together", args_check_flags, check_run},
+	{"watch", "tell when others change the rules, and who", args_watch_flags, watch_run},
 	{.name = NULL},
 };
 
@@ -105,12 +106,23 @@ static int report_flush(int code)
 	return code != 0 ? code : EXIT_FAILURE;
 }
 
+static void put_warnings(const struct report *r)
+{
+	for (size_t i = 0; i < r->n_warnings; i++)
+		fprintf(stderr, "transocks-rules: warning: %s\n", r->warnings[i].text);
+}
+
+void report_print_warnings(struct report *r)
+{
+	put_warnings(r);
+	r->n_warnings = 0;
+}
+
 int report_finish(struct report *r, int code)
 {
 	char text[REPORT_TEXT_MAX];
 
-	for (size_t i = 0; i < r->n_warnings; i++)
-		fprintf(stderr, "transocks-rules: warning: %s\n", r->warnings[i].text);
+	put_warnings(r);
 	if (code != 0)
 		fprintf(stderr, "transocks-rules: %s\n",
 			diag_format(&r->error, text, sizeof(text)));

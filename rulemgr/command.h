@@ -46,10 +46,13 @@ int print_run(const struct args *a, struct report *r);
 int bypass_run(const struct args *a, struct report *r);
 int explain_run(const struct args *a, struct report *r);
 int check_run(const struct args *a, struct report *r);
+int watch_run(const struct args *a, struct report *r);
 
 void report_init(struct report *r, const char *command, bool as_json);
 /* What is more than fits is left out, and the last one says so. */
 void report_warn(struct report *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* Those so far, for a command that goes on for long. */
+void report_print_warnings(struct report *r);
 /* The exit code for a negative errno of the modules below; r->error says why already. */
 int report_exit_code(int err);
 /* Prints and frees it; returns `code`. */

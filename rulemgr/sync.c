@@ -126,7 +126,7 @@ static int sync_prepare(struct kernel *k, struct model *want, struct have *have,
 	r = sync_check_owner(have, d);
 	if (trial_is_over(&old)) /* then the live sets are those of the table before it */
 		trial_keep_previous(&old);
-	if (r == 0 && want != NULL && carry_elements(want, &old) < 0)
+	if (r == 0 && want != NULL && have->present && carry_elements(want, &old) < 0)
 		r = diag_set(d, ENOMEM, NULL, 0, "out of memory");
 	model_free(&old);
 	return r;

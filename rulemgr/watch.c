@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * watch: tells when others change our table, who it was and what differs then from what is intended, and with
+ * --repair puts the intended one back. Intended is what the configuration says, until transocks-rules itself
+ * changes the table: that is meant, whatever the outcome, and counts from then on.
+ */
+#include "rulemgr/command.h"
+
+#include <errno.h>
+#include <linux/netfilter/nf_tables.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "rulemgr/carry.h"
+#include "rulemgr/intent.h"
+#include "rulemgr/sync.h"
+#include "rulemgr/watch_tell.h"
+
+/* One change is seldom alone: looks once others have been quiet for so long, or after the longer time. */
+#define QUIET_MS     100
+#define QUIET_MAX_MS 1000
+/* Looks all the same now and then. A table that vanishes with its owner is not announced. */
+#define LOOK_MS       10000
+#define LOOK_OWNED_MS 1000
+/* Repairs in one minute; then somebody else wants another table than we do. */
+#define REPAIRS_MAX 6
+#define MINUTE_MS   60000
+/* After a repair that failed; doubled each time, up to a minute. */
+#define RETRY_MS 1000
+
+#define NEVER INT64_MAX
+
+enum finding { IN_SYNC, REMOVED, FOREIGN, CHANGED };
+
+struct watch {
+	bool as_json, repair;
+	struct kernel k;
+	struct events events;
+	int signals; /* signalfd(2) */
+	struct model want;
+	bool flushed; /* by transocks-rules: nothing is wanted */
+	/* Changes that have not been looked at. */
+	struct culprits by;
+	int64_t dirty_ms, quiet_ms; /* first and last of them; NEVER: none */
+	bool adopt;                 /* the last one was made by transocks-rules */
+	uint32_t repaired;          /* generation that our last repair began */
+	/* What was told last. */
+	enum finding told;
+	char told_differences[1024];
+	char told_failure[sizeof(((struct diag *)0)->text)];
+	int64_t looked_ms, retry_ms; /* NEVER: nothing to retry */
+	int64_t retry_delay_ms;
+	int64_t repairs_ms[REPAIRS_MAX]; /* the last ones, oldest first */
+	size_t n_repairs;
+	int failed; /* negative errno: nobody reads what we tell */
+};
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static void tell(struct watch *w, const char *event, const char *text, const struct culprits *by,
+		 const struct diff *diff)
+{
+	int r = watch_tell(w->as_json, event, text, by, diff);
+
+	if (r < 0)
+		w->failed = r;
+}
+
+static void mark_dirty(struct watch *w)
+{
+	w->quiet_ms = now_ms();
+	if (w->dirty_ms == NEVER)
+		w->dirty_ms = w->quiet_ms;
+}
+
+static void on_event(void *ctx, const struct event *event)
+{
+	struct watch *w = ctx;
+
+	if (event->generation == w->repaired)
+		return;
+	w->adopt = strcmp(event->name, "transocks-rules") == 0;
+	culprits_add(&w->by, event);
+	mark_dirty(w);
+}
+
+static void watch_read_events(struct watch *w)
+{
+	int r;
+
+	while ((r = events_read(&w->events, on_event, w)) == -ENOBUFS) {
+		w->adopt = false;
+		w->by.more = true;
+		mark_dirty(w);
+	}
+	if (r < 0)
+		w->failed = r;
+}
+
+/* The tool itself has made it so. Takes over *m. */
+static void watch_adopt(struct watch *w, const struct have *have, struct model *m)
+{
+	bool was_flushed = w->flushed;
+	struct diff diff = {0};
+
+	w->flushed = !have->present;
+	w->told = IN_SYNC;
+	if (!have->present) {
+		if (!was_flushed)
+			tell(w, "removed", "table " MODEL_TABLE_TEXT " removed", &w->by, NULL);
+		return;
+	}
+	if (diff_models(&w->want, m, &diff) == 0 && (was_flushed || diff.n > 0))
+		tell(w, "installed",
+		     was_flushed ? "table " MODEL_TABLE_TEXT " installed"
+				 : "table " MODEL_TABLE_TEXT " changed",
+		     &w->by, NULL);
+	diff_free(&diff);
+	model_free(&w->want);
+	w->want = *m;
+	*m = (struct model){.n_sets = 0};
+}
+
+static enum finding watch_compare(const struct watch *w, const struct have *have,
+				  const struct model *m, struct diff *diff)
+{
+	if (!have->present)
+		return w->flushed ? IN_SYNC : REMOVED;
+	if (!have->ours)
+		return FOREIGN;
+	if (diff_models(&w->want, m, diff) < 0)
+		return CHANGED;
+	return w->flushed || diff->n > 0 ? CHANGED : IN_SYNC;
+}
+
+static void tell_finding(struct watch *w, enum finding found, const struct diff *diff)
+{
+	bool seen = w->by.n > 0 || w->by.more;
+
+	switch (found) {
+	case IN_SYNC:
+		tell(w, "in_sync", "table " MODEL_TABLE_TEXT " is as intended again", NULL, NULL);
+		break;
+	case REMOVED:
+		if (!seen && (w->want.flags & NFT_TABLE_F_OWNER))
+			tell(w, "removed",
+			     "table " MODEL_TABLE_TEXT
+			     " is not there: it vanishes with transocksd, which owns it",
+			     NULL, NULL);
+		else
+			tell(w, "removed",
+			     seen ? "table " MODEL_TABLE_TEXT " removed"
+				  : "table " MODEL_TABLE_TEXT " is not there",
+			     &w->by, NULL);
+		break;
+	case FOREIGN:
+		tell(w, "foreign", "table " MODEL_TABLE_TEXT " is now one that is not ours", &w->by,
+		     NULL);
+		break;
+	case CHANGED:
+		tell(w, "changed",
+		     seen ? "table " MODEL_TABLE_TEXT " changed"
+			  : "table " MODEL_TABLE_TEXT " is not as intended",
+		     &w->by, diff);
+		break;
+	}
+}
+
+/* Says what is new in it. */
+static void watch_found(struct watch *w, enum finding found, const struct diff *diff)
+{
+	char differences[sizeof(w->told_differences)];
+	struct strbuf sb;
+
+	strbuf_init(&sb, differences, sizeof(differences));
+	for (size_t i = 0; i < diff->n; i++)
+		difference_format(&diff->items[i], &sb);
+	if (found != w->told || strcmp(differences, w->told_differences) != 0)
+		tell_finding(w, found, diff);
+	w->told = found;
+	snprintf(w->told_differences, sizeof(w->told_differences), "%s", differences);
+}
+
+/* Milliseconds until the next repair is allowed; 0: now. */
+static int64_t repair_wait(struct watch *w, int64_t now)
+{
+	while (w->n_repairs > 0 && w->repairs_ms[0] + MINUTE_MS <= now) {
+		w->n_repairs--;
+		memmove(w->repairs_ms, w->repairs_ms + 1, w->n_repairs * sizeof(now));
+	}
+	return w->n_repairs < REPAIRS_MAX ? 0 : w->repairs_ms[0] + MINUTE_MS - now;
+}
+
+static void watch_repaired(struct watch *w, const struct have *have)
+{
+	w->repairs_ms[w->n_repairs++] = now_ms();
+	w->repaired = have->generation + 1; /* held by the batch itself */
+	w->told = IN_SYNC;
+	w->told_differences[0] = w->told_failure[0] = '\0';
+	w->retry_ms = NEVER;
+	w->retry_delay_ms = RETRY_MS;
+	tell(w, "repaired", "repaired: table " MODEL_TABLE_TEXT " installed again", NULL, NULL);
+}
+
+static void watch_repair(struct watch *w)
+{
+	int64_t now = now_ms(), wait_ms = repair_wait(w, now);
+	char text[sizeof(w->told_failure) + 64];
+	struct have have;
+	struct diag d;
+
+	if (wait_ms > 0) {
+		snprintf(text, sizeof(text),
+			 "table " MODEL_TABLE_TEXT
+			 " was repaired %d times within a minute: not again for %lld s",
+			 REPAIRS_MAX, (long long)(wait_ms + 999) / 1000);
+		if (w->retry_ms == NEVER)
+			tell(w, "paused", text, NULL, NULL);
+		w->retry_ms = now + wait_ms;
+		return;
+	}
+	if (sync_table(&w->k, &w->want, false, &have, &d) == 0)
+		return watch_repaired(w, &have);
+	if (strcmp(d.text, w->told_failure) != 0) {
+		snprintf(w->told_failure, sizeof(w->told_failure), "%s", d.text);
+		snprintf(text, sizeof(text), "cannot repair: %s", d.text);
+		tell(w, "repair_failed", text, NULL, NULL);
+	}
+	w->retry_ms = now_ms() + w->retry_delay_ms;
+	if (w->retry_delay_ms < MINUTE_MS)
+		w->retry_delay_ms *= 2;
+}
+
+/* 0, or a negative errno with `d` filled. */
+static int watch_look(struct watch *w, struct diag *d)
+{
+	struct diff diff = {0};
+	enum finding found;
+	struct have have;
+	struct model m;
+	int r = sync_read(&w->k, &have, &m, d);
+
+	w->looked_ms = now_ms();
+	if (r == -EBUSY) { /* it goes on changing: the events of that bring us back */
+		mark_dirty(w);
+		return 0;
+	}
+	if (r < 0)
+		return r;
+	if (w->adopt && (have.ours || !have.present)) {
+		watch_adopt(w, &have, &m);
+		w->retry_ms = NEVER;
+	} else {
+		found = watch_compare(w, &have, &m, &diff);
+		watch_found(w, found, &diff);
+		if (found == IN_SYNC)
+			w->retry_ms = NEVER;
+		/* So that exceptions of the moment come back as well. */
+		if (found == IN_SYNC && carry_elements(&w->want, &m) < 0)
+			r = diag_set(d, ENOMEM, NULL, 0, "out of memory");
+		if (found != IN_SYNC && w->repair && !w->flushed)
+			watch_repair(w);
+	}
+	diff_free(&diff);
+	model_free(&m);
+	w->adopt = false;
+	w->by = (struct culprits){.n = 0};
+	w->dirty_ms = NEVER;
+	return r;
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+static int64_t watch_due(const struct watch *w)
+{
+	bool owned = (w->want.flags & NFT_TABLE_F_OWNER) != 0;
+	int64_t due = w->looked_ms + (owned ? LOOK_OWNED_MS : LOOK_MS);
+
+	if (w->dirty_ms != NEVER)
+		/* What the tool itself has made is to be seen before others change it. */
+		due = w->adopt ? 0 : earlier(w->quiet_ms + QUIET_MS, w->dirty_ms + QUIET_MAX_MS);
+	return earlier(due, w->retry_ms);
+}
+
+/* Until a signal comes. 0, or a negative errno with `d` filled. */
+static int watch_loop(struct watch *w, struct diag *d)
+{
+	struct pollfd fds[] = {{.fd = w->signals, .events = POLLIN},
+			       {.fd = events_fd(&w->events), .events = POLLIN}};
+	int r = 0;
+
+	while (r == 0 && w->failed == 0 && !(fds[0].revents & POLLIN)) {
+		int64_t wait_ms = watch_due(w) - now_ms();
+
+		if (poll(fds, ARRAY_LEN(fds), wait_ms > 0 ? (int)wait_ms : 0) < 0 && errno != EINTR)
+			return diag_set(d, errno, NULL, 0, "poll: %s", strerror(errno));
+		if (fds[1].revents != 0)
+			watch_read_events(w);
+		if (watch_due(w) <= now_ms())
+			r = watch_look(w, d);
+	}
+	if (r == 0 && w->failed < 0)
+		r = diag_set(d, -w->failed, NULL, 0, "cannot go on: %s", strerror(-w->failed));
+	return r;
+}
+
+static int watch_hold_signals(struct diag *d)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	fd = sigprocmask(SIG_BLOCK, &set, NULL) < 0 ? -1 : signalfd(-1, &set, SFD_CLOEXEC);
+	return fd >= 0 ? fd : diag_set(d, errno, NULL, 0, "signals: %s", strerror(errno));
+}
+
+static int watch_with(struct watch *w, const struct args *a, struct report *r)
+{
+	struct want want;
+	int err, code = intent_build(a, &want, &w->want, r);
+
+	if (code != 0)
+		return code;
+	report_print_warnings(r);
+	w->signals = err = watch_hold_signals(&r->error);
+	if (err >= 0)
+		err = events_open(&w->events, &r->error);
+	if (err < 0)
+		return report_exit_code(err);
+	err = watch_look(w, &r->error);
+	if (err == 0) {
+		tell(w, "watching", "watching table " MODEL_TABLE_TEXT, NULL, NULL);
+		err = watch_loop(w, &r->error);
+	}
+	events_close(&w->events);
+	close(w->signals);
+	return report_exit_code(err);
+}
+
+int watch_run(const struct args *a, struct report *r)
+{
+	struct watch w = {.as_json = a->json, .repair = a->repair};
+	int code, err = kernel_open(&w.k, &r->error);
+
+	if (err < 0)
+		return report_exit_code(err);
+	w.k.control = a->conf->control;
+	w.dirty_ms = w.retry_ms = NEVER;
+	w.retry_delay_ms = RETRY_MS;
+	code = watch_with(&w, a, r);
+	model_free(&w.want);
+	kernel_close(&w.k);
+	return code;
+}
