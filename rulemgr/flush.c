@@ -12,6 +12,7 @@
 #include "rulemgr/drain.h"
 #include "rulemgr/iptables_cmd.h"
 #include "rulemgr/linger.h"
+#include "rulemgr/lock.h"
 #include "rulemgr/routes.h"
 
 /* What a shell says of a process that a signal has ended. */
@@ -210,12 +211,20 @@ static int flush_drain(struct kernel *k, const struct args *a, struct flush *f, 
 	return report_exit_code(drain_finish(k, &f->removed, &r->error));
 }
 
-/* Marked packets may need the routes for as long as the table is there. */
-static int flush_routes(const struct args *a, struct flush *f, struct report *r)
+/* Marked packets may need the routes for as long as the table is there, and so do those of somebody who has
+ * installed it again since. */
+static int flush_routes(struct kernel *k, const struct args *a, struct flush *f, struct report *r)
 {
-	int err = routes_remove(a->dry_run, &f->routes, &r->error);
+	int lock = lock_take(&r->error), err = lock;
+	struct have now;
 
-	return report_exit_code(err);
+	if (lock == -EBUSY)
+		return report_exit_code(lock);
+	err = have_read(k, &now, &r->error);
+	if (err == 0 && (a->dry_run || !now.present))
+		err = routes_remove(a->dry_run, &f->routes, &r->error);
+	lock_drop(lock);
+	return report_exit_code(err == -ERESTART ? 0 : err);
 }
 
 static int flush_with(struct kernel *k, const struct args *a, struct report *r)
@@ -230,7 +239,7 @@ static int flush_with(struct kernel *k, const struct args *a, struct report *r)
 	else
 		code = flush_drain(k, a, &f, r);
 	if (code == 0)
-		code = flush_routes(a, &f, r);
+		code = flush_routes(k, a, &f, r);
 	if (code == 0)
 		flush_tell(&f, a, &r->text);
 	flush_put_json(&f, a, &r->json);

@@ -7,6 +7,7 @@
 
 #include "policy/duration.h"
 #include "rulemgr/iptables_cmd.h"
+#include "rulemgr/lock.h"
 #include "rulemgr/preflight.h"
 #include "rulemgr/resolve.h"
 #include "rulemgr/routes.h"
@@ -94,8 +95,8 @@ static int install_table(struct kernel *k, const struct args *a, const struct wa
 }
 
 /* The way to this host comes first, so that no marked packet is without it. */
-static int install_with_routes(struct kernel *k, const struct args *a, const struct want *w,
-			       struct model *m, struct trial_result *trial, struct report *r)
+static int install_locked(struct kernel *k, const struct args *a, const struct want *w,
+			  struct model *m, struct trial_result *trial, struct report *r)
 {
 	/* A table to go back to may take the other family. */
 	static const bool both[LISTENERS_FAMILIES] = {true, true};
@@ -115,6 +116,19 @@ static int install_with_routes(struct kernel *k, const struct args *a, const str
 	if (err == 0 && a->dry_run)
 		routes_change_format(&change, &r->text);
 	routes_change_free(&change);
+	return err;
+}
+
+/* Of two that install in different modes, the routes of one must not meet the table of the other. */
+static int install_with_routes(struct kernel *k, const struct args *a, const struct want *w,
+			       struct model *m, struct trial_result *trial, struct report *r)
+{
+	int err, lock = lock_take(&r->error);
+
+	if (lock == -EBUSY)
+		return lock;
+	err = install_locked(k, a, w, m, trial, r);
+	lock_drop(lock);
 	return err;
 }
 

@@ -2,44 +2,15 @@
 #include "rulemgr/iptables_sync.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/file.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "rulemgr/iptables_run.h"
-
-/* Between reading and writing nobody holds the lock of iptables, so ours has its own. */
-#define LOCK_FILE     "/run/transocks-rules.lock"
-#define LOCK_ATTEMPTS 200
-#define LOCK_PAUSE_NS 50000000
+#include "rulemgr/lock.h"
 
 /* How often a change by somebody else is met by doing it again. */
 #define INSTALL_ATTEMPTS 5
-
-/* Returns a descriptor; -1 where there is no place for the file; -EBUSY. */
-static int lock_take(struct diag *d)
-{
-	struct timespec pause = {.tv_nsec = LOCK_PAUSE_NS};
-	int fd = open(LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-
-	for (int i = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0; i++) {
-		if (errno != EWOULDBLOCK || i == LOCK_ATTEMPTS) {
-			close(fd);
-			return diag_set(d, EBUSY, NULL, 0,
-					"another transocks-rules is at work (lock %s)", LOCK_FILE);
-		}
-		nanosleep(&pause, NULL);
-	}
-	return fd >= 0 ? fd : -1;
-}
-
-static void lock_drop(int fd)
-{
-	if (fd >= 0)
-		close(fd);
-}
 
 static bool host_has(int family)
 {
@@ -281,6 +252,7 @@ static void choose_families(const struct want *w, struct want *reduced,
 static int apply(const struct want *w, bool dry_run, struct iptables_result *result, struct diag *d)
 {
 	struct iptables_text targets[LISTENERS_FAMILIES] = {0};
+	/* Between reading and writing nobody holds the lock of iptables. */
 	int r = 0, lock = lock_take(d);
 
 	if (lock == -EBUSY)

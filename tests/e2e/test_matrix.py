@@ -95,6 +95,7 @@ UDP = (
     Row("connection attempt", REFUSED, QUIC),
     Row("live connection", PASSES, QUIC, payload=SHORT_HEADER),
     Row("one byte", PASSES, QUIC, payload=b"\x7f"),
+    Row("no byte", PASSES, QUIC, payload=b""),
     Row("another port", PASSES, QUIC, port=444),
     Row("not asked for", PASSES),
     Row("special-purpose", PASSES, QUIC, to=("10.91.3.1", "fd91:0:3::1")),

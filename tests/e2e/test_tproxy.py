@@ -231,6 +231,17 @@ class Tproxy(lab.TestCase):
         t.host.rules("install")
         self.assertNotIn("1081", t.host.run("ip", "rule").stdout)
 
+    def test_two_modes_at_once(self):
+        """Whoever comes last: its table and its routes belong together."""
+        t = self.start("host")
+        ways = [("--mode", "tproxy"), (), ("--mode", "tproxy", "--tproxy-mark", "0x40/0x40")]
+        for _ in range(4):
+            procs = [t.host.spawn(lab.BUILD / "transocks-rules", "install", "--force",
+                                  "--uid", lab.RULES_UID, *ways[i % 3]) for i in range(12)]
+            self.assertEqual({p.wait(30) for p in procs} - {6}, {0})
+            found = [t.host.rules("status", *way, check=False).returncode in (0, 5) for way in ways]
+            self.assertEqual(sum(found), 1, found)
+
     def test_nothing_is_left_where_the_table_fails(self):
         t = self.start("host")
         t.host.nft("add table inet transocks")  # somebody else's

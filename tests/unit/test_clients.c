@@ -137,6 +137,7 @@ static void test_threads(void **state)
 	struct clients c;
 	struct racer racers[4];
 	pthread_t threads[4];
+	unsigned most = 0;
 
 	(void)state;
 	start(&c, 8);
@@ -146,8 +147,10 @@ static void test_threads(void **state)
 	}
 	for (int i = 0; i < 4; i++) {
 		assert_int_equal(pthread_join(threads[i], NULL), 0);
-		assert_in_range(racers[i].most, 1, 2);
+		assert_in_range(racers[i].most, 0, 2); /* one may have come too late each time */
+		most = racers[i].most > most ? racers[i].most : most;
 	}
+	assert_in_range(most, 1, 2);
 	assert_int_equal(c.n, 0);
 	clients_destroy(&c);
 }

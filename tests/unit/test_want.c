@@ -122,11 +122,12 @@ static void test_order_of_everything(void **state)
 	(void)state;
 	check_order(&w, "output", "tsmmmuUcclaAaAaApPohh>");
 	check_order(&w, "prerouting", "itsmmmlaAaAaApPohh>");
-	check_order(&w, "quic_output", "tssmmmuUcclaAaAaApPohh!");
-	check_order(&w, "quic_forward", "itssmmmlaAaAaApPohh!");
+	check_order(&w, "quic_output", "tsmmmuUcclaAaAaApPohh!");
+	check_order(&w, "quic_forward", "itsmmmlaAaAaApPohh!");
 	w.mode = REDIRECT_MODE_TPROXY;
 	check_order(&w, "output", "tr=smmmuUcclaAaAaApPohh>");
 	check_order(&w, "prerouting", "itl>LsmmmaAaAaApPohh>");
+	check_order(&w, "guard", "!s!");
 }
 
 /* The mark set before tproxy leads a packet astray that finds no listener; behind it, it goes on. */

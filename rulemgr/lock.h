@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * One transocks-rules at a time, where a change is more than one transaction of the kernel: the rules of iptables,
+ * and a table together with the ip rules and routes of TPROXY. Ends with the process, whatever way that ends.
+ */
+#include "policy/diag.h"
+
+/* Waits some ten seconds. A descriptor for lock_drop(); -1 where there is no place for the file (then nobody
+ * holds it); -EBUSY with `d`. */
+int lock_take(struct diag *d);
+/* -1 is fine. */
+void lock_drop(int fd);
