@@ -31,6 +31,7 @@ UNIT_SECONDS = 120  # for one binary
 E2E_SECONDS = 400  # for one file
 E2E_CANNOT = 75  # as in lab.py
 JOBS = os.cpu_count() or 1
+E2E_JOBS = 2 * JOBS  # end-to-end tests wait more than they work
 
 # name: how it is built, in its own directory
 BUILDS = {
@@ -248,9 +249,9 @@ def main():
 
 
 def run_e2e(tally, built, only):
-    """The files run side by side, as many as there are processors."""
+    """The files run side by side."""
     files = sorted((ROOT / "tests" / "e2e").glob("test_*.py"))
-    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+    with concurrent.futures.ThreadPoolExecutor(E2E_JOBS) as pool:
         jobs = []
         for name, label in (("gcc", "e2e"), ("asan", "e2e-asan")):
             for file in files if name in built else ():
