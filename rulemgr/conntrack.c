@@ -38,8 +38,8 @@ static bool is_redirected(const struct nf_conntrack *ct, const struct search *s)
 	if (nfct_get_attr_u8(ct, ATTR_L4PROTO) != IPPROTO_TCP ||
 	    !(nfct_get_attr_u32(ct, ATTR_STATUS) & IPS_DST_NAT))
 		return false;
-	for (size_t i = 0; i < s->have->n_ports; i++) {
-		if (s->have->ports[i] == to.port)
+	for (size_t i = 0; i < s->have->ports.n; i++) {
+		if (s->have->ports.list[i] == to.port)
 			return own_addresses_have(&s->own, &to);
 	}
 	return false;

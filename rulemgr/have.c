@@ -8,32 +8,6 @@
 
 #include "rulemgr/decode.h"
 
-static void have_add_port(struct have *have, uint16_t port)
-{
-	for (size_t i = 0; i < have->n_ports; i++) {
-		if (have->ports[i] == port)
-			return;
-	}
-	if (have->n_ports < MODEL_PORTS_MAX)
-		have->ports[have->n_ports++] = port;
-}
-
-/* The ports that the comment lists. */
-static void have_add_earlier_ports(struct have *have)
-{
-	const char *at = strstr(have->comment, MODEL_COMMENT_EARLIER);
-	unsigned port;
-	int used;
-
-	if (at == NULL)
-		return;
-	at += strlen(MODEL_COMMENT_EARLIER);
-	while (sscanf(at, "%5u%n", &port, &used) == 1 && port <= UINT16_MAX) {
-		have_add_port(have, (uint16_t)port);
-		at += used;
-	}
-}
-
 static bool rule_has(const struct rule *r, enum expr_kind kind)
 {
 	for (size_t i = 0; i < r->n_exprs; i++) {
@@ -54,14 +28,11 @@ static void have_summarize(struct have *have, const struct decode *decoded)
 		strncmp(have->comment, MODEL_COMMENT_PREFIX, strlen(MODEL_COMMENT_PREFIX)) == 0;
 	if (!have->ours)
 		return;
-	have_add_earlier_ports(have);
+	have->ports = ports_of(m);
 	for (size_t i = 0; i < m->n_chains; i++) {
 		for (size_t k = 0; k < m->chains[i].n_rules; k++) {
 			const struct rule *r = &m->chains[i].rules[k];
-			uint16_t port = rule_redirect_port(r);
 
-			if (port != 0)
-				have_add_port(have, port);
 			have->transparent |= rule_has(r, EXPR_TPROXY);
 		}
 	}

@@ -4,8 +4,9 @@
  * What the kernel has under the name of our table. struct have is a value; a model read along with it is
  * owned by the caller.
  */
-#include "rulemgr/model.h"
 #include "rulemgr/kernel.h"
+#include "rulemgr/model.h"
+#include "rulemgr/ports.h"
 
 struct have {
 	uint32_t generation; /* of the ruleset when reading began */
@@ -14,9 +15,8 @@ struct have {
 	char comment[MODEL_COMMENT_MAX]; /* "" if it has none */
 	uint32_t
 		owner; /* netlink port whose socket alone may change it, and with which it vanishes; 0: none */
-	uint16_t ports[MODEL_PORTS_MAX]; /* where its rules redirect to, or those before it did */
-	size_t n_ports;
-	bool transparent; /* some of its rules hand flows over by TPROXY */
+	struct ports ports; /* where its rules redirect to, or those before it did */
+	bool transparent;   /* some of its rules hand flows over by TPROXY */
 };
 
 /* Reads the table. 0; -ERESTART if it changed meanwhile; the kernel's error with `d` filled. */

@@ -79,9 +79,9 @@ static int install_add_earlier_ports(struct kernel *k, struct want *w, struct di
 	if (r ==
 	    -ERESTART) /* somebody installs at this moment; sync_table() sees what comes of it */
 		return 0;
-	for (size_t i = 0; r == 0 && i < have.n_ports; i++) {
-		if (have.ports[i] != w->port)
-			w->earlier_ports[w->n_earlier_ports++] = have.ports[i];
+	for (size_t i = 0; r == 0 && i < have.ports.n; i++) {
+		if (have.ports.list[i] != w->port)
+			w->earlier_ports[w->n_earlier_ports++] = have.ports.list[i];
 	}
 	return r;
 }

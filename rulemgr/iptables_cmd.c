@@ -108,11 +108,11 @@ int iptables_install_run(const struct want *w, bool dry_run, struct report *r)
 /* Counts before the rules go; without them the kernel no longer tracks the flows. */
 static bool count_flows(const struct iptables_have *have, size_t *flows, struct report *r)
 {
-	struct have ports = {.n_ports = have->n_ports};
+	struct have ports = {.ports.n = have->n_ports};
 	struct flows found = {0};
 	struct diag why;
 
-	memcpy(ports.ports, have->ports, sizeof(ports.ports));
+	memcpy(ports.ports.list, have->ports, sizeof(ports.ports.list));
 	if (conntrack_read_redirected(&ports, &found, &why) < 0) {
 		report_warn(r, "%s", why.text);
 		return false;

@@ -18,9 +18,9 @@
 
 /* A table is ours if its comment begins so. */
 #define MODEL_COMMENT_PREFIX "transocks-rules "
-/* Before the list of ports that replaced tables redirected to, blanks between them. */
+/* Before the list of ports that replaced tables redirected to, the latest first, blanks between them. */
 #define MODEL_COMMENT_EARLIER ", earlier ports "
-/* Redirect ports that are kept track of; what is more is forgotten. */
+/* Redirect ports that are kept track of; of more, the earliest are forgotten. */
 #define MODEL_PORTS_MAX 8
 
 /* Bytes of a comment with its NUL: what nft(8) takes (NFTNL_UDATA_COMMENT_MAXLEN). */

@@ -8,6 +8,7 @@
 
 #include "rulemgr/diff.h"
 #include "rulemgr/gate.h"
+#include "rulemgr/ports.h"
 
 #define GATE_NEW      "the trial is over: the previous rules decide"
 #define GATE_PREVIOUS "on trial: the new rules decide"
@@ -249,6 +250,7 @@ void trial_keep_new(struct model *m)
 bool trial_keep_previous(struct model *m)
 {
 	const struct set *s = model_find_set(m, TRIAL_SET);
+	struct ports ports = ports_of(m);
 
 	if (s != NULL)
 		snprintf(m->comment, sizeof(m->comment), "%s", s->comment);
@@ -259,7 +261,10 @@ bool trial_keep_previous(struct model *m)
 		remove_prefix(m->chains[i].name);
 		rename_lookups(&m->chains[i], remove_prefix);
 	}
-	return m->comment[0] != '\0';
+	if (m->comment[0] == '\0')
+		return false;
+	ports_remember(m, &ports); /* flows that the new table has taken live on */
+	return true;
 }
 
 const struct rule *trial_find_gate(const struct chain *c)

@@ -31,7 +31,8 @@ bool trial_is_possible(const struct model *m, const struct model *previous);
  * table at all. 0; -ENOMEM: both can only be freed. */
 int trial_begin(struct model *m, struct model *previous, int64_t ms);
 
-/* Leaves of a table on trial the new one alone, or the previous one, as it was; false: there was none. */
+/* Leaves of a table on trial the new one alone, or the previous one, as it was except that its comment
+ * remembers the ports of the new one; false: there was none. */
 void trial_keep_new(struct model *m);
 bool trial_keep_previous(struct model *m);
 

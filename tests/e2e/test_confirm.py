@@ -55,6 +55,10 @@ class ConfirmCase(FlushCase):
                     "2a00:1:5::7": self.server(t.router, "::1", 1082)}
         return t
 
+    def remembering(self, port, text):
+        """The ruleset once it has forgotten nothing of a trial on another port."""
+        return re.sub(r'(comment "transocks-rules [^",]+)"', rf'\1, earlier ports {port}"', text, count=1)
+
     def taken_by(self, t, servers):
         return [self.proxied(t.client, server, address) for address, server in servers.items()]
 
@@ -152,9 +156,21 @@ class TimedOut(ConfirmCase):
         t.host.rules("install", "--port", 1082, "--share", 100, "--confirm", "1s")
         new = self.taken_by(t, t.second)
         self.all_pass(old + new)
+        before = self.remembering(1082, before)
         self.wait_ruleset(t.host, lambda text: text == before, "the table before is not back")
         self.all_pass(old + new + self.live(t))
         lab.wait_until(lambda: not self.watchers(), 5, "the watcher has not ended")
+
+    def test_flush_after_another_port(self):
+        """It waits for the connections that went to the port of the trial."""
+        t = self.start()
+        t.host.rules("install")
+        t.host.rules("install", "--port", 1082, "--confirm", "1s")
+        new = self.taken_by(t, t.second)
+        self.wait_ruleset(t.host, lambda text: "previous_" not in text, "the table before is not back")
+        left = self.json(t.host, "flush", "--drain", "0", code=6)
+        self.assertEqual(left["flows_left"], 2)
+        self.all_pass(new)
 
     def test_everything_killed(self):
         """The kernel goes back by itself, and the next command tidies up."""
@@ -173,7 +189,7 @@ class TimedOut(ConfirmCase):
             with self.assertRaises(ConnectionRefusedError):
                 t.host.connect(address, 1081)
         self.assertIn("too late", self.refused(t.host, "confirm", code=3))
-        self.assertEqual(without_counters(t.host.ruleset()), before)
+        self.assertEqual(without_counters(t.host.ruleset()), self.remembering(1082, before))
         self.all_pass(old + new + self.live(t))
 
     def test_everything_killed_at_the_first_installation(self):
@@ -228,6 +244,7 @@ class WhilePending(ConfirmCase):
         t.host.rules("install", "--port", 1083, "--confirm", "1500ms")
         self.assertNotIn("redirect to :1082", t.host.ruleset())
         self.passes(*self.proxied(t.host, third, "11.1.2.3"))
+        before = self.remembering("1083 1082", before)
         self.wait_ruleset(t.host, lambda text: text == before, "the table before is not back")
         self.all_pass(self.live(t))
 

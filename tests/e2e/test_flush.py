@@ -180,6 +180,18 @@ class Drain(FlushCase):
             self.assertIn("stopped waiting for 2 proxied flows", flush.log())
         self.all_pass(live + self.direct(t))
 
+    def test_many_ports(self):
+        """Of all ports that there have been, the present one and the latest are those that it waits for."""
+        t = self.start()
+        for port in range(2001, 2013):
+            t.host.rules("install", "--port", port)
+        last = self.proxied(t.client, self.server(t.host, "127.0.0.1", 2012), "11.1.2.3")
+        t.host.rules("install", "--port", 2011)
+        before = self.proxied(t.client, self.server(t.host, "127.0.0.1", 2011), "11.1.2.3")
+        self.assertIn('earlier ports 2012 2010 2009 2008 2007 2006 2005"', t.host.ruleset())
+        self.assertEqual(self.json(t.host, "flush", "--drain", "0", code=6)["flows_left"], 2)
+        self.all_pass([last, before])
+
     def test_installed_again_meanwhile(self):
         t = self.start()
         t.host.rules("install")

@@ -67,8 +67,8 @@ static void test_install_and_remove(void **state)
 	assert_int_equal(sync_table(&k, &m, false, &have, &d), 0);
 	assert_true(have.present && have.ours);
 	assert_string_equal(have.comment, m.comment);
-	assert_int_equal(have.n_ports, 1); /* two rules, one port */
-	assert_int_equal(have.ports[0], 1081);
+	assert_int_equal(have.ports.n, 1); /* two rules, one port */
+	assert_int_equal(have.ports.list[0], 1081);
 	assert_int_equal(sync_table(&k, NULL, true, &have, &d), 0);
 	assert_int_equal(sync_table(&k, NULL, false, &have, &d), 0);
 	assert_true(have.present); /* neither has the dry run before */
@@ -315,7 +315,7 @@ static void test_errors_name_their_part(void **state)
 		if (strstr(d.text, cases[i].text) == NULL)
 			fail_msg("no \"%s\" in: %s", cases[i].text, d.text);
 		assert_int_equal(have_read(&k, &have, &d), 0);
-		assert_int_equal(have.ports[0], 1081);
+		assert_int_equal(have.ports.list[0], 1081);
 		model_free(&good);
 		model_free(&bad);
 	}
@@ -447,7 +447,7 @@ static void test_long_answers(void **state)
 	give_up_reading(&k);
 	give_up_reading(&k);
 	assert_int_equal(have_read(&k, &have, &d), 0);
-	assert_int_equal(have.n_ports, 1);
+	assert_int_equal(have.ports.n, 1);
 	assert_int_equal(sync_table(&k, NULL, false, &have, &d), 0);
 	model_free(&m);
 	kernel_close(&k);
