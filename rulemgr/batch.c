@@ -229,7 +229,7 @@ static void origin_format(const struct batch *b, const struct answer *a, char *o
 
 static int batch_judge(const struct batch *b, const struct answer *a, struct diag *d)
 {
-	char part[2 * ELEMENT_TEXT_MAX + MODEL_COMMENT_MAX + 64], others[48] = "";
+	char part[2 * ELEMENT_TEXT_MAX + MODEL_NAME_MAX + 64], others[48] = "";
 	/* Every name in a batch is one that the batch itself defines: what the kernel does not find
 	 * is one of its own modules. */
 	bool lacking = a->err == -ENOENT || a->err == -EOPNOTSUPP;

@@ -6,6 +6,7 @@
  * kernel has (have.c), so that diff.c can compare them; encode.c turns it into netlink messages.
  * Pure data; the caller owns the model and ends it with model_free().
  */
+#include <linux/netfilter/nf_tables.h>
 #include <net/if.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,8 +26,8 @@
 
 /* Bytes of a comment with its NUL: what nft(8) takes (NFTNL_UDATA_COMMENT_MAXLEN). */
 #define MODEL_COMMENT_MAX 128
-/* Bytes of a name with its NUL. Ours are far shorter; longer ones of others are cut. */
-#define MODEL_NAME_MAX 64
+/* Bytes of a name with its NUL: what the kernel takes. Ours are far shorter. */
+#define MODEL_NAME_MAX NFT_NAME_MAXLEN
 
 /* Registers are counted in words of 4 bytes; a value of more takes the next ones as well. */
 #define MODEL_REGISTERS 16

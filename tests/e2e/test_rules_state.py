@@ -291,6 +291,30 @@ class Bypass(StateCase):
         host.rules("install")
         self.assertEqual(self.listed(host), [])
 
+    def test_long_names_of_others(self):
+        """As long as the kernel takes them."""
+        long = "a" * 255
+        host = self.lonely()
+        host.rules("install")
+        foreign = f"add set inet transocks {long} {{ type ipv4_addr; elements = {{ 1.2.3.4 }}; }}\n"
+        foreign += f"add chain inet transocks {long}\nadd chain inet transocks {long[:-1]}b\n"
+        foreign += f"add rule inet transocks {long} ip daddr @{long} return"
+        host.nft(foreign)
+        names = [x.get("set") or x.get("chain") for x in self.json(host, "diff", code=4)["differences"]]
+        self.assertEqual(names, [long, long, long[:-1] + "b"])
+        self.json(host, "status", code=4)
+        host.rules("bypass", "add", "11.5.0.0/16")
+        self.assertEqual(self.listed(host), [("11.5.0.0/16", None)])
+        self.json(host, "install", "--confirm", "9s", code=1)
+        host.rules("install")
+        self.assertEqual(host.rules("diff").stdout, "")
+        host.nft(foreign)
+        host.rules("flush", "--drain", "0")
+        host.rules("install")
+        host.nft(foreign)
+        host.rules("flush", "--now")
+        self.assertEqual(host.ruleset(), "")
+
     def test_mistakes(self):
         host = self.lonely()
         host.rules("install")
