@@ -112,7 +112,7 @@ static int build_start(void *ctx, struct batch *b, const struct have *have, stru
 
 int drain_start(struct kernel *k, struct have *have, struct diag *d)
 {
-	struct change change = {.build = build_start};
+	struct change change = {.build = build_start, .without_sets = true};
 
 	return sync_change(k, &change, false, have, d);
 }
@@ -138,7 +138,7 @@ static int build_finish(void *ctx, struct batch *b, const struct have *have, str
 
 int drain_finish(struct kernel *k, bool *removed, struct diag *d)
 {
-	struct change change = {.build = build_finish, .ctx = removed};
+	struct change change = {.build = build_finish, .ctx = removed, .without_sets = true};
 	struct have have;
 
 	return sync_change(k, &change, false, &have, d);

@@ -128,14 +128,14 @@ static void flush_put_json(const struct flush *f, const struct args *a, struct j
 static int flush_now(struct kernel *k, const struct args *a, struct flush *f, struct report *r)
 {
 	struct diag found;
-	int err = have_read(k, &f->have, &r->error);
+	int err = sync_look(k, &f->have, &r->error);
 
 	if (err == 0 && f->have.ours) {
 		f->counted = flows_read(&f->have, &f->flows, &found) == 0;
 		if (!f->counted)
 			report_warn(r, "%s", found.text);
 	}
-	if (err == 0 || err == -ERESTART)
+	if (err == 0)
 		err = sync_table(k, NULL, a->dry_run, &f->have, &r->error);
 	if (err < 0)
 		return err;
@@ -220,11 +220,11 @@ static int flush_routes(struct kernel *k, const struct args *a, struct flush *f,
 
 	if (lock == -EBUSY)
 		return report_exit_code(lock);
-	err = have_read(k, &now, &r->error);
+	err = sync_look(k, &now, &r->error);
 	if (err == 0 && (a->dry_run || !now.present))
 		err = routes_remove(a->dry_run, &f->routes, &r->error);
 	lock_drop(lock);
-	return report_exit_code(err == -ERESTART ? 0 : err);
+	return report_exit_code(err);
 }
 
 static int flush_with(struct kernel *k, const struct args *a, struct report *r)

@@ -116,22 +116,34 @@ static int have_explain(int err, struct diag *d)
 	return err;
 }
 
-int have_read(struct kernel *k, struct have *have, struct diag *d)
+static int have_read_decoded(struct kernel *k, bool sets, struct have *have, struct model *m,
+			     struct diag *d)
 {
 	struct decode decoded = {0};
-	int r = have_read_parts(k, false, have, &decoded);
+	int r = have_read_parts(k, sets, have, &decoded);
 
+	if (r == 0)
+		r = decode_finish(&decoded, m);
 	decode_free(&decoded);
 	return have_explain(r, d);
 }
 
 int have_read_model(struct kernel *k, struct have *have, struct model *m, struct diag *d)
 {
-	struct decode decoded = {0};
-	int r = have_read_parts(k, true, have, &decoded);
+	return have_read_decoded(k, true, have, m, d);
+}
+
+int have_read_chains(struct kernel *k, struct have *have, struct model *m, struct diag *d)
+{
+	return have_read_decoded(k, false, have, m, d);
+}
+
+int have_read(struct kernel *k, struct have *have, struct diag *d)
+{
+	struct model m;
+	int r = have_read_chains(k, have, &m, d);
 
 	if (r == 0)
-		r = decode_finish(&decoded, m);
-	decode_free(&decoded);
-	return have_explain(r, d);
+		model_free(&m);
+	return r;
 }

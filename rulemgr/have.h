@@ -25,3 +25,6 @@ int have_read(struct kernel *k, struct have *have, struct diag *d);
 /* The same, and all that is in it, ours or not, as it was at one moment. *m is written only on success and
  * then owned by the caller (model_free); empty if there is no table. */
 int have_read_model(struct kernel *k, struct have *have, struct model *m, struct diag *d);
+/* The same without the sets, of which there may be so much that somebody changes the ruleset meanwhile every
+ * time. */
+int have_read_chains(struct kernel *k, struct have *have, struct model *m, struct diag *d);

@@ -74,11 +74,8 @@ static void install_put_json(const struct want *w, const struct have *have, bool
 static int install_add_earlier_ports(struct kernel *k, struct want *w, struct diag *d)
 {
 	struct have have;
-	int r = have_read(k, &have, d);
+	int r = sync_look(k, &have, d);
 
-	if (r ==
-	    -ERESTART) /* somebody installs at this moment; sync_table() sees what comes of it */
-		return 0;
 	for (size_t i = 0; r == 0 && i < have.ports.n; i++) {
 		if (have.ports.list[i] != w->port)
 			w->earlier_ports[w->n_earlier_ports++] = have.ports.list[i];

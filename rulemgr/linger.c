@@ -65,7 +65,7 @@ static int wait_check_table(struct wait *w, struct diag *d)
 		return diag_set(d, -r, NULL, 0, "netfilter does not answer");
 	if (generation == w->generation)
 		return 0;
-	r = sync_read(w->k, &have, &m, d);
+	r = sync_read_chains(w->k, &have, &m, d);
 	if (r < 0)
 		return r;
 	over = !have.present || drain_is_over(&m);

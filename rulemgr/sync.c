@@ -103,10 +103,13 @@ static int sync_busy(struct diag *d)
 			SYNC_TRIES);
 }
 
-int sync_read(struct kernel *k, struct have *have, struct model *m, struct diag *d)
+typedef int read_fn(struct kernel *k, struct have *have, struct model *m, struct diag *d);
+
+static int sync_read_by(read_fn *fn, struct kernel *k, struct have *have, struct model *m,
+			struct diag *d)
 {
 	for (int try = 0; try < SYNC_TRIES; try++) {
-		int r = have_read_model(k, have, m, d);
+		int r = fn(k, have, m, d);
 
 		if (r != -ERESTART)
 			return r;
@@ -115,16 +118,38 @@ int sync_read(struct kernel *k, struct have *have, struct model *m, struct diag 
 	return sync_busy(d);
 }
 
+int sync_read(struct kernel *k, struct have *have, struct model *m, struct diag *d)
+{
+	return sync_read_by(have_read_model, k, have, m, d);
+}
+
+int sync_read_chains(struct kernel *k, struct have *have, struct model *m, struct diag *d)
+{
+	return sync_read_by(have_read_chains, k, have, m, d);
+}
+
+int sync_look(struct kernel *k, struct have *have, struct diag *d)
+{
+	struct model m;
+	int r = sync_read_chains(k, have, &m, d);
+
+	if (r == 0)
+		model_free(&m);
+	return r;
+}
+
 /* Reads, checks, and carries over into `want` what must not be lost. */
 static int sync_prepare(struct kernel *k, struct model *want, struct have *have, struct diag *d)
 {
 	struct model old;
-	int r = have_read_model(k, have, &old, d);
+	/* A removal carries nothing over. */
+	int r = (want != NULL ? have_read_model : have_read_chains)(k, have, &old, d);
 
 	if (r < 0)
 		return r;
 	r = sync_check_owner(have, d);
-	if (trial_is_over(&old)) /* then the live sets are those of the table before it */
+	if (want != NULL &&
+	    trial_is_over(&old)) /* the live sets are those of the table before it */
 		trial_keep_previous(&old);
 	if (r == 0 && want != NULL && have->present && carry_elements(want, &old) < 0)
 		r = diag_set(d, ENOMEM, NULL, 0, "out of memory");
@@ -267,7 +292,7 @@ int sync_change(struct kernel *k, const struct change *c, bool dry_run, struct h
 {
 	for (int try = 0; try < SYNC_TRIES; try++) {
 		struct model m;
-		int r = have_read_model(k, have, &m, d);
+		int r = (c->without_sets ? have_read_chains : have_read_model)(k, have, &m, d);
 
 		if (r == 0) {
 			r = sync_change_once(k, c, dry_run, have, &m, d);

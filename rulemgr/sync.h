@@ -12,6 +12,9 @@ int sync_check_owner(const struct have *have, struct diag *d);
 /* Reads the table, again where somebody changes the ruleset meanwhile. 0; -EBUSY: changed by others again and
  * again; errors of have_read_model(), which says who owns *m. */
 int sync_read(struct kernel *k, struct have *have, struct model *m, struct diag *d);
+/* The same without the sets, and without all of it. */
+int sync_read_chains(struct kernel *k, struct have *have, struct model *m, struct diag *d);
+int sync_look(struct kernel *k, struct have *have, struct diag *d);
 
 /* Replaces the table by `want`, or removes it (`want` NULL), without a moment in which it is partly
  * there, and only if it is ours. What others have added to the live sets goes into `want` first. Starts over, a
@@ -39,6 +42,7 @@ struct change {
 	int (*build)(void *ctx, struct batch *b, const struct have *have, struct model *m,
 		     struct diag *d);
 	void *ctx;
+	bool without_sets; /* build() does not look at them: they are not read */
 	bool to_be_owned; /* a socket is to own the table afterwards, though none need own it before */
 };
 

@@ -47,7 +47,9 @@ class FaultCase(StateCase):
         """How many sends, receives and batch messages a run has."""
         path = lab.WORK / "netlink-count"
         path.unlink(missing_ok=True)
-        host.run(RULES, *args, "--uid", lab.RULES_UID, env={"LD_PRELOAD": PRELOAD, "NETLINK_COUNT": str(path)})
+        if args[0] == "install":
+            args += ("--uid", lab.RULES_UID)
+        host.run(RULES, *args, env={"LD_PRELOAD": PRELOAD, "NETLINK_COUNT": str(path)})
         return [int(x) for x in path.read_text().split()]
 
 
@@ -116,6 +118,23 @@ class Refused(FaultCase):
             self.assertEqual(done.returncode, 1)
             self.assertIn(f"the kernel refused {part}: ", done.stderr)
             self.assertEqual(self.table(host), old)
+
+
+class Removal(FaultCase):
+    def test_reads_no_sets(self):
+        """However many elements there are: while they are read, somebody may change the ruleset every time."""
+        host = self.lonely()
+        elements = ", ".join(f"11.{n >> 8}.{n & 255}.1" for n in range(5000))
+        many = "".join(f"add set inet transocks s{n} {{ type ipv4_addr; elements = {{ {elements} }}; }}\n" for n in range(3))
+        for args in (("flush", "--now"), ("flush",)):
+            counts = []
+            for foreign in ("", many):
+                host.rules("install")
+                if foreign:
+                    host.nft(foreign)
+                counts.append(self.count(host, *args))
+                self.assertEqual(host.ruleset(), "")
+            self.assertEqual(*counts)
 
 
 class Broken(FaultCase):
