@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "policy/utf8.h"
+
 void strbuf_init(struct strbuf *sb, char *mem, size_t cap)
 {
 	*sb = (struct strbuf){.data = mem, .cap = cap};
@@ -86,12 +88,32 @@ void strbuf_printf(struct strbuf *sb, const char *fmt, ...)
 	sb->len += room;
 }
 
+/* Neither moves a terminal's cursor nor the order in which it shows text. */
+static bool is_harmless(uint32_t code)
+{
+	return code >= 0xa0 && code != 0x061c && !(code >= 0x200b && code <= 0x200f) &&
+	       !(code >= 0x2028 && code <= 0x202e) && !(code >= 0x2060 && code <= 0x206f) &&
+	       code != 0xfeff;
+}
+
 void strbuf_put_quoted(struct strbuf *sb, const char *bytes, size_t n)
 {
+	uint32_t code = 0;
+	size_t len;
+
 	strbuf_putc(sb, '"');
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n; i += len) {
 		unsigned char c = (unsigned char)bytes[i];
 
+		len = utf8_decode(bytes + i, n - i, &code);
+		if (len > 1) {
+			if (!is_harmless(code))
+				strbuf_printf(sb, "\\u%04x", (unsigned)code);
+			else if (strbuf_room(sb, len) == len)
+				strbuf_put(sb, bytes + i, len);
+			continue;
+		}
+		len = 1;
 		if (c == '"' || c == '\\') {
 			strbuf_putc(sb, '\\');
 			strbuf_putc(sb, (char)c);

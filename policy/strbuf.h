@@ -29,7 +29,7 @@ void strbuf_puts(struct strbuf *sb, const char *text);
 void strbuf_putc(struct strbuf *sb, char c);
 void strbuf_printf(struct strbuf *sb, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
-/* Appends the bytes between double quotes as a JSON string (RFC 8259 section 7). Every byte outside
- * 0x20..0x7e is written as \u00XX, so that nothing from outside can forge a line or a terminal
- * sequence, whatever its encoding; valid UTF-8 is not kept. */
+/* Appends the bytes between double quotes as a JSON string (RFC 8259 section 7). Valid UTF-8 stays as it is,
+ * except for what controls a line, a terminal or the direction of text: that is written as \uXXXX, and
+ * bytes that are no UTF-8 as \u00XX, so that nothing from outside can forge a line or a terminal sequence. */
 void strbuf_put_quoted(struct strbuf *sb, const char *bytes, size_t n);

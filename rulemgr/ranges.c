@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "policy/utf8.h"
+
 /* Whether `e`, which begins no earlier, overlaps or touches `before`. */
 static bool is_connected(const struct element *before, const struct element *e, size_t len)
 {
@@ -21,7 +23,8 @@ static void comment_join(struct element *into, const struct element *e)
 		return;
 	snprintf(joined, sizeof(joined), "%s%s%s", into->comment,
 		 into->comment[0] != '\0' ? "; " : "", e->comment);
-	snprintf(into->comment, sizeof(into->comment), "%.*s", MODEL_COMMENT_MAX - 1, joined);
+	snprintf(into->comment, sizeof(into->comment), "%.*s",
+		 (int)utf8_cut(joined, MODEL_COMMENT_MAX - 1), joined);
 }
 
 void ranges_merge(struct set *s)

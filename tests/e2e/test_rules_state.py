@@ -315,6 +315,17 @@ class Bypass(StateCase):
         host.rules("flush", "--now")
         self.assertEqual(host.ruleset(), "")
 
+    def test_comments_beyond_ascii(self):
+        host = self.lonely()
+        host.rules("install")
+        host.rules("bypass", "add", "11.5.0.0/16", "-c", "Biro €")
+        self.assertEqual(host.rules("bypass", "list").stdout, '11.5.0.0/16 "Biro €"\n')
+        self.assertEqual(self.listed(host), [("11.5.0.0/16", "Biro €")])
+        host.rules("bypass", "add", "11.6.0.0/16", "-c", "ü" * 63)
+        network, comment = self.listed(host)[0]
+        self.assertEqual(network, "11.5.0.0-11.6.255.255")
+        self.assertEqual(comment, "Biro €; " + "ü" * 58)  # no half of the next
+
     def test_mistakes(self):
         host = self.lonely()
         host.rules("install")

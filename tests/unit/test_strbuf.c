@@ -103,7 +103,17 @@ static void test_quoted(void **state)
 		{"a\nb", 3, "\"a\\nb\""},
 		{"\r\t\x1b\x7f", 4, "\"\\u000d\\u0009\\u001b\\u007f\""},
 		{"\0", 1, "\"\\u0000\""},
-		{"\xc3\xa9\xff", 3, "\"\\u00c3\\u00a9\\u00ff\""},
+		{"\xc3\xa9\xff", 3, "\"\xc3\xa9\\u00ff\""},
+		{"\xe2\x82\xac \xf0\x9f\x99\x82", 8, "\"\xe2\x82\xac \xf0\x9f\x99\x82\""},
+		{"\xe2\x82", 2, "\"\\u00e2\\u0082\""},
+		{"\xc2\x9b"
+		 "2J",
+		 4, "\"\\u009b2J\""}, /* CSI */
+		{"\xe2\x80\xae"
+		 "a",
+		 4, "\"\\u202ea\""},                              /* from right to left */
+		{"\xc0\x9b", 2, "\"\\u00c0\\u009b\""},            /* ESC, overlong */
+		{"\xed\xa0\x80", 3, "\"\\u00ed\\u00a0\\u0080\""}, /* half of a pair */
 	};
 	(void)state;
 
@@ -117,12 +127,27 @@ static void test_quoted(void **state)
 	}
 }
 
+static void test_quoted_is_cut_between_characters(void **state)
+{
+	char mem[4];
+	struct strbuf sb;
+	(void)state;
+
+	strbuf_init(&sb, mem, sizeof(mem));
+	strbuf_put_quoted(&sb, "a\xc3\xa9", 3);
+	assert_string_equal(sb.data, "\"a\"");
+	assert_true(sb.truncated);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_fixed),      cmocka_unit_test(test_fixed_cuts),
-		cmocka_unit_test(test_heap_grows), cmocka_unit_test(test_nul_is_a_byte),
+		cmocka_unit_test(test_fixed),
+		cmocka_unit_test(test_fixed_cuts),
+		cmocka_unit_test(test_heap_grows),
+		cmocka_unit_test(test_nul_is_a_byte),
 		cmocka_unit_test(test_quoted),
+		cmocka_unit_test(test_quoted_is_cut_between_characters),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
