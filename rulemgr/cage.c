@@ -175,6 +175,17 @@ static void match_destination_port(struct building *b, uint16_t port)
 	match_port(b, port);
 }
 
+/* The first packet, under whatever addresses and ports, and each copy that others make of it: its
+ * sequence number is a random one of our own. */
+static void match_sequence(struct building *b)
+{
+	uint32_t wire = htonl(b->probe->sequence);
+
+	match_protocols(b, IPPROTO_TCP);
+	load_header(b, NFT_PAYLOAD_TRANSPORT_HEADER, 4, sizeof(wire));
+	match(b, &wire, sizeof(wire));
+}
+
 /* The probe as it is before anybody translates it. A program attached to the control group may
  * have changed where it goes: the socket is known by its port and user alone. */
 static void match_probe(struct building *b)
@@ -272,10 +283,14 @@ static void put_chain(struct building *b, const char *name, uint32_t hook, int32
 		nftnl_chain_free(c);
 }
 
-/* Twice, because each alone can be fooled: an untracked probe has no original, and a translated one
- * may have lost its port. */
+/* Three times, because the number is of the first packet alone, an untracked probe has no original,
+ * and a translated one may have lost its port. */
 static void put_drop_rules(struct building *b)
 {
+	begin_rule(b);
+	match_sequence(b);
+	put_verdict(b, NF_DROP);
+	end_rule(b);
 	begin_rule(b);
 	match_original(b);
 	put_verdict(b, NF_DROP);
@@ -296,13 +311,17 @@ static void put_trace_chain(struct building *b, const char *name, uint32_t hook)
 }
 
 /* What goes over the loopback interface is no longer traced on its other side. */
-static void put_local_chain(struct building *b)
+static void put_local_chain(struct building *b, enum cage_end end)
 {
-	put_chain(b, "local", NF_INET_PRE_ROUTING, CAGE_FIRST);
+	put_chain(b, CAGE_LOCAL_CHAIN, NF_INET_PRE_ROUTING, CAGE_FIRST);
 	begin_rule(b);
 	match_interface(b, NFT_META_IIFNAME, "lo");
-	match_protocols(b, IPPROTO_TCP);
-	match_source_port(b, b->probe->from.port);
+	if (end == CAGE_ARRIVE) {
+		match_sequence(b);
+	} else { /* all packets of the connection */
+		match_protocols(b, IPPROTO_TCP);
+		match_source_port(b, b->probe->from.port);
+	}
 	put_trace(b);
 	end_rule(b);
 }
@@ -310,16 +329,20 @@ static void put_local_chain(struct building *b)
 static void build_host(struct building *b, enum cage_end end)
 {
 	put_trace_chain(b, "output", NF_INET_LOCAL_OUT);
-	if (end == CAGE_BUT_LOCAL)
-		put_local_chain(b);
+	if (end != CAGE_ALL)
+		put_local_chain(b, end);
 	put_chain(b, "stop", NF_INET_POST_ROUTING, CAGE_LAST);
-	if (end == CAGE_BUT_LOCAL) {
+	if (end != CAGE_ALL) {
 		begin_rule(b);
 		match_interface(b, NFT_META_OIFNAME, "lo");
 		put_verdict(b, NF_ACCEPT);
 		end_rule(b);
 	}
 	put_drop_rules(b);
+	if (end == CAGE_ARRIVE) {
+		put_chain(b, "stop_input", NF_INET_LOCAL_IN, CAGE_LAST);
+		put_drop_rules(b);
+	}
 }
 
 /* Somebody's `reject`, or the kernel where it has no route, answers the probe: the answer must not
@@ -353,6 +376,9 @@ static void build_forwarded(struct building *b)
 	put_chain(b, "stop_input", NF_INET_LOCAL_IN, CAGE_LAST);
 	put_drop_rules(b);
 	put_chain(b, "stop_forward", NF_INET_FORWARD, CAGE_LAST);
+	put_drop_rules(b);
+	/* Copies that others make begin as packets of this host. */
+	put_chain(b, "stop_copy", NF_INET_POST_ROUTING, CAGE_LAST);
 	put_drop_rules(b);
 	put_mute_chain(b);
 }

@@ -2,17 +2,20 @@
 #pragma once
 /*
  * The table around a probe: its first chain asks the kernel to trace the probe, its last drops it
- * before it can leave this host. The table belongs to its netlink socket (NFT_TABLE_F_OWNER, kernel
+ * before it can leave this host, or arrive at a program of it. The table belongs to its netlink socket (NFT_TABLE_F_OWNER, kernel
  * 5.12): it goes with the descriptor, however this process ends. One owner.
  */
 #include "rulemgr/kernel.h"
 #include "rulemgr/probe.h"
 
 #define CAGE_TABLE_MAX 32
+/* The chain that begins the trace anew where the probe comes in by the loopback interface. */
+#define CAGE_LOCAL_CHAIN "local"
 
 enum cage_end {
-	CAGE_ALL,       /* nothing of the probe goes further than the last hook */
-	CAGE_BUT_LOCAL, /* what goes over the loopback interface may */
+	CAGE_ALL,       /* nothing of the probe goes further than its first last hook */
+	CAGE_ARRIVE,    /* what goes over the loopback interface ends behind all rules for input */
+	CAGE_BUT_LOCAL, /* what goes over the loopback interface may arrive */
 };
 
 struct cage {

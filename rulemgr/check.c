@@ -107,7 +107,7 @@ static int check_verdict(struct check *c, struct probe *p, char *why, size_t cap
 {
 	struct trace t = {.sock = NULL};
 	struct answer a = {.verdict = VERDICT_LOST};
-	int r = trace_probe(&t, p, send_err, &c->report->error);
+	int r = trace_probe(&t, p, CAGE_ALL, send_err, &c->report->error);
 
 	if (r == 0)
 		r = trace_name(&t, c->kernel, &c->report->error);

@@ -136,3 +136,36 @@ int conntrack_remove_redirected(const struct have *have, size_t *n, struct diag 
 				strerror(-r));
 	return 0;
 }
+
+static struct nf_conntrack *flow_entry(const struct flow *f)
+{
+	bool six = f->dest.family == AF_INET6;
+	struct nf_conntrack *ct = nfct_new();
+
+	if (ct == NULL)
+		return NULL;
+	nfct_set_attr_u8(ct, ATTR_ORIG_L3PROTO, six ? AF_INET6 : AF_INET);
+	nfct_set_attr_u8(ct, ATTR_ORIG_L4PROTO, IPPROTO_TCP);
+	nfct_set_attr(ct, six ? ATTR_ORIG_IPV6_SRC : ATTR_ORIG_IPV4_SRC, f->client.ip);
+	nfct_set_attr(ct, six ? ATTR_ORIG_IPV6_DST : ATTR_ORIG_IPV4_DST, f->dest.ip);
+	nfct_set_attr_u16(ct, ATTR_ORIG_PORT_SRC, htons(f->client.port));
+	nfct_set_attr_u16(ct, ATTR_ORIG_PORT_DST, htons(f->dest.port));
+	return ct;
+}
+
+int conntrack_remove_flow(const struct flow *f)
+{
+	struct nfct_handle *handle = nfct_open(CONNTRACK, 0);
+	struct nf_conntrack *ct = handle != NULL ? flow_entry(f) : NULL;
+	int r = 0;
+
+	if (ct == NULL)
+		r = errno != 0 ? -errno : -ENOMEM;
+	else if (nfct_query(handle, NFCT_Q_DESTROY, ct) < 0 && errno != ENOENT)
+		r = -errno;
+	if (ct != NULL)
+		nfct_destroy(ct);
+	if (handle != NULL)
+		nfct_close(handle);
+	return r;
+}

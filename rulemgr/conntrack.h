@@ -13,3 +13,6 @@ int conntrack_read_redirected(const struct have *have, struct flows *f, struct d
 /* Removes the entries of all flows that were redirected so, ended or not, and no others; to be called when no rule
  * of ours is left, or a live flow would make another entry. *n is how many, also after an error. */
 int conntrack_remove_redirected(const struct have *have, size_t *n, struct diag *d);
+
+/* Removes the entry of the flow that began like this, if there is one. 0 or a negative errno. */
+int conntrack_remove_flow(const struct flow *f);

@@ -250,7 +250,7 @@ static void explain_find_element(struct kernel *k, const struct probe *p, const 
 static int explain_with(struct kernel *k, struct probe *p, struct report *r)
 {
 	struct trace t = {.sock = NULL};
-	int send_err = 0, err = trace_probe(&t, p, &send_err, &r->error);
+	int send_err = 0, err = trace_probe(&t, p, CAGE_ARRIVE, &send_err, &r->error);
 	char element[LOOKUP_TEXT_MAX];
 	struct answer answer;
 

@@ -230,7 +230,7 @@ static void packet_build(const struct probe *p, struct packet *out)
 	struct tcphdr tcp = {
 		.th_sport = htons(p->from.port),
 		.th_dport = htons(p->to.port),
-		.th_seq = htonl(1),
+		.th_seq = htonl(p->sequence),
 		.th_off = (uint8_t)(n / 4) & 0xf,
 		.th_flags = TH_SYN,
 		.th_win = htons(64240),

@@ -2,9 +2,11 @@
 #include "rulemgr/probe.h"
 
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <pwd.h>
 #include <string.h>
 #include <sys/fsuid.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "rulemgr/inject.h"
@@ -27,6 +29,28 @@ static int socket_of_user(const struct probe *p)
 	setfsuid(own_uid);
 	setfsgid(own_gid);
 	return fd;
+}
+
+static uint32_t random_sequence(void)
+{
+	uint32_t n = 0;
+
+	if (getrandom(&n, sizeof(n), 0) < 0)
+		n = (uint32_t)getpid() * 2654435761u;
+	return n != 0 ? n : 1;
+}
+
+/* The kernel lets one who may repair a connection choose its first number, also of a new one. */
+static int probe_number(struct probe *p)
+{
+	int send_queue = TCP_SEND_QUEUE;
+
+	if (setsockopt(p->fd, IPPROTO_TCP, TCP_REPAIR, &(int){1}, sizeof(int)) < 0 ||
+	    setsockopt(p->fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, &send_queue, sizeof(int)) < 0 ||
+	    setsockopt(p->fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &p->sequence, sizeof(p->sequence)) < 0 ||
+	    setsockopt(p->fd, IPPROTO_TCP, TCP_REPAIR, &(int){0}, sizeof(int)) < 0)
+		return -errno;
+	return 0;
 }
 
 /* Bound before it connects, so that no other socket of the host can have the port. */
@@ -59,7 +83,9 @@ static int probe_open_socket(struct probe *p, struct diag *d)
 				p->uid);
 	if (p->fd < 0)
 		return diag_set(d, -p->fd, NULL, 0, "cannot make a socket: %s", strerror(-p->fd));
-	r = probe_bind(p);
+	r = probe_number(p);
+	if (r == 0)
+		r = probe_bind(p);
 	if (r == 0 && setsockopt(p->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)) < 0)
 		r = -errno;
 	if (r == 0 && p->mark != 0 &&
@@ -74,6 +100,7 @@ static int probe_open_socket(struct probe *p, struct diag *d)
 int probe_open(struct probe *p, struct diag *d)
 {
 	p->fd = -1;
+	p->sequence = random_sequence();
 	return probe_is_forwarded(p) ? inject_open(p, d) : probe_open_socket(p, d);
 }
 

@@ -21,6 +21,7 @@ struct probe {
 	uid_t uid;         /* of this host: whose socket it is */
 	uint32_t mark;     /* of this host: its SO_MARK, 0: none */
 	unsigned in_index; /* of `in` */
+	uint32_t sequence; /* of its first packet, from probe_open() on: random, not 0 */
 	int fd;            /* the socket, or the device that feeds `in` */
 };
 

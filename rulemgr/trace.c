@@ -13,6 +13,8 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "rulemgr/conntrack.h"
+
 /* A gateway of many thousand rules says much about one packet, and nobody reads meanwhile. */
 #define TRACE_RECEIVE_BYTES (8 << 20)
 
@@ -158,6 +160,7 @@ static int trace_add(struct trace *t, const struct nftnl_trace *n)
 		return 0;
 	in_cage = s.family == NFPROTO_INET && strcmp(s.table, t->cage->table) == 0;
 	if (in_cage && s.kind == STEP_RULE && s.verdict == NFT_CONTINUE) {
+		t->gap |= strcmp(s.chain, CAGE_LOCAL_CHAIN) == 0 && !t->passed;
 		t->has_id = true;
 		t->id = id;
 	}
@@ -169,7 +172,9 @@ static int trace_add(struct trace *t, const struct nftnl_trace *n)
 		t->last_from = s.from;
 		t->last_to = s.to;
 	}
-	t->caught = s.kind == STEP_RULE && s.verdict == NF_DROP;
+	t->passed |= s.kind == STEP_RULE && s.verdict == NF_ACCEPT;
+	/* What nobody saw on its way says nothing about the way. */
+	t->caught = s.kind == STEP_RULE && s.verdict == NF_DROP && !t->gap;
 	return 0;
 }
 
@@ -270,7 +275,7 @@ const char *step_family_name(uint8_t family)
 	}
 }
 
-int trace_probe(struct trace *t, struct probe *p, int *send_err, struct diag *d)
+int trace_probe(struct trace *t, struct probe *p, enum cage_end end, int *send_err, struct diag *d)
 {
 	struct cage cage = {.table = ""};
 	int r = probe_open(p, d);
@@ -279,7 +284,7 @@ int trace_probe(struct trace *t, struct probe *p, int *send_err, struct diag *d)
 		return r;
 	r = trace_open(t, d);
 	if (r == 0)
-		r = cage_open(&cage, p, CAGE_ALL, d);
+		r = cage_open(&cage, p, end, d);
 	if (r == 0) {
 		*send_err = probe_send(p);
 		r = trace_collect(t, &cage, *send_err < 0 ? 0 : TRACE_WAIT_MS);
@@ -287,6 +292,9 @@ int trace_probe(struct trace *t, struct probe *p, int *send_err, struct diag *d)
 			diag_set(d, -r, NULL, 0, "cannot read the trace: %s", strerror(-r));
 	}
 	probe_close(p);
+	/* Over the loopback interface it has passed the hook that enters a flow. */
+	if (end == CAGE_ARRIVE && !probe_is_forwarded(p))
+		conntrack_remove_flow(&(struct flow){.client = p->from, .dest = p->to});
 	cage_close(&cage);
 	return r;
 }

@@ -47,6 +47,8 @@ struct trace {
 	struct step *steps; /* in order; without those of the cage's own table */
 	size_t n_steps, cap_steps;
 	size_t n_lost;
+	bool passed; /* it went on over the loopback interface, in sight */
+	bool gap;    /* it came in there without: somebody had switched its trace off */
 	/* Where it stood when it reached the end of its cage. */
 	bool caught;
 	struct addr last_from, last_to;
@@ -61,10 +63,10 @@ void trace_close(struct trace *t);
  * over. 0 or a negative errno. */
 int trace_collect(struct trace *t, const struct cage *cage, int timeout_ms);
 
-/* All of it for a probe that must go nowhere: opens it in its cage, sends it, collects, and takes both
- * away. *send_err is what probe_send() returned. 0, or a negative errno with `d` filled; trace_close()
+/* All of it for a probe that must reach nobody: opens it in a cage with this end, sends it, collects, and
+ * takes both away. *send_err is what probe_send() returned. 0, or a negative errno with `d` filled; trace_close()
  * in any case. */
-int trace_probe(struct trace *t, struct probe *p, int *send_err, struct diag *d);
+int trace_probe(struct trace *t, struct probe *p, enum cage_end end, int *send_err, struct diag *d);
 
 /* Whether the last step ended the probe. */
 bool step_is_end(const struct step *s);

@@ -55,8 +55,9 @@ struct answer verdict_of(const struct trace *t, const struct probe *p, int send_
 
 		if (!step_decides(s))
 			continue;
+		/* TPROXY takes what this host sends once more where it comes in. */
 		if (step_takes(s))
-			a.taken_by = s;
+			a.taken_by = a.taken_by != NULL ? a.taken_by : s;
 		else if (left_by == NULL || left_by->kind != STEP_RULE)
 			left_by = s;
 	}

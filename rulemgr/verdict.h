@@ -9,7 +9,7 @@
 enum verdict {
 	VERDICT_TAKEN,    /* goes to transocksd */
 	VERDICT_LEFT,     /* goes where it wanted to go, or where a foreign rule sends it */
-	VERDICT_REJECTED, /* a foreign rule refuses it, with an answer */
+	VERDICT_REJECTED, /* a rule refuses it, with an answer: a foreign one, or our guard */
 	VERDICT_DROPPED,  /* a rule drops it without one */
 	VERDICT_NO_ROUTE, /* connect(2) fails before any rule is asked */
 	VERDICT_LOST      /* it ended somewhere that the trace does not see */

@@ -99,8 +99,10 @@ class Host(ExplainCase):
                 self.ask(t.host, wires, target, "--mark", "0x1000", verdict="left-alone",
                          rule="marked by transocksd or usocksd", becomes=target)
                 self.ask(t.host, wires, target, "--mark", "0x2000", verdict="taken")
-                self.ask(t.host, wires, LOOPBACK[family], verdict="left-alone",
-                         rule="to an address of this host")
+                self.ask(t.host, wires, LOOPBACK[family].replace("1081", "1082"),
+                         verdict="left-alone", rule="to an address of this host")
+                self.ask(t.host, wires, LOOPBACK[family], verdict="rejected",
+                         rule="direct connection to the redirect port")
         self.ask(t.host, wires, "10.91.0.1:80", verdict="left-alone", set="special4",
                  element='10.0.0.0-10.255.255.255 "private, RFC 1918"')
         self.ask(t.host, wires, "[fd91::1]:80", verdict="left-alone",
@@ -160,6 +162,34 @@ class Host(ExplainCase):
         self.assertIn("after it was taken", answer["why"])
         self.ask(t.host, wires, "11.1.2.3:80", verdict="taken")
 
+    ARRIVAL = {
+        "dropped": "type filter hook input priority 0; tcp dport 1081 drop",
+        "rejected": "type filter hook input priority 0; tcp dport 1081 reject with tcp reset",
+        "dropped by policy": "type filter hook input priority 0; policy drop; tcp dport 22 accept",
+        "dropped early": "type filter hook prerouting priority -150; iif lo tcp dport 1081 drop",
+    }
+
+    def test_foreign_rules_on_arrival(self):
+        """What is taken comes in by the loopback interface, where a firewall may be in the way."""
+        t = self.build("host")
+        wires = [self.wire(t.inet, "host0")]
+        t.host.rules("install")
+        listeners = [t.host.listen("127.0.0.1", 1081), t.host.listen("::1", 1081)]
+        for name, rules in self.ARRIVAL.items():
+            t.host.nft(f"table inet foreign {{ chain arrival {{ {rules}; }}; }}")
+            for target in TARGETS.values():
+                with self.subTest(name, target=target):
+                    answer = self.ask(t.host, wires, target, verdict=name.split()[0], becomes=None)
+                    self.assertIn("of chain arrival, table inet foreign, after it was taken",
+                                  answer["why"])
+            t.host.nft("delete table inet foreign")
+        for family, target in TARGETS.items():
+            self.ask(t.host, wires, target, verdict="taken", becomes=LOOPBACK[family])
+        for sock in listeners:
+            sock.setblocking(False)
+            self.assertRaises(BlockingIOError, sock.accept)
+            sock.close()
+
     def test_translation_of_the_source(self):
         """Also a probe that has lost its port, or is not tracked, is held."""
         t = self.build("host")
@@ -218,7 +248,7 @@ class Host(ExplainCase):
         flood.wait_log("^ready$")
         for _ in range(10):
             answer = self.json(t.host, "test", "11.1.2.3:80")
-            self.assertEqual([s["chain"] for s in answer["path"]], ["out", "output"])
+            self.assertEqual([s["chain"] for s in answer["path"]], ["out", "output", "guard"])
         flood.kill()
 
     @lab.needs_program("iptables-legacy")
@@ -296,6 +326,14 @@ class Tproxy(ExplainCase):
             self.ask(t.host, wires, target, verdict="taken", rule="to transocksd", becomes=target)
         self.ask(t.host, wires, "10.91.0.1:80", verdict="left-alone", rule="private")
         self.accept(t.host)
+        for target in TARGETS.values():
+            answer = self.ask(t.host, wires, target, verdict="taken", rule="to transocksd")
+            self.assertEqual([s["verdict"] for s in answer["path"]], ["accept", "tproxy"])
+            self.assertIn("marked for TPROXY", answer["why"])
+        t.host.nft("table inet f { chain late { type filter hook input priority 0; drop; }; }")
+        for target in TARGETS.values():
+            self.ask(t.host, wires, target, verdict="dropped", becomes=None)
+        t.host.nft("delete table inet f")
         for target, client in zip(TARGETS.values(), ("10.91.0.1", "fd91::1")):
             answer = self.ask(t.host, wires, target, "--in", "eth0", "--from", client,
                               verdict="taken", rule="to transocksd", becomes=target)
