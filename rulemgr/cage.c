@@ -23,6 +23,9 @@
 #define CAGE_FIRST INT32_MIN
 #define CAGE_LAST  (INT32_MAX - 1)
 
+/* Conntrack's own is -200. */
+#define CAGE_TRACKED (-199)
+
 /* What is being built; the first failure stays. */
 struct building {
 	struct batch *batch;
@@ -326,6 +329,16 @@ static void put_local_chain(struct building *b, enum cage_end end)
 	end_rule(b);
 }
 
+/* Tells under which addresses the flow is entered, where a rule before has written others. */
+static void put_tracked_chain(struct building *b)
+{
+	put_chain(b, CAGE_TRACKED_CHAIN, NF_INET_LOCAL_OUT, CAGE_TRACKED);
+	begin_rule(b);
+	match_sequence(b);
+	put_trace(b);
+	end_rule(b);
+}
+
 static void build_host(struct building *b, enum cage_end end)
 {
 	put_trace_chain(b, "output", NF_INET_LOCAL_OUT);
@@ -340,6 +353,7 @@ static void build_host(struct building *b, enum cage_end end)
 	}
 	put_drop_rules(b);
 	if (end == CAGE_ARRIVE) {
+		put_tracked_chain(b);
 		put_chain(b, "stop_input", NF_INET_LOCAL_IN, CAGE_LAST);
 		put_drop_rules(b);
 	}

@@ -11,6 +11,8 @@
 #define CAGE_TABLE_MAX 32
 /* The chain that begins the trace anew where the probe comes in by the loopback interface. */
 #define CAGE_LOCAL_CHAIN "local"
+/* The one where connection tracking has just seen it. */
+#define CAGE_TRACKED_CHAIN "tracked"
 
 enum cage_end {
 	CAGE_ALL,       /* nothing of the probe goes further than its first last hook */

@@ -154,12 +154,14 @@ static int trace_add(struct trace *t, const struct nftnl_trace *n)
 {
 	uint32_t id = nftnl_trace_get_u32(n, NFTNL_TRACE_ID);
 	struct step s;
-	bool in_cage;
+	bool in_cage, tracked;
 
 	if (!step_read(&s, n))
 		return 0;
 	in_cage = s.family == NFPROTO_INET && strcmp(s.table, t->cage->table) == 0;
-	if (in_cage && s.kind == STEP_RULE && s.verdict == NFT_CONTINUE) {
+	/* Copies that others make come by there as well. */
+	tracked = in_cage && strcmp(s.chain, CAGE_TRACKED_CHAIN) == 0;
+	if (in_cage && !tracked && s.kind == STEP_RULE && s.verdict == NFT_CONTINUE) {
 		t->gap |= strcmp(s.chain, CAGE_LOCAL_CHAIN) == 0 && !t->passed;
 		t->has_id = true;
 		t->id = id;
@@ -169,6 +171,8 @@ static int trace_add(struct trace *t, const struct nftnl_trace *n)
 	if (!in_cage)
 		return step_append(t, &s);
 	if (s.has_addresses) {
+		if (tracked)
+			t->tracked = (struct flow){.client = s.from, .dest = s.to};
 		t->last_from = s.from;
 		t->last_to = s.to;
 	}
@@ -275,6 +279,14 @@ const char *step_family_name(uint8_t family)
 	}
 }
 
+/* Takes the probe's entry out of connection tracking. */
+static void trace_forget(const struct trace *t, const struct probe *p)
+{
+	struct flow f = {.client = p->from, .dest = p->to};
+
+	conntrack_remove_flow(t->tracked.dest.family != AF_UNSPEC ? &t->tracked : &f);
+}
+
 int trace_probe(struct trace *t, struct probe *p, enum cage_end end, int *send_err, struct diag *d)
 {
 	struct cage cage = {.table = ""};
@@ -294,7 +306,7 @@ int trace_probe(struct trace *t, struct probe *p, enum cage_end end, int *send_e
 	probe_close(p);
 	/* Over the loopback interface it has passed the hook that enters a flow. */
 	if (end == CAGE_ARRIVE && !probe_is_forwarded(p))
-		conntrack_remove_flow(&(struct flow){.client = p->from, .dest = p->to});
+		trace_forget(t, p);
 	cage_close(&cage);
 	return r;
 }

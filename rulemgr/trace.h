@@ -5,6 +5,7 @@
  * by step. iptables-legacy rules are not part of it. One owner, one thread.
  */
 #include "rulemgr/cage.h"
+#include "rulemgr/flows.h"
 #include "rulemgr/model.h"
 
 /* NFT_NAME_MAXLEN of the kernel. */
@@ -47,8 +48,9 @@ struct trace {
 	struct step *steps; /* in order; without those of the cage's own table */
 	size_t n_steps, cap_steps;
 	size_t n_lost;
-	bool passed; /* it went on over the loopback interface, in sight */
-	bool gap;    /* it came in there without: somebody had switched its trace off */
+	bool passed;         /* it went on over the loopback interface, in sight */
+	bool gap;            /* it came in there without: somebody had switched its trace off */
+	struct flow tracked; /* as conntrack first saw it; no family: not known */
 	/* Where it stood when it reached the end of its cage. */
 	bool caught;
 	struct addr last_from, last_to;

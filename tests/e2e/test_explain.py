@@ -210,6 +210,27 @@ class Host(ExplainCase):
         answer = self.ask(t.host, wires, "10.91.0.9:80", verdict="left-alone", rule="")
         self.assertIn("no chain of ours sees it", answer["why"])
 
+    REWRITES = {
+        "copy at output": "output priority -300; dup to 10.91.0.1 device eth0",
+        "copy at postrouting": "postrouting priority 0; dup to 10.91.0.1 device eth0",
+        "port before conntrack": "output priority -250; tcp sport set 4242",
+        "port after conntrack": "output priority -150; tcp sport set 4242",
+        "port at the end": "postrouting priority 10; tcp sport set 4242",
+        "destination": "output priority -250; ip daddr 11.1.2.3 ip daddr set 11.4.4.4",
+        "untracked port": "output priority -300; notrack tcp sport set 4242",
+    }
+
+    def test_copies_and_rewritten_probes(self):
+        t = self.build("host")
+        wires = [self.wire(t.inet, "host0")]
+        t.host.rules("install")
+        for name, rule in self.REWRITES.items():
+            t.host.nft(f"table ip f {{ chain c {{ type filter hook {rule}; }}; }}")
+            for args in ((), ("--mark", "0x1000")):
+                with self.subTest(name, args=args):
+                    self.ask(t.host, wires, "11.1.2.3:80", *args)
+            t.host.nft("delete table ip f")
+
     def test_no_route(self):
         t = self.build("host")
         t.host.rules("install")
@@ -417,6 +438,17 @@ class Gateway(ExplainCase):
         answer = self.ask(t.gateway, wires, "11.5.5.5:80", *lan, "10.91.1.2", verdict="left-alone",
                           becomes="10.91.3.9:99")
         self.assertIn('by rule 1 "published" of chain ahead', answer["why"])
+
+    @needs_tun
+    def test_copies(self):
+        t, wires = self.gateway()
+        for hook in ("prerouting", "input", "forward"):
+            t.gateway.nft(f"table ip f {{ chain c {{ type filter hook {hook} priority -300; "
+                          "dup to 10.91.2.1 device wan0; }; }")
+            for target in ("11.1.2.3:80", "10.91.3.2:80"):
+                with self.subTest(hook, target=target):
+                    self.ask(t.gateway, wires, target, "--in", "lan0", "--from", "10.91.1.2")
+            t.gateway.nft("delete table ip f")
 
     @needs_tun
     def test_lost_on_the_way(self):
