@@ -10,9 +10,6 @@
 #include "rulemgr/gate.h"
 #include "rulemgr/ports.h"
 
-#define GATE_NEW      "the trial is over: the previous rules decide"
-#define GATE_PREVIOUS "on trial: the new rules decide"
-
 bool trial_is_on(const struct model *m)
 {
 	return model_find_set(m, TRIAL_SET) != NULL;
@@ -89,7 +86,7 @@ bool trial_is_possible(const struct model *m, const struct model *previous)
 /* `negate`: turns everything away when the trial is over, else while it is on. */
 static int add_gate(struct chain *c, bool negate)
 {
-	struct rule *r = gate_insert(c, negate ? GATE_NEW : GATE_PREVIOUS);
+	struct rule *r = gate_insert(c, negate ? TRIAL_GATE_NEW : TRIAL_GATE_PREVIOUS);
 	struct expr *e = r != NULL ? rule_add_expr(r, EXPR_META) : NULL;
 
 	if (e == NULL)
@@ -236,7 +233,7 @@ static void keep(struct model *m, bool previous)
 			chain_clear(&c);
 			continue;
 		}
-		gate_remove(&c, previous ? GATE_PREVIOUS : GATE_NEW);
+		gate_remove(&c, previous ? TRIAL_GATE_PREVIOUS : TRIAL_GATE_NEW);
 		m->chains[n++] = c;
 	}
 	m->n_chains = n;
@@ -269,5 +266,5 @@ bool trial_keep_previous(struct model *m)
 
 const struct rule *trial_find_gate(const struct chain *c)
 {
-	return gate_find(c, GATE_NEW);
+	return gate_find(c, TRIAL_GATE_NEW);
 }

@@ -15,6 +15,9 @@
 
 #define TRIAL_SET    "trial"
 #define TRIAL_PREFIX "previous_"
+/* Comments of the rules on top, in the chains of either table. */
+#define TRIAL_GATE_NEW      "the trial is over: the previous rules decide"
+#define TRIAL_GATE_PREVIOUS "on trial: the new rules decide"
 
 /* Whether the table holds a trial, perhaps one that is over; and whether its time is over. Pure, all of them. */
 bool trial_is_on(const struct model *m);

@@ -7,12 +7,25 @@
 #include <string.h>
 
 #include "policy/strbuf.h"
+#include "rulemgr/trial.h"
 
-/* Of the chains of our table, these two decide about TCP; the others guard the port. */
+/* Of the chains of our table, these two decide about TCP, or when a trial is over those that were
+ * before; the others guard the port. */
 static bool step_decides(const struct step *s)
 {
+	const char *chain = s->chain;
+
+	if (strncmp(chain, TRIAL_PREFIX, strlen(TRIAL_PREFIX)) == 0)
+		chain += strlen(TRIAL_PREFIX);
 	return step_is_ours(s) &&
-	       (strcmp(s->chain, "output") == 0 || strcmp(s->chain, "prerouting") == 0);
+	       (strcmp(chain, "output") == 0 || strcmp(chain, "prerouting") == 0);
+}
+
+/* The one of the two tables of a trial whose time it is not leaves all to the other. */
+static bool step_is_gate(const struct step *s)
+{
+	return strcmp(s->comment, TRIAL_GATE_NEW) == 0 ||
+	       strcmp(s->comment, TRIAL_GATE_PREVIOUS) == 0;
 }
 
 static bool step_takes(const struct step *s)
@@ -47,20 +60,26 @@ static void find_translation(struct answer *a, const struct trace *t, const stru
 struct answer verdict_of(const struct trace *t, const struct probe *p, int send_err)
 {
 	const struct step *last = t->n_steps > 0 ? &t->steps[t->n_steps - 1] : NULL;
-	const struct step *left_by = NULL;
+	const struct step *left_by = NULL, *gate = NULL;
 	struct answer a = {.verdict = VERDICT_LOST, .err = send_err, .seen = t->has_id};
 
 	for (size_t i = 0; i < t->n_steps; i++) {
 		const struct step *s = &t->steps[i];
 
-		if (!step_decides(s))
+		if (!step_decides(s) || (gate != NULL && strcmp(gate->chain, s->chain) == 0))
 			continue;
+		if (step_is_gate(s)) {
+			gate = s;
+			continue;
+		}
 		/* TPROXY takes what this host sends once more where it comes in. */
 		if (step_takes(s))
 			a.taken_by = a.taken_by != NULL ? a.taken_by : s;
 		else if (left_by == NULL || left_by->kind != STEP_RULE)
 			left_by = s;
 	}
+	if (left_by == NULL)
+		left_by = gate;
 	if (a.taken_by == NULL)
 		find_translation(&a, t, p);
 	if (last != NULL && step_is_end(last)) {

@@ -58,6 +58,11 @@ class ConfirmCase(FlushCase):
     def remembering(self, port, text):
         """The ruleset once it has forgotten nothing of a trial on another port."""
         return re.sub(r'(comment "transocks-rules [^",]+)"', rf'\1, earlier ports {port}"', text, count=1)
+    def asks(self, host, target, what, chain, becomes):
+        """What `test` says."""
+        answer = self.json(host, "test", target)
+        self.assertRegex(answer["why"], f"^{what} by .* of {chain}, table inet transocks$")
+        self.assertEqual(answer["becomes"], becomes)
 
     def taken_by(self, t, servers):
         return [self.proxied(t.client, server, address) for address, server in servers.items()]
@@ -178,10 +183,14 @@ class TimedOut(ConfirmCase):
         t.host.rules("install")
         before = without_counters(t.host.ruleset())
         old = self.live(t)
-        t.host.rules("install", "--port", 1082, "--confirm", "1500ms")
+        t.host.rules("install", "--port", 1082, "--confirm", "3s")
         self.kill_watchers()
         new = self.taken_by(t, t.second)
+        self.asks(t.host, "11.1.2.3:80", "redirected", "chain output", "127.0.0.1:1082")
+        self.asks(t.host, "10.91.0.1:80", "left alone", "chain output", "10.91.0.1:80")
         self.wait_over(t.host)
+        self.asks(t.host, "11.1.2.3:80", "redirected", "chain previous_output", "127.0.0.1:1081")
+        self.asks(t.host, "10.91.0.1:80", "left alone", "chain previous_output", "10.91.0.1:80")
         self.assertFalse(self.json(t.host, "status", "--uid", lab.RULES_UID)["on_trial"])
         self.all_pass(old + new + self.live(t))
         for address in ("127.0.0.1", "::1"):  # the guard of the trial's port has gone as well

@@ -12,6 +12,8 @@
 #include <linux/netfilter/nf_tables.h>
 #include <string.h>
 
+#include "rulemgr/trial.h"
+
 #define WANTED "11.1.2.3:80"
 
 /* A step as a case writes it. */
@@ -21,6 +23,7 @@ struct line {
 	enum step_kind kind;
 	enum step_effect effect;
 	const char *to; /* the destination when the chain begins; NULL: not said */
+	const char *comment;
 };
 
 struct scene {
@@ -63,6 +66,33 @@ static const struct scene scenes[] = {
 	 .caught = WANTED,
 	 .verdict = VERDICT_LEFT,
 	 .says = "of chain prerouting"},
+	{.name = "a trial is over, and the previous rules take it",
+	 .lines = {{OURS, "output", NFT_RETURN, .to = WANTED, .comment = TRIAL_GATE_NEW},
+		   {OURS, "output", NF_ACCEPT, .kind = STEP_POLICY},
+		   {OURS, "previous_output", NF_ACCEPT, .effect = EFFECT_REDIRECT, .to = WANTED}},
+	 .caught = "127.0.0.1:1081",
+	 .verdict = VERDICT_TAKEN,
+	 .says = "redirected by a rule of chain previous_output"},
+	{.name = "a trial is over, and the previous rules leave it alone",
+	 .lines = {{OURS, "output", NFT_RETURN, .to = WANTED, .comment = TRIAL_GATE_NEW},
+		   {OURS, "output", NF_ACCEPT, .kind = STEP_POLICY},
+		   {OURS, "previous_output", NFT_RETURN, .to = WANTED, .comment = "bypass"}},
+	 .caught = WANTED,
+	 .verdict = VERDICT_LEFT,
+	 .says = "left alone by a rule \"bypass\" of chain previous_output"},
+	{.name = "on trial, and the policy of the new rules leaves it alone",
+	 .lines = {{OURS, "output", NF_ACCEPT, .kind = STEP_POLICY, .to = WANTED},
+		   {OURS, "previous_output", NFT_RETURN, .comment = TRIAL_GATE_PREVIOUS},
+		   {OURS, "previous_output", NF_ACCEPT, .kind = STEP_POLICY}},
+	 .caught = WANTED,
+	 .verdict = VERDICT_LEFT,
+	 .says = "left alone by the policy of chain output"},
+	{.name = "a trial is over, and there was nothing before it",
+	 .lines = {{OURS, "output", NFT_RETURN, .to = WANTED, .comment = TRIAL_GATE_NEW},
+		   {OURS, "output", NF_ACCEPT, .kind = STEP_POLICY}},
+	 .caught = WANTED,
+	 .verdict = VERDICT_LEFT,
+	 .says = TRIAL_GATE_NEW},
 	{.name = "translated by the last rule before",
 	 .lines = {{"f", "raw", NFT_CONTINUE, .to = WANTED},
 		   {"f", "nat", NF_ACCEPT, .to = WANTED},
@@ -125,6 +155,7 @@ static void fill(struct step *s, const struct line *l)
 			   .has_addresses = l->to != NULL};
 	snprintf(s->table, sizeof(s->table), "%s", l->table);
 	snprintf(s->chain, sizeof(s->chain), "%s", l->chain);
+	snprintf(s->comment, sizeof(s->comment), "%s", l->comment != NULL ? l->comment : "");
 	if (l->to != NULL)
 		s->to = endpoint(l->to);
 }
