@@ -95,8 +95,6 @@ static int install_table(struct kernel *k, const struct args *a, const struct wa
 static int install_locked(struct kernel *k, const struct args *a, const struct want *w,
 			  struct model *m, struct trial_result *trial, struct report *r)
 {
-	/* A table to go back to may take the other family. */
-	static const bool both[LISTENERS_FAMILIES] = {true, true};
 	const struct mark *mark = want_routes_mark(w);
 	struct routes_change change;
 	int err = 0;
@@ -105,8 +103,7 @@ static int install_locked(struct kernel *k, const struct args *a, const struct w
 		err = trial_install(k, w, a->confirm_ms, true, trial, &r->error);
 	if (err < 0)
 		return err;
-	err = routes_before(mark, a->confirm_ms > 0 ? both : w->family, a->dry_run, &change,
-			    &r->error);
+	err = routes_before(mark, w->family, a->dry_run, &change, &r->error);
 	if (err == 0)
 		err = routes_after(install_table(k, a, w, m, trial, &r->error), mark, a->dry_run,
 				   &change, &r->error);

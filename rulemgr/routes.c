@@ -301,16 +301,21 @@ const struct route_item *routes_conflict(const struct routes *r, const struct ma
 	return NULL;
 }
 
+static struct route_item *find_item(const struct routes *r, const struct route_item *wanted)
+{
+	for (size_t i = 0; i < r->n; i++) {
+		if (route_item_equal(&r->items[i], wanted))
+			return &r->items[i];
+	}
+	return NULL;
+}
+
 static void plan_add(const struct routes *r, const struct route_item *wanted,
 		     struct route_item *keep[], struct routes_change *c)
 {
-	for (size_t i = 0; i < r->n; i++) {
-		if (route_item_equal(&r->items[i], wanted)) {
-			*keep = &r->items[i];
-			return;
-		}
-	}
-	c->steps[c->n++] = (struct routes_step){.add = true, .item = *wanted};
+	*keep = find_item(r, wanted);
+	if (*keep == NULL)
+		c->steps[c->n++] = (struct routes_step){.add = true, .item = *wanted};
 }
 
 static void plan_removals(const struct routes *r, bool of_rules,
@@ -331,7 +336,7 @@ static void plan_removals(const struct routes *r, bool of_rules,
 int routes_plan(const struct routes *r, const struct mark *mark,
 		const bool family[LISTENERS_FAMILIES], struct routes_change *c)
 {
-	struct route_item *keep[2 * LISTENERS_FAMILIES] = {NULL}, wanted;
+	struct route_item *keep[2 * LISTENERS_FAMILIES] = {NULL}, route, rule;
 
 	*c = (struct routes_change){0};
 	c->steps = calloc(r->n + 2 * (size_t)LISTENERS_FAMILIES, sizeof(*c->steps));
@@ -339,12 +344,14 @@ int routes_plan(const struct routes *r, const struct mark *mark,
 		return -ENOMEM;
 	/* The new before the old, the route before the rule that leads to it. */
 	for (size_t f = 0; f < LISTENERS_FAMILIES; f++) {
-		if (mark == NULL || !family[f] || !r->host_has[f])
+		if (mark == NULL || !r->host_has[f])
 			continue;
-		route_item_make_route(&wanted, families[f]);
-		plan_add(r, &wanted, &keep[2 * f], c);
-		route_item_make_rule(&wanted, families[f], mark);
-		plan_add(r, &wanted, &keep[2 * f + 1], c);
+		route_item_make_route(&route, families[f]);
+		route_item_make_rule(&rule, families[f], mark);
+		if (!family[f] && find_item(r, &rule) == NULL)
+			continue;
+		plan_add(r, &route, &keep[2 * f], c);
+		plan_add(r, &rule, &keep[2 * f + 1], c);
 	}
 	plan_removals(r, true, keep, c);
 	plan_removals(r, false, keep, c);

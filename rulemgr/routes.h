@@ -39,8 +39,10 @@ int routes_read(struct routes *r, struct diag *d);
 void routes_free(struct routes *r);
 
 /* What is to be done so that exactly the wanted ones of ours are there. With `mark` NULL none
- * is wanted. A family that the host does not have is left out. Pure. 0 or -ENOMEM; *c is then
- * the caller's (routes_change_free). */
+ * is wanted. A family that the host does not have is left out. Where
+ * another family has the rule for the same mark, both stay: live flows that an earlier table
+ * has taken need them, and no other packet has the mark. Pure. 0 or -ENOMEM; *c is then the caller's
+ * (routes_change_free). */
 int routes_plan(const struct routes *r, const struct mark *mark,
 		const bool family[LISTENERS_FAMILIES], struct routes_change *c);
 

@@ -231,6 +231,27 @@ class Tproxy(lab.TestCase):
         t.host.rules("install")
         self.assertNotIn("1081", t.host.run("ip", "rule").stdout)
 
+    def test_family_that_is_taken_no_more(self):
+        """Its live flows go on, from the host and through it, for good and on trial; no drift is left."""
+        t = self.start("gateway", upstream="direct://")
+        t.inet.peer("echo", "::", 7)
+        flags = ("--mode", "tproxy", "--gateway", "lan0", "--bypass", BYPASS, "--family", "ipv4")
+        for trial in ((), ("--confirm", "50s")):
+            self.install(t)
+            live = [self.open(host, address) for host in (t.client, t.gateway) for address in (IPV4[0], IPV6[0])]
+            t.gateway.rules("install", *flags, *trial)
+            self.assertTrue(all(map(talk, live)), f"after install {trial}")
+            if trial:
+                t.gateway.rules("confirm")
+            self.assertTrue(all(map(talk, live)))
+            self.assertEqual(t.gateway.rules("status", *flags, check=False).returncode, 0)
+            for sock in live:
+                sock.close()
+        t.gateway.rules("flush")
+        self.assertNotIn("1081", t.gateway.run("ip", "-6", "rule").stdout)
+        t.gateway.rules("install", *flags)
+        self.assertNotIn("1081", t.gateway.run("ip", "-6", "rule").stdout)
+
     def test_two_modes_at_once(self):
         """Whoever comes last: its table and its routes belong together."""
         t = self.start("host")

@@ -19,6 +19,7 @@
 static const struct mark mark = {0x10, 0x10};
 static const bool both[LISTENERS_FAMILIES] = {true, true};
 static const bool only_ipv4[LISTENERS_FAMILIES] = {true, false};
+static const bool only_ipv6[LISTENERS_FAMILIES] = {false, true};
 
 /* Messages */
 
@@ -165,7 +166,11 @@ static void test_plan(void **state)
 	r.n = 2;
 	assert_string_equal(plan_text(&r, &mark, both), "");
 	assert_string_equal(plan_text(&r, NULL, both), "del " RULE4 "del " ROUTE4);
+	r.host_has[LISTENERS_IPV6] = true;
+	/* Live flows of a family that is not taken any more need theirs. */
+	assert_string_equal(plan_text(&r, &mark, only_ipv6), "add -6 " ROUTE4 "add -6 " RULE4);
 	/* Another mark: the new rule first, so that there is always one. */
+	r.host_has[LISTENERS_IPV6] = false;
 	assert_string_equal(plan_text(&r, &other, both),
 			    "add rule pref 1081 fwmark 0x20/0x20 lookup 1081 protocol 84\n"
 			    "del " RULE4);
@@ -353,6 +358,8 @@ static void test_install_and_remove(void **state)
 	assert_int_equal(install(&mark, only_ipv4),
 			 4); /* one rule new, two rules and a route old */
 	assert_int_equal(install(&mark, both), 2);
+	expect_unchanged();
+	assert_int_equal(install(&mark, only_ipv4), 0); /* live flows of the other family */
 	expect_unchanged();
 }
 
