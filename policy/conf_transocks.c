@@ -124,6 +124,32 @@ static const struct option options[] = {
 	{0},
 };
 
+/* Whether a packet can match both for the bits that they share. */
+static bool marks_meet(struct mark a, struct mark b)
+{
+	uint32_t common = a.mask & b.mask;
+
+	return common != 0 && ((a.value ^ b.value) & common) == 0;
+}
+
+/* TPROXY sees its packets a second time, marked. */
+static int check_exempt_marks(const struct conf *c, const char *file, struct diag *d)
+{
+	const struct mark_list *exempt = &c->redirect.exempt_marks;
+
+	for (size_t i = 0; i < exempt->n; i++) {
+		struct mark m = exempt->marks[i];
+
+		if (marks_meet(m, c->tproxy_mark))
+			return diag_set(d, EINVAL, file, 0,
+					"option \"redirect.exempt_marks\": 0x%x/0x%x would exempt "
+					"what \"tproxy_mark\" (0x%x/0x%x) marks: choose other bits "
+					"for one of them",
+					m.value, m.mask, c->tproxy_mark.value, c->tproxy_mark.mask);
+	}
+	return 0;
+}
+
 /* What the daemon and its rules have to agree on. */
 static int finish_rules(struct conf *c, const char *file, struct diag *d)
 {
@@ -134,6 +160,8 @@ static int finish_rules(struct conf *c, const char *file, struct diag *d)
 		return diag_set(d, EINVAL, file, 0,
 				"options \"mark\" and \"tproxy_mark\" share bits of their masks: "
 				"one would hide the other");
+	if (c->mode == REDIRECT_MODE_TPROXY && check_exempt_marks(c, file, d) < 0)
+		return -EINVAL;
 	c->listen_default = addr_list_has_both_families(&c->listen);
 	return addr_list_check_distinct(&c->listen, "listen", file, d);
 }

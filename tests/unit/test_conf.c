@@ -316,6 +316,12 @@ static void test_errors(void **state)
 	assert_fails(p, NULL, EINVAL, "main.toml: ", "option \"tproxy_mark\"");
 	write_main(f, "proxy_url = \"direct://\"\nmode = \"tproxy\"\nmark = \"0x30/0x30\"\n");
 	assert_fails(p, NULL, EINVAL, "main.toml: ", "share bits of their masks");
+	write_main(f, "proxy_url = \"direct://\"\nmode = \"tproxy\"\n[redirect]\n"
+		      "exempt_marks = [\"5\", \"0x10/0x10\"]\n");
+	assert_fails(p, NULL, EINVAL, "main.toml: ", "0x10/0x10 would exempt what \"tproxy_mark\"");
+	write_main(f, "proxy_url = \"direct://\"\nmode = \"tproxy\"\n[redirect]\n"
+		      "exempt_marks = [\"5\", \"0x20/0x30\", \"0x30/0xf0\"]\n");
+	assert_fails(p, NULL, EINVAL, "main.toml: ", "0x30/0xf0 would exempt");
 	write_main(f, "proxy_url = \"direct://\"\n[redirect]\n\npriority = -200\n");
 	assert_fails(p, NULL, EINVAL, "main.toml:4: ", "-200 is out of range (-199..99)");
 
