@@ -6,6 +6,7 @@
 #include <sysexits.h>
 
 #include "policy/duration.h"
+#include "rulemgr/handover.h"
 #include "rulemgr/iptables_cmd.h"
 #include "rulemgr/lock.h"
 #include "rulemgr/preflight.h"
@@ -163,14 +164,16 @@ static int install_with(struct kernel *k, const struct args *a, struct report *r
 	if (err < 0)
 		diag_set(&r->error, -err, NULL, 0, "cannot build the table: %s", strerror(-err));
 	else
+		code = handover_check(k, a, &w, &m, r);
+	if (err == 0 && code == 0)
 		err = install_with_routes(k, a, &w, &m, &trial, r);
-	if (err == 0) {
+	if (err == 0 && code == 0) {
 		install_tell(&w, &m, &trial.have, a->dry_run, &r->text);
 		install_put_json(&w, &trial.have, a->dry_run, &r->json);
 		install_watch(a, &trial, r);
 	}
 	model_free(&m);
-	return report_exit_code(err);
+	return code != 0 ? code : report_exit_code(err);
 }
 
 static int install_by_iptables(const struct args *a, struct report *r)

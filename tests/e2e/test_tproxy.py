@@ -252,6 +252,28 @@ class Tproxy(lab.TestCase):
         t.gateway.rules("install", *flags)
         self.assertNotIn("1081", t.gateway.run("ip", "-6", "rule").stdout)
 
+    def test_change_that_cuts_live_flows(self):
+        """Another mode or mark is refused while flows of the rules that are there live; nothing is said without."""
+        tproxy, redirect = ("--mode", "tproxy", "--bypass", BYPASS), ("--port", 1082, "--bypass", BYPASS)
+        for one, other, what in ((tproxy, redirect, "mode"), (redirect, tproxy, "mode"),
+                                 (tproxy, (*tproxy, "--tproxy-mark", "0x20/0x20"), "tproxy_mark")):
+            t = self.start("host", upstream="direct://")  # a new one: the daemon does not see that a flow was cut
+            t.inet.peer("echo", "::", 7)
+            t.host.transocksd('listen = "localhost:1082"\nproxy_url = "direct://"\n')
+            for flags in (other, one):
+                self.assertNotIn("cuts", t.host.rules("install", *flags).stderr)
+            live = [self.open(t.host, address) for address in (IPV4[0], IPV6[0])]
+            self.assertTrue(all(map(talk, live)))
+            before = t.host.run("ip", "rule").stdout
+            done = t.host.rules("install", *other, check=False)
+            words = f"another {what} cuts 2 live proxied flows of the rules that are there: flush first"
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(words, done.stderr)
+            self.assertEqual(t.host.run("ip", "rule").stdout, before)
+            t.host.rules("install", *one)
+            self.assertTrue(all(map(talk, live)))
+            self.assertIn(words, t.host.rules("install", *other, "--force").stderr)
+
     def test_two_modes_at_once(self):
         """Whoever comes last: its table and its routes belong together."""
         t = self.start("host")
