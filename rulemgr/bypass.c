@@ -8,7 +8,7 @@
 #include "policy/prefix.h"
 #include "rulemgr/carry.h"
 #include "rulemgr/ranges.h"
-#include "rulemgr/sync.h"
+#include "rulemgr/trial_sync.h"
 
 struct edit {
 	const char *text; /* the network, as it was typed */
@@ -67,6 +67,23 @@ static int edit_del(void *ctx, struct set *after, struct diag *d)
 	return 0;
 }
 
+/* Whose watcher was killed leaves a trial that is over behind. */
+static int bypass_edit_set(struct kernel *k, const char *name, bool adds, struct edit *edit,
+			   bool dry_run, struct diag *d)
+{
+	int err = sync_edit_set(k, name, adds ? edit_add : edit_del, edit, dry_run, d);
+	size_t flows;
+
+	if (err != -ETIME)
+		return err;
+	if (dry_run)
+		return diag_set(d, ETIME, NULL, 0,
+				"a trial is over, and what is left of it goes first: run this "
+				"without --dry-run");
+	err = trial_end(k, false, &flows, d);
+	return err < 0 ? err : sync_edit_set(k, name, adds ? edit_add : edit_del, edit, false, d);
+}
+
 static int bypass_edit(struct kernel *k, const struct args *a, struct report *r)
 {
 	bool adds = strcmp(a->words[0], "add") == 0;
@@ -86,8 +103,8 @@ static int bypass_edit(struct kernel *k, const struct args *a, struct report *r)
 	prefix_bounds(&p, edit.element.first, edit.element.last);
 	snprintf(edit.element.comment, sizeof(edit.element.comment), "%s",
 		 a->comment != NULL ? a->comment : "");
-	err = sync_edit_set(k, p.family == AF_INET ? WANT_SET_BYPASS4 : WANT_SET_BYPASS6,
-			    adds ? edit_add : edit_del, &edit, a->dry_run, &r->error);
+	err = bypass_edit_set(k, p.family == AF_INET ? WANT_SET_BYPASS4 : WANT_SET_BYPASS6, adds,
+			      &edit, a->dry_run, &r->error);
 	if (err == -ENOENT)
 		return EXIT_NOT_INSTALLED;
 	if (err < 0)
@@ -132,6 +149,8 @@ static int bypass_list(struct kernel *k, struct report *r)
 	if (err < 0)
 		return report_exit_code(err);
 	err = sync_check_owner(&have, &r->error);
+	if (trial_is_over(&m) && !trial_keep_previous(&m))
+		have.present = false;
 	if (err == 0 && !have.present)
 		err = diag_set(&r->error, ENOENT, NULL, 0, "table %s is not installed",
 			       MODEL_TABLE_TEXT);

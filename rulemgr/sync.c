@@ -240,8 +240,15 @@ static int sync_edit_once(struct kernel *k, const char *name, sync_edit_fn *fn, 
 
 	if (r < 0)
 		return r;
-	before = model_find_set(&m, name);
 	r = sync_check_owner(&have, d);
+	if (r == 0 && trial_is_over(&m)) {
+		/* Its sets are looked at no more, and those of the table before go by other names. */
+		if (trial_keep_previous(&m))
+			r = diag_set(d, ETIME, NULL, 0, "a trial is over, and not tidied up");
+		else
+			have.present = false;
+	}
+	before = model_find_set(&m, name);
 	if (r == 0 && !have.present)
 		r = diag_set(d, ENOENT, NULL, 0, "table %s is not installed", MODEL_TABLE_TEXT);
 	else if (r == 0 && before == NULL)

@@ -30,7 +30,7 @@ int sync_table(struct kernel *k, struct model *want, bool dry_run, struct have *
  * called again when somebody else has changed the ruleset in between. */
 typedef int sync_edit_fn(void *ctx, struct set *after, struct diag *d);
 /* Changes the elements of one set of our table, only by those that differ, in one batch. 0; -ENOENT with
- * `d`: there is no such table or set; -EEXIST and -EBUSY as above; errors of the others. */
+ * `d`: there is no such table or set; -ETIME: a trial is over, and trial_end() comes first; -EEXIST and -EBUSY as above; errors of the others. */
 int sync_edit_set(struct kernel *k, const char *name, sync_edit_fn *fn, void *ctx, bool dry_run,
 		  struct diag *d);
 

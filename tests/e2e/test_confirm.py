@@ -125,6 +125,27 @@ class Confirmed(ConfirmCase):
         text = host.ruleset()
         self.assertEqual((text.count("11.9.9.0/24"), text.count("11.8.8.0/24"), text.count("trial")), (1, 0, 0))
 
+    def test_exceptions_when_it_is_over(self):
+        """They are those of the table before, which is back in full; without one there is no table."""
+        host = self.lonely()
+        host.rules("install", "--bypass", "11.3.0.0/16")
+        host.rules("bypass", "add", "11.9.9.0/24")
+        host.rules("install", "--confirm", "1s")
+        self.kill_watchers()
+        self.wait_over(host)
+        self.assertEqual(host.rules("bypass", "list").stdout, "11.9.9.0/24\n")
+        self.assertIn("without --dry-run", self.refused(host, "bypass", "add", "11.8.8.0/24", "-n", code=1))
+        host.rules("bypass", "add", "11.8.8.0/24")
+        text = host.ruleset()
+        self.assertEqual((text.count("11.9.9.0/24"), text.count("11.8.8.0/24"), text.count("trial")), (1, 1, 0))
+        self.assertIn("11.3.0.0/16", text)
+        host.rules("flush")
+        host.rules("install", "--confirm", "1s")
+        self.kill_watchers()
+        self.wait_over(host)
+        for args in (("add", "11.8.8.0/24"), ("list",)):
+            self.assertIn("is not installed", self.refused(host, "bypass", *args, code=3))
+
     @lab.needs_program("iptables")
     def test_not_by_iptables(self):
         host = self.lonely()
