@@ -151,7 +151,7 @@ static int install_with(struct kernel *k, const struct args *a, struct report *r
 	struct model m = {0};
 	struct trial_result trial;
 	struct want w;
-	int err, code = resolve_want(a, &w, r);
+	int err, code = resolve_want(a, true, &w, r);
 
 	if (code == 0)
 		code = preflight_run(k, a, &w, r);
@@ -186,7 +186,7 @@ static int install_by_iptables(const struct args *a, struct report *r)
 			 "--confirm: the iptables backend cannot put rules on trial");
 		return EX_UNAVAILABLE;
 	}
-	code = resolve_want(a, &w, r);
+	code = resolve_want(a, true, &w, r);
 	if (code == 0)
 		code = preflight_run(NULL, a, &w, r);
 	return code == 0 ? iptables_install_run(&w, a->dry_run, r) : code;

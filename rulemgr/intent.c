@@ -15,7 +15,7 @@ static int out_of_memory(struct report *r)
 
 int intent_build(const struct args *a, struct want *w, struct model *m, struct report *r)
 {
-	int code = resolve_want(a, w, r);
+	int code = resolve_want(a, false, w, r);
 
 	if (code != 0)
 		return code;

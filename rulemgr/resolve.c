@@ -131,18 +131,30 @@ static int want_exempt_cgroups(const struct conf *c, struct want *w, struct diag
 	return 0;
 }
 
+/* An interface that is gone may come back by the same name, and rules name it all the while. */
+static int find_gateway(char out[IFNAMSIZ], const char *name, bool for_install, struct report *r)
+{
+	int err = resolve_interface(out, name, &r->error);
+
+	if (err == 0 || for_install || strlen(name) >= IFNAMSIZ)
+		return err;
+	report_warn(r, "%s", r->error.text);
+	snprintf(out, IFNAMSIZ, "%s", name);
+	return 0;
+}
+
 /* Two names of one interface are one gateway. */
-static int want_gateways(const struct conf *c, struct want *w, struct diag *d)
+static int want_gateways(const struct conf *c, struct want *w, bool for_install, struct report *r)
 {
 	const struct string_list *names = &c->redirect.gateway;
 
 	for (size_t i = 0; i < names->n; i++) {
 		char found[IFNAMSIZ];
 		bool known = false;
-		int r = resolve_interface(found, names->strings[i], d);
+		int err = find_gateway(found, names->strings[i], for_install, r);
 
-		if (r < 0)
-			return r;
+		if (err < 0)
+			return err;
 		for (size_t k = 0; k < w->n_gateways; k++)
 			known |= strcmp(w->gateways[k], found) == 0;
 		BUG_ON(w->n_gateways == WANT_GATEWAYS_MAX);
@@ -215,7 +227,7 @@ static int want_families(const struct conf *c, struct want *w, struct diag *d)
 	return 0;
 }
 
-int resolve_want(const struct args *a, struct want *w, struct report *r)
+int resolve_want(const struct args *a, bool for_install, struct want *w, struct report *r)
 {
 	const struct conf *c = a->conf;
 	struct diag *d = &r->error;
@@ -233,7 +245,7 @@ int resolve_want(const struct args *a, struct want *w, struct report *r)
 		return err == -EINVAL && a->n_settings > 0 ? EX_USAGE : EX_CONFIG;
 	err = want_exempt_cgroups(c, w, d);
 	if (err == 0)
-		err = want_gateways(c, w, d);
+		err = want_gateways(c, w, for_install, r);
 	if (err == 0)
 		err = want_families(c, w, d);
 	if (err == 0)

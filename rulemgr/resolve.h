@@ -9,8 +9,8 @@
 #include "rulemgr/want.h"
 
 /* Fills *w from a->conf (args_load), which it borrows. The exit code: 0, or r->error says why. Warnings go
- * to `r`. */
-int resolve_want(const struct args *a, struct want *w, struct report *r);
+ * to `r`; a gateway interface that is missing is one, unless `for_install`. */
+int resolve_want(const struct args *a, bool for_install, struct want *w, struct report *r);
 
 /* The parts, each 0 or a negative errno with `d` filled. */
 

@@ -295,6 +295,20 @@ class Mistakes(RulesCase):
         names = self.json(host, "install", "--gateway", "inside", "--gateway", "lan0", "--gateway", "lan1")["gateway"]
         self.assertEqual(names, ["lan0", "lan1"])
 
+    def test_gateway_that_is_gone(self):
+        """Its name is still in the rules: they are compared, and whoever asks is told."""
+        host = self.lonely()
+        host.ip("link add lan0 type veth peer name lan1")
+        args = ("--gateway", "lan0", "--uid", "1")
+        host.rules("install", *args, "--force")
+        host.ip("link del lan0")
+        gone = "gateway lan0: no such interface"
+        for command, code in (("status", 5), ("diff", 0)):
+            done = host.rules(command, *args, check=False)
+            self.assertEqual((done.returncode, done.stderr.count(gone)), (code, 1), done.stderr)
+        self.assertEqual(host.rules("diff", *args, "--priority", "-50", check=False).returncode, 4)
+        self.assertIn(gone, self.refused(host, "install", *args, "--force"))
+
 
 class Traffic(RulesCase):
     """What is taken, by connections."""

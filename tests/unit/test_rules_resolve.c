@@ -106,7 +106,7 @@ static int want(const char *text, struct args *a, struct want *w, struct report 
 		fail_msg("%s", d.text);
 	remove(path);
 	report_init(r, "test", false);
-	return resolve_want(a, w, r);
+	return resolve_want(a, true, w, r);
 }
 
 static void finish(struct args *a, struct report *r)
@@ -160,7 +160,7 @@ static void test_want_port_of_flag(void **state)
 	assert_int_equal(w.port, DEFAULT_TRANSOCKS_PORT);
 	assert_int_equal(w.n_upstreams, 0);
 	a.port = 7;
-	assert_int_equal(resolve_want(&a, &w, &r), 0);
+	assert_int_equal(resolve_want(&a, true, &w, &r), 0);
 	assert_int_equal(w.port, 7);
 	finish(&a, &r);
 }
@@ -191,6 +191,24 @@ static void test_want_errors(void **state)
 			fail_msg("%s: %s", cases[i].file, r.error.text);
 		finish(&a, &r);
 	}
+}
+
+static void test_missing_gateway_is_a_warning(void **state)
+{
+	struct report r;
+	struct args a;
+	struct want w;
+
+	(void)state;
+	want("user = \"0\"\nredirect.gateway = [\"no-such-if\", \"lo\", \"no-such-if\"]", &a, &w,
+	     &r);
+	assert_int_equal(resolve_want(&a, false, &w, &r), 0);
+	assert_int_equal(w.n_gateways, 2);
+	assert_string_equal(w.gateways[0], "no-such-if");
+	assert_string_equal(w.gateways[1], "lo");
+	assert_int_equal(r.n_warnings, 2);
+	assert_string_equal(r.warnings[0].text, "gateway no-such-if: no such interface");
+	finish(&a, &r);
 }
 
 /* RFC 6761: nobody resolves a name below "invalid". */
@@ -225,6 +243,7 @@ int main(void)
 		cmocka_unit_test(test_want),
 		cmocka_unit_test(test_want_port_of_flag),
 		cmocka_unit_test(test_want_errors),
+		cmocka_unit_test(test_missing_gateway_is_a_warning),
 		cmocka_unit_test(test_unknown_upstream_is_a_warning),
 	};
 
