@@ -58,6 +58,7 @@ class ConfirmCase(FlushCase):
     def remembering(self, port, text):
         """The ruleset once it has forgotten nothing of a trial on another port."""
         return re.sub(r'(comment "transocks-rules [^",]+)"', rf'\1, earlier ports {port}"', text, count=1)
+
     def asks(self, host, target, what, chain, becomes):
         """What `test` says."""
         answer = self.json(host, "test", target)
