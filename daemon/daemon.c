@@ -17,6 +17,9 @@
 #include "daemon/core/priv.h"
 #include "daemon/options.h"
 
+/* How often a daemon whose control path another one has asks for it. */
+#define CONTROL_RETRY_MS 1000
+
 struct daemon {
 	const struct daemon_program *program;
 	struct daemon_options options;
@@ -25,7 +28,8 @@ struct daemon {
 	struct loop loop;     /* the main thread's: signals, drain */
 	struct source *signals;
 	struct timer drain_timer;
-	uint64_t start_ms; /* in the time of `loop` */
+	struct timer control_timer; /* until the control socket is ours */
+	uint64_t start_ms;          /* in the time of `loop` */
 	struct control control;
 	struct engine *engines;
 	struct budget budget;
@@ -262,6 +266,8 @@ static void daemon_drain(struct daemon *dm)
 	if (dm->draining)
 		return;
 	dm->draining = true;
+	timer_cancel(&dm->control_timer);
+	control_ending(&dm->control);
 	log_text(LOG_LEVEL_INFO, "draining: no new flows, those under way may finish");
 	for (unsigned i = 0; i < dm->n_engines; i++)
 		engine_drain(&dm->engines[i]);
@@ -421,6 +427,7 @@ static void daemon_free(struct daemon *dm)
 	clients_destroy(&dm->budget.clients);
 	control_stop(&dm->control);
 	timer_cancel(&dm->drain_timer);
+	timer_cancel(&dm->control_timer);
 	if (dm->signals != NULL) {
 		fd = dm->signals->fd;
 		loop_unwatch(&dm->loop, dm->signals);
@@ -452,16 +459,40 @@ static void daemon_answer(void *ctx, enum control_request request, struct strbuf
 		status_json(&st, out);
 }
 
+static void daemon_control_failed(const struct diag *d)
+{
+	log_text(LOG_LEVEL_WARNING, "%s; going on without it", d->text);
+}
+
+static void daemon_control_retry(struct timer *t)
+{
+	struct daemon *dm = container_of(t, struct daemon, control_timer);
+	struct diag d;
+	int rc = control_retry(&dm->control, &d);
+
+	if (rc == 0)
+		log_text(LOG_LEVEL_INFO, "the control socket %s is ours now", dm->control.path);
+	else if (rc == -EADDRINUSE)
+		loop_timer(&dm->loop, t, CONTROL_RETRY_MS, daemon_control_retry);
+	else
+		daemon_control_failed(&d);
+}
+
 /* Flows do not depend on it, so nothing that goes wrong here keeps the daemon from its work. */
 static void daemon_control(struct daemon *dm, const struct priv_user *user)
 {
 	struct diag d;
+	int rc;
 
 	if (dm->conf->control[0] == '\0')
 		return;
-	if (control_start(&dm->control, &dm->loop, dm->conf->control, user, daemon_answer, dm, &d) <
-	    0)
-		log_text(LOG_LEVEL_WARNING, "%s; going on without it", d.text);
+	rc = control_start(&dm->control, &dm->loop, dm->conf->control, user, daemon_answer, dm, &d);
+	if (rc == -EADDRINUSE) {
+		log_text(LOG_LEVEL_WARNING, "%s; trying again until it has ended", d.text);
+		loop_timer(&dm->loop, &dm->control_timer, CONTROL_RETRY_MS, daemon_control_retry);
+	} else if (rc < 0) {
+		daemon_control_failed(&d);
+	}
 }
 
 /* Becomes the user that needs no more than it is left with. */
@@ -520,6 +551,7 @@ static int daemon_serve(struct daemon *dm)
 	int code;
 
 	timer_init(&dm->drain_timer);
+	timer_init(&dm->control_timer);
 	dm->started = conf_ref(dm->conf);
 	code = daemon_start(dm, &d);
 	if (code == EX_OK && daemon_run(dm, &d) < 0)

@@ -76,6 +76,7 @@ int report_exit_code(int err)
 	case -EBUSY:
 		return EXIT_BUSY;
 	case -ENOTCONN:
+	case -ESHUTDOWN: /* it is ending */
 		return EXIT_NO_LISTENER;
 	default:
 		return EXIT_FAILURE;

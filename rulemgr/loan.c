@@ -118,9 +118,8 @@ static int answer_judge(const char *answer, const char *path, struct diag *d)
 		const char *words;
 		int err;
 	} errors[] = {
-		{RULES_ERROR_DENIED, EPERM},
-		{RULES_ERROR_NONE, ENOENT},
-		{RULES_ERROR_BUSY, EBUSY},
+		{RULES_ERROR_DENIED, EPERM}, {RULES_ERROR_NONE, ENOENT},
+		{RULES_ERROR_BUSY, EBUSY},   {RULES_ERROR_ENDING, ESHUTDOWN},
 		{RULES_ERROR_WRONG, EPROTO},
 	};
 
@@ -224,12 +223,13 @@ static int loan_take(struct loan *l, int lent, const char *path, struct diag *d)
 
 static int loan_try(struct loan *l, const char *path, bool create, struct diag *d)
 {
-	int lent, r = loan_ask(path, RULES_LEND, -1, &l->connection, &lent, d);
+	const char *line = create ? RULES_LEND : RULES_LEND_ANYWAY;
+	int lent, r = loan_ask(path, line, -1, &l->connection, &lent, d);
 
 	if (r == -ENOENT && create) {
 		r = loan_give(path, d);
 		if (r == 0)
-			r = loan_ask(path, RULES_LEND, -1, &l->connection, &lent, d);
+			r = loan_ask(path, line, -1, &l->connection, &lent, d);
 	}
 	if (r < 0)
 		return r;
@@ -253,7 +253,7 @@ int loan_begin(struct loan *l, const char *path, bool create, struct diag *d)
 		int r = loan_try(l, path, create, d);
 
 		if (!(r == -EBUSY && waited_ms < LOAN_BUSY_MS) &&
-		    !(r == -ENOTCONN && create && waited_ms < LOAN_START_MS))
+		    !((r == -ENOTCONN || r == -ESHUTDOWN) && create && waited_ms < LOAN_START_MS))
 			return r;
 		usleep(RETRY_US);
 	}

@@ -10,7 +10,7 @@
 
 /* While another borrows it. */
 #define LOAN_BUSY_MS 5000
-/* For a daemon that is just starting. */
+/* For a daemon that is just starting, maybe beside one that is ending. */
 #define LOAN_START_MS 3000
 
 struct loan {
@@ -21,7 +21,7 @@ struct loan {
 /* Borrows it from the daemon that listens at `path` (NULL: the default); where that has none, makes one for it to
  * keep first if `create`, and then also waits for a daemon that is starting.
  * 0; -ENOTCONN: no daemon answers; -ENOENT: it keeps none; -EBUSY: another has it on loan; -EPERM: not for us;
- * -EXDEV: it belongs to another network namespace than ours; another negative errno. All with `d`
+ * -ESHUTDOWN: the daemon is ending, and there is no other yet (only if `create`); -EXDEV: it belongs to another network namespace than ours; another negative errno. All with `d`
  * filled. */
 int loan_begin(struct loan *l, const char *path, bool create, struct diag *d);
 void loan_end(struct loan *l);

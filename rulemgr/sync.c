@@ -35,7 +35,7 @@ static int sync_not_lent(const struct have *have, int err, struct diag *d)
 {
 	char holder[HOLDER_TEXT_MAX], why[sizeof(d->text)];
 
-	if (err == -EBUSY || err == -EPERM)
+	if (err == -EBUSY || err == -EPERM || err == -ESHUTDOWN)
 		return err;
 	if (!holder_find(have->owner, holder, sizeof(holder)))
 		return -ERESTART;

@@ -2,6 +2,7 @@
 #include "daemon/admin/control.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -16,13 +17,17 @@
  * reset under the answer; so much of it at most. */
 #define DRAIN_READS 16
 
+#define GIVE_WAY         "give way"
+#define ERROR_NOT_ENDING "this daemon is not ending"
+
 static const struct {
 	const char *line;
 	enum control_request request;
 } requests[] = {
 	{"status\n", CONTROL_STATUS},          {"status text\n", CONTROL_STATUS_TEXT},
 	{RULES_KEEP "\n", CONTROL_RULES_KEEP}, {RULES_LEND "\n", CONTROL_RULES_LEND},
-	{RULES_DROP "\n", CONTROL_RULES_DROP},
+	{RULES_DROP "\n", CONTROL_RULES_DROP}, {RULES_LEND_ANYWAY "\n", CONTROL_RULES_LEND_ANYWAY},
+	{GIVE_WAY "\n", CONTROL_GIVE_WAY},
 };
 
 enum control_request control_parse(const char *bytes, size_t len, bool ended)
@@ -44,6 +49,9 @@ static void client_close(struct control_client *cl)
 
 	for (int i = 0; i < DRAIN_READS && recv(fd, rest, sizeof(rest), 0) > 0; i++)
 		;
+	/* The socket has one holder again, for all who look for it. Who did not get it must not lose it. */
+	if (cl->is_successor && cl->lent_fd >= 0 && cl->sent == cl->answer.len)
+		lend_drop(&c->rules, cl);
 	lend_end(&c->rules, cl);
 	if (cl->passed_fd >= 0)
 		close(cl->passed_fd);
@@ -111,6 +119,43 @@ static bool client_may_change(const struct control_client *cl)
 	       (peer.uid == 0 || peer.uid == geteuid());
 }
 
+/* Where the directory is not ours that fails; the next daemon replaces what stays. */
+static void control_unlink(struct control *c)
+{
+	struct stat st;
+
+	if (lstat(c->path, &st) == 0 && st.st_dev == c->dev && st.st_ino == c->ino)
+		unlink(c->path);
+	/* Without the socket the number may become that of our successor's file. */
+	c->dev = 0;
+	c->ino = 0;
+}
+
+static int client_lend(struct control_client *cl)
+{
+	struct control *c = cl->control;
+
+	cl->lent_fd = lend_begin(&c->rules, cl);
+	loop_timer(c->listener.loop, &cl->timer, CONTROL_LOAN_MS, client_timeout);
+	return cl->lent_fd < 0 ? cl->lent_fd : 0;
+}
+
+static int client_succeed(struct control_client *cl)
+{
+	struct control *c = cl->control;
+	int rc;
+
+	if (!c->ending)
+		return -EALREADY;
+	rc = client_lend(cl);
+	if (rc < 0 && rc != -ENOENT)
+		return rc;
+	cl->is_successor = true;
+	listener_stop(&c->listener);
+	control_unlink(c);
+	return 0;
+}
+
 static int client_do(struct control_client *cl, enum control_request request)
 {
 	struct lend *rules = &cl->control->rules;
@@ -118,15 +163,17 @@ static int client_do(struct control_client *cl, enum control_request request)
 
 	if (!client_may_change(cl))
 		return -EPERM;
+	if (request == CONTROL_GIVE_WAY)
+		return client_succeed(cl);
 	if (request == CONTROL_RULES_DROP)
 		return lend_drop(rules, cl);
+	if (cl->control->ending && request != CONTROL_RULES_LEND_ANYWAY)
+		return -ESHUTDOWN;
 	if (request == CONTROL_RULES_KEEP) {
 		cl->passed_fd = -1;
 		return fd < 0 ? -EINVAL : lend_keep(rules, fd, cl);
 	}
-	cl->lent_fd = lend_begin(rules, cl);
-	loop_timer(cl->control->listener.loop, &cl->timer, CONTROL_LOAN_MS, client_timeout);
-	return cl->lent_fd < 0 ? cl->lent_fd : 0;
+	return client_lend(cl);
 }
 
 static const char *request_error(int rc)
@@ -138,6 +185,10 @@ static const char *request_error(int rc)
 		return RULES_ERROR_NONE;
 	case -EBUSY:
 		return RULES_ERROR_BUSY;
+	case -ESHUTDOWN:
+		return RULES_ERROR_ENDING;
+	case -EALREADY:
+		return ERROR_NOT_ENDING;
 	default:
 		return RULES_ERROR_WRONG;
 	}
@@ -157,6 +208,8 @@ static void client_answer(struct control_client *cl, enum control_request reques
 	case CONTROL_RULES_KEEP:
 	case CONTROL_RULES_LEND:
 	case CONTROL_RULES_DROP:
+	case CONTROL_RULES_LEND_ANYWAY:
+	case CONTROL_GIVE_WAY:
 		rc = client_do(cl, request);
 		error = rc < 0 ? request_error(rc) : NULL;
 		break;
@@ -259,6 +312,7 @@ static void control_accept(struct listener *l, int fd, const struct addr *peer)
 	cl->control = c;
 	cl->sent = cl->len = 0;
 	cl->passed_fd = cl->lent_fd = -1;
+	cl->is_successor = false;
 	strbuf_init_heap(&cl->answer);
 	timer_init(&cl->timer);
 	loop_timer(l->loop, &cl->timer, CONTROL_TIME_MS, client_timeout);
@@ -285,8 +339,46 @@ static int control_make_dir(const char *path, const struct priv_user *user)
 	return rc == -EEXIST ? 0 : rc;
 }
 
-/* Makes room at `path`: 0 if nothing is there any more, -EADDRINUSE if somebody listens. */
-static int control_remove_stale(const struct sockaddr_un *sun)
+/* Asks who listens at the other end of `fd` to give way. *rules is what it kept, if it kept something. */
+static void control_ask_way(int fd, int wait_ms, int *rules)
+{
+	static const char request[] = GIVE_WAY "\n";
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_LEN(sizeof(int))];
+	} control;
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	char answer[64];
+	struct iovec iov = {answer, sizeof(answer)};
+	struct msghdr m = {.msg_iov = &iov,
+			   .msg_iovlen = 1,
+			   .msg_control = control.bytes,
+			   .msg_controllen = CMSG_LEN(sizeof(int))};
+	struct cmsghdr *c;
+
+	if (send(fd, request, strlen(request), MSG_NOSIGNAL) < 0 || poll(&p, 1, wait_ms) <= 0 ||
+	    recvmsg(fd, &m, MSG_CMSG_CLOEXEC) < 0)
+		return;
+	c = CMSG_FIRSTHDR(&m);
+	if (c == NULL || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+		return;
+	if (*rules >= 0)
+		close(*rules);
+	memcpy(rules, CMSG_DATA(c), sizeof(int));
+}
+
+/* Who cannot make a file there would leave nobody to answer. */
+static bool control_may_make(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char dir[CONTROL_PATH_MAX];
+
+	snprintf(dir, sizeof(dir), "%.*s", (int)(slash != NULL ? slash - path : 0), path);
+	return access(slash == NULL ? "." : dir[0] == '\0' ? "/" : dir, W_OK | X_OK) == 0;
+}
+
+/* -EADDRINUSE if somebody listens at the path; 0 if nobody does, and nothing is there any more. */
+static int control_remove_stale(const struct sockaddr_un *sun, int wait_ms, int *rules)
 {
 	struct stat st;
 	int fd, rc;
@@ -299,12 +391,22 @@ static int control_remove_stale(const struct sockaddr_un *sun)
 	if (fd < 0)
 		return -errno;
 	rc = connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) < 0 ? -errno : 0;
+	if (rc == 0 && wait_ms > 0 && control_may_make(sun->sun_path))
+		control_ask_way(fd, wait_ms, rules);
 	close(fd);
 	if (rc == 0 || rc == -EAGAIN) /* EAGAIN: its queue is full */
 		return -EADDRINUSE;
 	if (rc != -ECONNREFUSED)
 		return rc;
 	return unlink(sun->sun_path) < 0 ? -errno : 0;
+}
+
+/* Makes room at the path: 0 if nothing is there any more, -EADDRINUSE if somebody stays. */
+static int control_make_room(const struct sockaddr_un *sun, int wait_ms, int *rules)
+{
+	int rc = control_remove_stale(sun, wait_ms, rules);
+
+	return rc == -EADDRINUSE ? control_remove_stale(sun, 0, rules) : rc;
 }
 
 static int control_bind(int fd, const struct sockaddr_un *sun, const struct priv_user *user)
@@ -330,46 +432,72 @@ static const char *control_why(int rc)
 	return strerror(-rc);
 }
 
-int control_start(struct control *c, struct loop *loop, const char *path,
-		  const struct priv_user *user, control_fn *on_request, void *ctx, struct diag *d)
+static int control_listen(struct control *c, int fd, const struct priv_user *user, int wait_ms,
+			  int *rules)
 {
 	const struct addr none = {.family = AF_UNSPEC};
 	struct sockaddr_un sun = {.sun_family = AF_UNIX};
-	struct stat st;
-	int fd, rc;
+	struct stat st = {0};
+	int rc = control_make_dir(c->path, user);
 
-	*c = (struct control){.on_request = on_request, .ctx = ctx};
-	lend_init(&c->rules);
-	if (strlen(path) >= sizeof(sun.sun_path))
-		return diag_set(d, ENAMETOOLONG, NULL, 0, "control socket %s: the path is too long",
-				path);
-	snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	rc = fd < 0 ? -errno : control_make_dir(path, user);
+	snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", c->path);
 	if (rc == 0)
-		rc = control_remove_stale(&sun);
+		rc = control_make_room(&sun, wait_ms, rules);
 	if (rc == 0)
 		rc = control_bind(fd, &sun, user);
-	if (rc == 0 && lstat(path, &st) < 0)
+	if (rc == 0 && lstat(c->path, &st) < 0)
 		rc = -errno;
 	if (rc == 0)
-		rc = listener_start(&c->listener, loop, fd, &none, control_accept, c);
-	if (rc < 0) {
-		if (fd >= 0)
-			close(fd);
-		return diag_set(d, -rc, NULL, 0, "cannot make the control socket %s: %s", path,
-				control_why(rc));
+		rc = listener_start(&c->listener, c->listener.loop, fd, &none, control_accept, c);
+	if (rc == 0) {
+		c->dev = st.st_dev;
+		c->ino = st.st_ino;
 	}
+	return rc;
+}
+
+static int control_try(struct control *c, const struct priv_user *user, int wait_ms, struct diag *d)
+{
+	int rules = -1, fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int rc = fd < 0 ? -errno : control_listen(c, fd, user, wait_ms, &rules);
+
+	/* Also where the path is lost to somebody else: the rules live on with us. */
+	if (rules >= 0)
+		lend_keep(&c->rules, rules, c);
+	if (rc == 0)
+		return 0;
+	if (fd >= 0)
+		close(fd);
+	return diag_set(d, -rc, NULL, 0, "cannot make the control socket %s: %s", c->path,
+			control_why(rc));
+}
+
+int control_start(struct control *c, struct loop *loop, const char *path,
+		  const struct priv_user *user, control_fn *on_request, void *ctx, struct diag *d)
+{
+	*c = (struct control){.on_request = on_request, .ctx = ctx, .listener.loop = loop};
+	lend_init(&c->rules);
+	if (strlen(path) >= sizeof(c->path))
+		return diag_set(d, ENAMETOOLONG, NULL, 0, "control socket %s: the path is too long",
+				path);
 	snprintf(c->path, sizeof(c->path), "%s", path);
-	c->dev = st.st_dev;
-	c->ino = st.st_ino;
-	return 0;
+	return control_try(c, user, CONTROL_GIVE_WAY_MS, d);
+}
+
+int control_retry(struct control *c, struct diag *d)
+{
+	const struct priv_user same = {0};
+
+	return control_try(c, &same, CONTROL_GIVE_WAY_AGAIN_MS, d);
+}
+
+void control_ending(struct control *c)
+{
+	c->ending = true;
 }
 
 void control_stop(struct control *c)
 {
-	struct stat st;
-
 	if (c->path[0] == '\0')
 		return;
 	for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
@@ -378,8 +506,6 @@ void control_stop(struct control *c)
 	}
 	listener_stop(&c->listener);
 	lend_drop(&c->rules, NULL);
-	/* Where the directory is not ours that fails; the next daemon replaces what stays. */
-	if (lstat(c->path, &st) == 0 && st.st_dev == c->dev && st.st_ino == c->ino)
-		unlink(c->path);
+	control_unlink(c);
 	c->path[0] = '\0';
 }

@@ -9,9 +9,13 @@
  *   rules keep    keep the netlink socket that comes with the request (SCM_RIGHTS), see lend.h
  *   rules lend    the answer brings that socket; the loan ends with the connection
  *   rules drop    close it
+ *   rules lend anyway  as "rules lend", also by a daemon that is ending
+ *   give way      a daemon that is ending leaves its path, and the socket that it keeps, to its successor
  *
- * The last three are for root and the daemon's own user, and answered by {} or an error. Anything else is answered by {"error": "..."}. Few connections at once, each with little time and room; further
- * ones wait in the kernel's queue. Nothing here blocks. Main thread; the other side is control_client.h.
+ * From "rules keep" on they are for root and the daemon's own user, and answered by {} or an error. Anything
+ * else is answered by {"error": "..."}. Few connections at once, each with little time and room; further ones
+ * wait in the kernel's queue. Nothing here blocks but the wait for one that might give way. Main thread; the other
+ * side is control_client.h.
  */
 #include <sys/types.h>
 
@@ -24,7 +28,10 @@
 #define CONTROL_REQUEST_MAX 256 /* bytes with the newline */
 #define CONTROL_TIME_MS     2000
 #define CONTROL_LOAN_MS     60000
-#define CONTROL_PATH_MAX    108 /* with the NUL; what struct sockaddr_un takes, unix(7) */
+/* For the answer to "give way": before there are flows, and while main has signals to look after. */
+#define CONTROL_GIVE_WAY_MS       1000
+#define CONTROL_GIVE_WAY_AGAIN_MS 100
+#define CONTROL_PATH_MAX          108 /* with the NUL; what struct sockaddr_un takes, unix(7) */
 
 enum control_request {
 	CONTROL_MORE, /* not whole yet */
@@ -33,6 +40,8 @@ enum control_request {
 	CONTROL_RULES_KEEP,
 	CONTROL_RULES_LEND,
 	CONTROL_RULES_DROP,
+	CONTROL_RULES_LEND_ANYWAY,
+	CONTROL_GIVE_WAY,
 	CONTROL_UNKNOWN,
 };
 
@@ -47,10 +56,11 @@ struct control_client {
 	struct source *source; /* NULL: free */
 	struct timer timer;
 	struct strbuf answer;
-	size_t sent;   /* of the answer */
-	size_t len;    /* of the request */
-	int passed_fd; /* came with the request; -1: none */
-	int lent_fd;   /* goes with the answer, and stays lend.h's; -1: none */
+	size_t sent;       /* of the answer */
+	size_t len;        /* of the request */
+	int passed_fd;     /* came with the request; -1: none */
+	int lent_fd;       /* goes with the answer, and stays lend.h's; -1: none */
+	bool is_successor; /* then it goes for good */
 	char request[CONTROL_REQUEST_MAX];
 };
 
@@ -60,16 +70,21 @@ struct control {
 	struct lend rules;
 	control_fn *on_request;
 	void *ctx;
-	char path[CONTROL_PATH_MAX]; /* "": not there */
-	dev_t dev;                   /* of the file that we made */
+	char path[CONTROL_PATH_MAX]; /* "": never started */
+	dev_t dev;                   /* of the file that we made, or both 0 */
 	ino_t ino;
+	bool ending;
 };
 
 /* Makes the socket at `path`, mode 0660, and its directory if that is missing, mode 0755; both
  * belong to `user` if that is to be become. What a dead daemon has left is replaced. 0 or -errno with `d`:
- * -EADDRINUSE if somebody answers there. Before privileges are dropped. */
+ * -EADDRINUSE if somebody answers there who does not give way. Before privileges are dropped. */
 int control_start(struct control *c, struct loop *loop, const char *path,
 		  const struct priv_user *user, control_fn *on_request, void *ctx, struct diag *d);
+/* Tries again after -EADDRINUSE, as the user that we are by now; the same results. */
+int control_retry(struct control *c, struct diag *d);
+/* The daemon is about to end: from here on a successor that asks gets the path, and the rules that are kept. */
+void control_ending(struct control *c);
 /* Closes all, and removes the file if it is still ours. Fine if control_start() failed or was never called
  * (all zero). */
 void control_stop(struct control *c);

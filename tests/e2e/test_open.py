@@ -129,6 +129,56 @@ class Policy(OpenCase):
         self.assertEqual(t.host.ruleset(), "")
         self.assertTrue(all(map(talk, self.flows(t))))
 
+    def test_successor(self):
+        """A daemon beside one that drains takes its rules over; there is no moment without them."""
+        t = self.start()
+        self.open(t.host)
+        flows, old = self.flows(t), t.daemon
+        old.signal(signal.SIGTERM)
+        lab.wait_until(lambda: not t.host.listening(1081))
+        t.daemon = self.daemon(t.host)
+        self.assertEqual(self.taken(t), 2)
+        self.assertTrue(all(map(talk, flows)))
+        lab.wait_until(lambda: self.rules(t.host, "status", "--when-daemon-down", "open")["owner"]
+                       == f"transocksd (pid {t.daemon.pid})")
+        for sock in flows:
+            sock.close()
+        self.assertEqual(old.wait(), 0)
+        self.assertIn(OWNED, t.host.ruleset())
+        self.assertEqual(self.taken(t), 2)
+        self.open(t.host, "--bypass", "11.7.0.0/16")  # it can be changed
+        self.assertEqual(self.taken(t), 2)
+        self.kill(t)
+        self.assertEqual(t.host.ruleset(), "")
+
+    def test_install_while_draining(self):
+        """Rules for a daemon that is ending would soon be gone: wait for the next one, or say so."""
+        t = self.start()
+        self.open(t.host)
+        flows = self.flows(t)
+        t.daemon.signal(signal.SIGTERM)
+        lab.wait_until(lambda: not t.host.listening(1081))
+        self.assertIn("this daemon is ending", self.open(t.host, code=5)["error"])
+        self.assertIn(OWNED, t.host.ruleset())
+        installer = t.host.spawn(lab.BUILD / "transocks-rules", "install", "--uid", lab.RULES_UID,
+                                 "--when-daemon-down", "open", "--bypass", "11.7.0.0/16")
+        t.daemon = self.daemon(t.host)
+        self.assertEqual(installer.wait(20), 0, installer.log())
+        t.daemon.signal(signal.SIGTERM)  # nothing holds it
+        self.assertEqual(t.daemon.wait(), 0)
+        self.assertEqual(t.host.ruleset(), "")
+        for sock in flows:
+            sock.close()
+
+    def test_flush_while_draining(self):
+        t = self.start()
+        self.open(t.host)
+        flows = self.flows(t)
+        t.daemon.signal(signal.SIGTERM)
+        lab.wait_until(lambda: not t.host.listening(1081))
+        self.rules(t.host, "flush", "--drain", "0", code=6)
+        self.assertTrue(all(map(talk, self.flows(t) + flows)), "new ones go direct")
+
     def test_switches_keep_flows(self):
         t = self.start()
         live = self.flows(t)

@@ -176,6 +176,59 @@ class Status(lab.TestCase):
         self.assertEqual(second.wait(), 0)
         self.assertEqual(self.json(first)["pid"], first.pid)
 
+    def flow(self):
+        """One that keeps a draining daemon alive."""
+        self.t.host.rules("install", "--force")
+        self.t.inet.peer("echo", "::", 7)
+        sock = self.t.host.connect("11.0.0.1", 7)
+        self.addCleanup(sock.close)
+        sock.sendall(b"x")
+        self.assertEqual(sock.recv(1), b"x")
+        return sock
+
+    def test_successor_of_a_draining_daemon(self):
+        """It has the path at once; the one that ends leaves it alone."""
+        first = self.transocksd()
+        flow = self.flow()
+        first.signal(signal.SIGTERM)
+        first.wait_log("draining")
+        self.assertEqual(self.json(first)["pid"], first.pid)
+        second = self.transocksd()
+        self.assertEqual(self.json(second)["pid"], second.pid)
+        self.assertEqual(second.lines(severity="warning"), [])
+        flow.close()
+        self.assertEqual(first.wait(), 0)
+        self.assertEqual(self.json(second)["pid"], second.pid)
+        second.signal(signal.SIGTERM)
+        self.assertEqual(second.wait(), 0)
+        self.assertFalse(self.path().exists())
+
+    def test_successor_that_came_before(self):
+        """Of a daemon that drains later, and of one that just dies."""
+        for end in (signal.SIGTERM, signal.SIGKILL):
+            with self.subTest(end=end.name):
+                first = self.transocksd()
+                flow = self.flow()
+                second = self.transocksd('listen = "127.0.0.1:2081"\n', ports=(2081,))
+                second.wait_log("another daemon answers there; trying again")
+                if end == signal.SIGKILL:
+                    first.kill()
+                else:
+                    first.signal(end)
+                second.wait_log("the control socket /run/transocks/transocksd.sock is ours now")
+                self.assertEqual(self.json(second)["pid"], second.pid)
+                self.assertEqual(len(second.lines(severity="warning")), 1)
+                flow.close()
+                first.wait()
+                self.assertEqual(self.json(second)["pid"], second.pid)
+                for proc in self.t.procs():
+                    proc.kill()
+
+    def test_who_is_not_ending_does_not_give_way(self):
+        daemon = self.transocksd()
+        self.assertEqual(json.loads(self.ask(b"give way\n")), {"error": "this daemon is not ending"})
+        self.assertEqual(self.json(daemon)["pid"], daemon.pid)
+
     def test_file_that_was_replaced_stays(self):
         daemon = self.transocksd()
         self.path().unlink()

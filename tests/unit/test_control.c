@@ -22,6 +22,8 @@ static void test_parse(void **state)
 		{"status text\n", 0, false, CONTROL_STATUS_TEXT},
 		{"rules keep\n", 0, false, CONTROL_RULES_KEEP},
 		{"rules lend\n", 0, false, CONTROL_RULES_LEND},
+		{"rules lend anyway\n", 0, false, CONTROL_RULES_LEND_ANYWAY},
+		{"give way\n", 0, false, CONTROL_GIVE_WAY},
 		{"rules drop\n", 0, false, CONTROL_RULES_DROP},
 		{"rules\n", 0, false, CONTROL_UNKNOWN},
 		{"s", 0, false, CONTROL_MORE},
@@ -67,8 +69,9 @@ static void test_longest(void **state)
 /* Every part of a request but the whole is not yet one. */
 static void test_every_split(void **state)
 {
-	static const char *const lines[] = {"status\n", "status text\n", "rules keep\n",
-					    "rules lend\n", "rules drop\n"};
+	static const char *const lines[] = {"status\n",     "status text\n", "rules keep\n",
+					    "rules lend\n", "rules drop\n",  "rules lend anyway\n",
+					    "give way\n"};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
@@ -77,7 +80,7 @@ static void test_every_split(void **state)
 		for (size_t n = 0; n < len; n++)
 			assert_int_equal(control_parse(lines[i], n, false), CONTROL_MORE);
 		assert_in_range(control_parse(lines[i], len, false), CONTROL_STATUS,
-				CONTROL_RULES_DROP);
+				CONTROL_GIVE_WAY);
 	}
 }
 
