@@ -14,6 +14,11 @@
 #include "rulemgr/marks.h"
 #include "rulemgr/resolvers.h"
 
+/* For a daemon that is just starting, as that of a unit beside ours. */
+#define START_MS 3000
+#define RETRY_MS 50
+#define US_OF_MS 1000
+
 /* What the checks share. Those who look at a list of the host read it themselves. */
 struct preflight {
 	struct kernel *kernel; /* NULL: iptables */
@@ -131,13 +136,39 @@ static int check_mode(struct preflight *p)
 	return 0;
 }
 
+/* Whether somebody must come for what the next checks would refuse. One who binds an address after the other
+ * is seen halfway as well. */
+static bool lacks_listener(const struct preflight *p)
+{
+	const struct listeners *l = &p->listeners;
+	bool somebody = l->loopback[LISTENERS_IPV4] || l->loopback[LISTENERS_IPV6];
+	bool lacks = false;
+
+	for (int f = 0; f < LISTENERS_FAMILIES; f++)
+		lacks |= matters(p, f) &&
+			 ((p->want->n_gateways > 0 && !l->any[f]) || (somebody && !l->loopback[f]));
+	return lacks;
+}
+
+static int await_listeners(struct preflight *p, struct diag *why)
+{
+	int r = listeners_read(p->want->port, &p->listeners, why);
+
+	for (int ms = 0; r == 0 && !p->args->force && ms < START_MS && lacks_listener(p);
+	     ms += RETRY_MS) {
+		usleep(RETRY_MS * US_OF_MS);
+		r = listeners_read(p->want->port, &p->listeners, why);
+	}
+	return r;
+}
+
 static int check_listeners(struct preflight *p)
 {
 	struct report *r = p->report;
 	struct diag why;
 	int code;
 
-	if (listeners_read(p->want->port, &p->listeners, &why) < 0) {
+	if (await_listeners(p, &why) < 0) {
 		/* Then the other checks speak of both families. */
 		p->listeners = (struct listeners){.host_has = {true, true}};
 		if (p->want->n_gateways == 0)

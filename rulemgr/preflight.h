@@ -2,7 +2,7 @@
 #pragma once
 /*
  * What is looked at before anything is installed: what would cut traffic off is refused, with the remedy
- * (--force overrules that), and what may surprise is a warning. Asks the kernel; changes nothing.
+ * (--force overrules that), after some seconds if a daemon that is starting may mend it, and what may surprise is a warning. Asks the kernel; changes nothing.
  */
 #include "rulemgr/command.h"
 #include "rulemgr/kernel.h"

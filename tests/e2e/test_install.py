@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import socket
+import time
 
 import lab
 
@@ -246,6 +247,22 @@ class Preflight(InstallCase):
         args = ("-g", "lan0", "--port", 1082)
         self.assertIn("all IPv6 addresses", self.refused(host, "install", *args, code=1))
         self.warned(host, "nobody listens", *args, "--family", "ipv4", count=0)
+
+    def test_listener_that_comes_meanwhile(self):
+        """The daemon's unit and ours may start together; a daemon binds one address after the other."""
+        host = self.lonely()
+        host.ip("link add lan0 type veth peer name lan1\nlink set lan0 up\naddr add 10.91.0.1/24 dev lan0")
+        for first in ((), ("127.0.0.1",)):
+            more = ("-g", "lan0") if not first else ()
+            port = 1083 + len(first)
+            self.listen(host, *first, port=port)
+            install = host.spawn(RULES, "install", *more, "--port", port, "--uid", lab.RULES_UID)
+            time.sleep(0.5)
+            self.assertTrue(install.alive(), install.log())
+            self.listen(host, *(("::1",) if first else ("0.0.0.0", "::")), port=port)
+            self.assertEqual(install.wait(20), 0, install.log())
+            self.assertIn("transocks", host.ruleset())
+            self.assertNotIn("nobody listens", install.log())
 
     def test_listener_of_the_other_mode(self):
         host = self.healthy()
