@@ -583,6 +583,22 @@ static void daemon_fill_standard_fds(void)
 		close(fd);
 }
 
+/* Who asks how the daemon is may do so because something is wrong with the file. */
+static int daemon_assume_control(struct daemon *dm, struct diag *d)
+{
+	char text[1024];
+
+	fprintf(stderr, "%s: warning: %s\n", dm->program->conf->name,
+		diag_format(d, text, sizeof(text)));
+	conf_unref(dm->conf);
+	dm->conf = NULL;
+	if (conf_load_defaults(dm->program->conf, &dm->conf, d) < 0)
+		return EX_CONFIG;
+	fprintf(stderr, "%s: warning: asking on the default control socket, %s\n",
+		dm->program->conf->name, dm->conf->control);
+	return EX_OK;
+}
+
 /* Prints what the running daemon says. */
 static int daemon_status(struct daemon *dm, struct strbuf *out)
 {
@@ -624,6 +640,8 @@ int daemon_main(const struct daemon_program *p, int argc, char **argv)
 		return daemon_print(&text);
 	}
 	code = daemon_load(&dm, &dm.conf, &d);
+	if (code == EX_CONFIG && dm.options.status)
+		code = daemon_assume_control(&dm, &d);
 	if (code != EX_OK) {
 		conf_unref(dm.conf);
 		return daemon_fail(&dm, code, &d);

@@ -157,7 +157,7 @@ static int conf_read(struct conf *c, const char *file, struct diag *d)
 	return conf_read_dropins(c, d);
 }
 
-int conf_load(const struct conf_program *p, const char *file, struct conf **c, struct diag *d)
+int conf_load_defaults(const struct conf_program *p, struct conf **c, struct diag *d)
 {
 	struct conf *conf = calloc(1, sizeof(*conf));
 	int r;
@@ -167,10 +167,22 @@ int conf_load(const struct conf_program *p, const char *file, struct conf **c, s
 	conf->refs = 1;
 	conf->program = p;
 	r = option_set_defaults(p->options, conf);
+	if (r < 0) {
+		conf_unref(conf);
+		return diag_set(d, -r, NULL, 0, "out of memory");
+	}
+	*c = conf;
+	return 0;
+}
+
+int conf_load(const struct conf_program *p, const char *file, struct conf **c, struct diag *d)
+{
+	struct conf *conf;
+	int r = conf_load_defaults(p, &conf, d);
+
 	if (r < 0)
-		diag_set(d, -r, NULL, 0, "out of memory");
-	if (r == 0)
-		r = conf_read(conf, file, d);
+		return r;
+	r = conf_read(conf, file, d);
 	if (r == 0)
 		r = p->finish(conf, file != NULL ? file : p->default_file, d);
 	if (r < 0) {

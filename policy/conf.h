@@ -114,6 +114,10 @@ extern const struct conf_program conf_usocks;
  * value replaces an earlier one). *c is new with one reference. 0; -EINVAL, -ENOENT, ... with `d`. */
 int conf_load(const struct conf_program *p, const char *file, struct conf **c, struct diag *d);
 
+/* What the options say where no file does; neither complete nor checked. *c is new with one reference. 0 or
+ * -ENOMEM with `d`. */
+int conf_load_defaults(const struct conf_program *p, struct conf **c, struct diag *d);
+
 /* For flags of the command line that stand above the file, such as -logfile: sets the option `name` of a
  * new configuration that nobody else holds yet. 0, -EINVAL or -ENOMEM with `d` (no file or line). */
 int conf_set_string(struct conf *c, const char *name, const char *value, struct diag *d);

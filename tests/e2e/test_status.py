@@ -274,9 +274,24 @@ class Status(lab.TestCase):
 
     def test_flags(self):
         for args, code in ((("--json",), 64), (("--status", "word"), 64),
-                           (("--status", "-f", "/nonexistent.toml"), 78)):
+                           (("--status", "-f", "/nonexistent.toml"), 69)):
             done = self.t.host.run(lab.BUILD / "transocksd", *args, check=False)
             self.assertEqual((done.returncode, done.stdout), (code, ""), done.stderr)
+
+    def test_file_that_cannot_be_read(self):
+        """Then the default path is asked, and that is said; a wrong command line stays wrong."""
+        for start, program, text in ((self.transocksd, "transocksd", "workers = 'many'\n"),
+                                     (self.t.host.usocksd, "usocksd", "nonsense\n")):
+            daemon = start()
+            file = lab.WORK / "broken.toml"
+            file.write_text(text)
+            done = self.t.host.run(lab.BUILD / program, "-f", file, "--status", "--json", check=False)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(json.loads(done.stdout)["pid"], daemon.pid)
+            self.assertRegex(done.stderr, rf"^{program}: warning: {file}:1: .*\n{program}: warning: asking on the "
+                                          rf"default control socket, {self.path(program)}\n$")
+            done = self.t.host.run(lab.BUILD / program, "-f", file, "--check", check=False)
+            self.assertEqual(done.returncode, 78)
 
     def test_requests(self):
         daemon = self.transocksd()
