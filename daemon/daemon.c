@@ -199,16 +199,18 @@ static int daemon_configure_log(const struct daemon *dm, const struct conf *c, s
 			     d);
 }
 
-/* What cannot change while we run: the sockets belong to another user by now. */
-static bool daemon_needs_restart(const struct conf *old, const struct conf *new)
+/* The sockets belong to another user by now, and threads to their listeners. */
+static void daemon_warn_restart(const struct daemon *dm, const struct conf *new)
 {
-	bool changed = old->listen.n != new->listen.n || old->workers != new->workers ||
-		       old->mode != new->mode || strcmp(old->user, new->user) != 0 ||
-		       strcmp(old->control, new->control) != 0;
+	struct strbuf options;
 
-	for (size_t i = 0; !changed && i < old->listen.n; i++)
-		changed = !addr_equal(&old->listen.addrs[i], &new->listen.addrs[i]);
-	return changed;
+	strbuf_init_heap(&options);
+	option_list_restart(dm->program->conf->options, dm->started, new, &options);
+	if (options.len > 0)
+		log_text(LOG_LEVEL_WARNING,
+			 "a reload cannot change these options, restart for that: %s",
+			 options.data);
+	strbuf_free(&options);
 }
 
 /* The configuration with what the command line overrides. An exit code; *c is NULL or new. */
@@ -237,10 +239,7 @@ static void daemon_reload(struct daemon *dm)
 		conf_unref(c);
 		return;
 	}
-	if (daemon_needs_restart(dm->started, c))
-		log_text(LOG_LEVEL_WARNING,
-			 "listen, mode, workers, user and control cannot change at a reload; they "
-			 "need a restart");
+	daemon_warn_restart(dm, c);
 	c->mode = dm->started->mode; /* flows come as the listeners take them */
 	daemon_check_mark(c);
 	daemon_use_limits(dm, c);

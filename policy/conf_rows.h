@@ -34,14 +34,15 @@
 #define ROW_WORKERS                                                                               \
 	{                                                                                         \
 		.name = "workers", .type = &option_integer, .offset = FIELD(workers), .def = "0", \
-		.min = 0, .max = 256, .help = "worker threads; 0: one for each CPU",              \
+		.min = 0, .max = 256, .at_start = true,                                           \
+		.help = "worker threads; 0: one for each CPU",                                    \
 	}
 
-#define ROW_USER                                                               \
-	{                                                                      \
-		.name = "user", .type = &option_string, .offset = FIELD(user), \
-		.def = "\"" DEFAULT_USER "\"", .min = 1, .max = 32,            \
-		.help = "the user to become when started as root",             \
+#define ROW_USER                                                                      \
+	{                                                                             \
+		.name = "user", .type = &option_string, .offset = FIELD(user),        \
+		.def = "\"" DEFAULT_USER "\"", .min = 1, .max = 32, .at_start = true, \
+		.help = "the user to become when started as root",                    \
 	}
 
 #define ROW_MARK                                                                               \
@@ -52,11 +53,11 @@
 	}
 
 /* A path that fits into struct sockaddr_un. */
-#define ROW_CONTROL(default_path)                                                    \
-	{                                                                            \
-		.name = "control", .type = &option_string, .offset = FIELD(control), \
-		.def = "\"" default_path "\"", .min = 0, .max = 107,                 \
-		.help = "socket that --status asks; empty: none",                    \
+#define ROW_CONTROL(default_path)                                                      \
+	{                                                                              \
+		.name = "control", .type = &option_string, .offset = FIELD(control),   \
+		.def = "\"" default_path "\"", .min = 0, .max = 107, .at_start = true, \
+		.help = "socket that --status asks; empty: none",                      \
 	}
 
 #define ROWS_LOG                                                                                \

@@ -31,6 +31,7 @@ static const struct option options[] = {
 		.def = "\"localhost:1081\"",
 		.min = 1,
 		.max = LIST_MAX_ENTRIES,
+		.at_start = true,
 		.help = "where redirected connections arrive; a gateway needs \":1081\"",
 	},
 	{
@@ -39,6 +40,7 @@ static const struct option options[] = {
 		.offset = FIELD(mode),
 		.def = "\"redirect\"",
 		.words = redirect_mode_words,
+		.at_start = true,
 		.help = "how flows get here: redirect (NAT) or tproxy (transparent, without NAT)",
 	},
 	{

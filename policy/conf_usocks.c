@@ -17,6 +17,7 @@ static const struct option options[] = {
 		.def = "1080",
 		.min = 1,
 		.max = UINT16_MAX,
+		.at_start = true,
 		.help = "TCP port that clients connect to",
 	},
 	{
@@ -26,6 +27,7 @@ static const struct option options[] = {
 		.def = "[]",
 		.min = 0,
 		.max = LIST_MAX_ENTRIES,
+		.at_start = true,
 		.help = "own addresses to listen on; empty: this host only (127.0.0.1 and ::1)",
 	},
 	ROWS_LOG,

@@ -239,6 +239,31 @@ void option_dump(const struct option *table, const void *conf, struct strbuf *ou
 	}
 }
 
+static void option_list_changed(const struct option *o, const void *old, const void *new,
+				struct strbuf *out)
+{
+	struct strbuf was, is;
+
+	strbuf_init_heap(&was);
+	strbuf_init_heap(&is);
+	o->type->dump(o, (const char *)old + o->offset, &was);
+	o->type->dump(o, (const char *)new + o->offset, &is);
+	out->truncated |= was.truncated || is.truncated;
+	if (was.len != is.len || memcmp(was.data, is.data, was.len) != 0)
+		strbuf_printf(out, "%s%s (still %s)", out->len > 0 ? ", " : "", o->name, was.data);
+	strbuf_free(&was);
+	strbuf_free(&is);
+}
+
+void option_list_restart(const struct option *table, const void *old, const void *new,
+			 struct strbuf *out)
+{
+	for (const struct option *o = table; o->name != NULL; o++) {
+		if (o->at_start)
+			option_list_changed(o, old, new, out);
+	}
+}
+
 void option_release(const struct option *table, void *conf)
 {
 	for (const struct option *o = table; o->name != NULL; o++) {

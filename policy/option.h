@@ -8,6 +8,7 @@
  * Pure: values come in as toml_item (policy/toml.h), which knows its file and line. The types that rows
  * use are in policy/option_types.h.
  */
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "policy/diag.h"
@@ -29,6 +30,7 @@ struct option {
 	const char *const *aliases; /* option_word: pairs of another spelling and its word, ends
 					 * with NULL; or NULL */
 	const char *help;           /* one line, no final stop */
+	bool at_start;              /* a reload cannot change it */
 };
 
 /* A type is how a row is read and printed. */
@@ -72,6 +74,11 @@ int option_set_values(const struct option *table, void *conf, const char *name, 
 /* The whole configuration as TOML, grouped by table, each option with its help as a comment. Loading
  * it gives the same configuration. */
 void option_dump(const struct option *table, const void *conf, struct strbuf *out);
+
+/* The options that a reload cannot change and that `new` says otherwise than `old`: their names, each with the
+ * value of `old`, such as `workers (still 2), user (still "a")`. Appends nothing if there are none. */
+void option_list_restart(const struct option *table, const void *old, const void *new,
+			 struct strbuf *out);
 
 /* Frees what the fields own. `conf` may be half built. */
 void option_release(const struct option *table, void *conf);

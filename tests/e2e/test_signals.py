@@ -120,6 +120,26 @@ class Signals(lab.TestCase):
         upstreams = [r["upstream"] for r in t.daemon.wait_records(2)]
         self.assertEqual(sorted(upstreams), ["direct", "socks5://10.91.3.2:1080"])
 
+    def test_reload_names_what_needs_a_restart(self):
+        """The options that differ, as that program calls them, with the value in force; no others."""
+        t = self.build("host")
+        old = 'control = ""\nworkers = 2\n'
+        said = "a reload cannot change these options, restart for that: "
+        daemons = (
+            (t.host.transocksd(old + 'proxy_url = "direct://"\n'),
+             'listen = "127.0.0.1:1082"\nproxy_url = "direct://"\n' + old,
+             'listen (still ["127.0.0.1:1081", "[::1]:1081"])'),
+            (t.host.usocksd(old), 'control = ""\nworkers = 1\n[incoming]\nport = 1082\naddresses = ["127.0.0.1"]\n',
+             "workers (still 2), incoming.port (still 1080), incoming.addresses (still [])"),
+        )
+        for daemon, text, named in daemons:
+            daemon.signal(signal.SIGHUP)
+            daemon.wait_line(message="configuration reloaded")
+            self.assertEqual(daemon.lines(severity="warning"), [])
+            daemon.config.write_text(f'user = "{lab.DAEMON_USER}"\n{text}')
+            daemon.signal(signal.SIGHUP)
+            daemon.wait_line(severity="warning", message=said + named)
+
     def test_many_reloads_under_load(self):
         t = self.start()
         t.inet.peer("transfer", "::", 7000)

@@ -266,7 +266,8 @@ class Status(lab.TestCase):
         # It cannot change without a restart.
         daemon.config.write_text(f'user = "{lab.DAEMON_USER}"\nproxy_url = "socks5://10.91.3.2:1"\n')
         daemon.signal(signal.SIGHUP)
-        daemon.wait_log("control cannot change at a reload")
+        daemon.wait_line(severity="warning", message="a reload cannot change these options, restart "
+                         f'for that: control (still "{path}")')
         daemon.wait_log("configuration reloaded")
         answer = json.loads(self.ask(b"status\n", path=path))
         self.assertEqual(answer["upstream"], "socks5://10.91.3.2:1")

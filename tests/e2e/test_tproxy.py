@@ -318,7 +318,8 @@ class Tproxy(lab.TestCase):
         config = t.transocksd.config
         config.write_text(config.read_text().replace('mode = "redirect"', 'mode = "tproxy"'))
         t.transocksd.signal(signal.SIGHUP)
-        t.transocksd.wait_log("mode, .* cannot change at a reload")
+        t.transocksd.wait_line(severity="warning", message="a reload cannot change these options, "
+                                 'restart for that: mode (still "redirect")')
         t.transocksd.wait_log("configuration reloaded")
         self.proxied(t, t.host, ["10.91.0.2", "fd91::2"])
 
