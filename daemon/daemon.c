@@ -275,10 +275,18 @@ static void daemon_drain(struct daemon *dm)
 			   daemon_drain_timeout);
 }
 
-static void daemon_signal(struct daemon *dm, int signo)
+static void daemon_reopen_log(void)
 {
+	char text[1024];
 	struct diag d;
 
+	if (log_reopen(&d) < 0)
+		log_text(LOG_LEVEL_ERROR, "%s; the log goes on in the file that was open before",
+			 diag_format(&d, text, sizeof(text)));
+}
+
+static void daemon_signal(struct daemon *dm, int signo)
+{
 	switch (signo) {
 	case SIGTERM:
 	case SIGINT:
@@ -294,8 +302,7 @@ static void daemon_signal(struct daemon *dm, int signo)
 		daemon_reload(dm);
 		break;
 	case SIGUSR1:
-		if (log_reopen(&d) < 0)
-			log_text(LOG_LEVEL_ERROR, "cannot reopen the log: %s", d.text);
+		daemon_reopen_log();
 		break;
 	}
 }

@@ -182,6 +182,19 @@ class Signals(lab.TestCase):
         lab.wait_until(lambda: "not-redirected" in path.read_text())
 
 
+    def test_usr1_that_fails(self):
+        """It names the file, and the log goes on where it was."""
+        t = self.build("host")
+        logs = lab.WORK / "blocked"
+        logs.mkdir(exist_ok=True)
+        path, old = logs / "transocksd.log", logs / "old.log"
+        daemon = t.host.transocksd('proxy_url = "direct://"\n', "-logfile", path)
+        path.rename(old)
+        path.mkdir()
+        daemon.signal(signal.SIGUSR1)
+        lab.wait_until(lambda: f"{path}: cannot open the log file: Is a directory; the log goes on in the "
+                       "file that was open before" in old.read_text())
+
     def test_end_with_a_log_that_nobody_reads(self):
         """A stalled reader of the log costs the rest of the log, not the end of the program."""
         t = self.build("host")
