@@ -2,8 +2,11 @@
 #include "daemon/admin/control_client.h"
 
 #include <errno.h>
+#include <grp.h>
+#include <pwd.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -42,6 +45,24 @@ static int control_receive(int fd, struct strbuf *out)
 	return out->len == 0 ? -ENODATA : 0;
 }
 
+static int control_denied(const char *path, int err, struct diag *d)
+{
+	const struct passwd *owner;
+	const struct group *group;
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return diag_set(d, err, NULL, 0, "you may not ask the daemon on %s: %s", path,
+				strerror(err));
+	owner = getpwuid(st.st_uid);
+	group = getgrgid(st.st_gid);
+	return diag_set(d, err, NULL, 0,
+			"you may not ask the daemon on %s: %s (socket mode %04o, owner %s, group "
+			"%s)",
+			path, strerror(err), st.st_mode & 07777,
+			owner != NULL ? owner->pw_name : "?", group != NULL ? group->gr_name : "?");
+}
+
 int control_ask(const char *path, const char *line, struct strbuf *out, struct diag *d)
 {
 	const struct timeval limit = {.tv_sec = ANSWER_S};
@@ -65,5 +86,7 @@ int control_ask(const char *path, const char *line, struct strbuf *out, struct d
 	close(fd);
 	if (rc == 0)
 		return 0;
+	if (rc == -EACCES || rc == -EPERM)
+		return control_denied(path, -rc, d);
 	return diag_set(d, -rc, NULL, 0, "no daemon answers on %s: %s", path, strerror(-rc));
 }

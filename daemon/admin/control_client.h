@@ -7,5 +7,5 @@
 #include "policy/strbuf.h"
 
 /* Sends `line` (without newline) and appends the answer to `out`. 0, or -errno with `d`: whatever the reason,
- * no daemon has answered. */
+ * no daemon has answered; -EACCES and -EPERM: we may not ask. */
 int control_ask(const char *path, const char *line, struct strbuf *out, struct diag *d);

@@ -245,7 +245,10 @@ class Status(lab.TestCase):
         """Only that user and its group may ask; who may not make the socket goes on without it."""
         daemon = self.transocksd()
         self.assertEqual(self.status(daemon, user="transocks").returncode, 0)
-        self.gone(daemon.config, 77, "Permission denied", user="nobody")
+        self.gone(daemon.config, 77, "you may not ask the daemon on /run/transocks/transocksd.sock: Permission "
+                  r"denied \(socket mode 0660, owner transocks, group transocks\)", user="nobody")
+        RUN.chmod(0o700)
+        self.gone(daemon.config, 77, "you may not ask the daemon on .*: Permission denied", user="nobody")
         daemon.signal(signal.SIGTERM)
         self.assertEqual(daemon.wait(), 0)
         RUN.rmdir()
