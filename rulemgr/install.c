@@ -151,8 +151,10 @@ static int install_with(struct kernel *k, const struct args *a, struct report *r
 	struct model m = {0};
 	struct trial_result trial;
 	struct want w;
-	int err, code = resolve_want(a, true, &w, r);
+	int err, code = iptables_refuse_beside(r);
 
+	if (code == 0)
+		code = resolve_want(a, true, &w, r);
 	if (code == 0)
 		code = preflight_run(k, a, &w, r);
 	if (code != 0)

@@ -17,6 +17,47 @@ bool iptables_is_chosen(enum redirect_backend wanted, int nft)
 	       (wanted == REDIRECT_BACKEND_AUTO && nft == -EOPNOTSUPP);
 }
 
+/* What cannot be told is a warning, and no. */
+static bool is_installed(struct report *r)
+{
+	struct iptables_have have;
+	char path[PATH_MAX];
+	struct diag why;
+	bool present;
+
+	if (iptables_find("iptables-save", path, sizeof(path)) == NULL)
+		return false;
+	if (iptables_read(&have, &why) < 0) {
+		report_warn(r, "whether there are rules of iptables is not known: %s", why.text);
+		return false;
+	}
+	present = have.present;
+	iptables_have_free(&have);
+	return present;
+}
+
+bool iptables_is_used(struct kernel *k, int nft, enum redirect_backend wanted, struct report *r)
+{
+	struct have have;
+	struct diag ignored; /* whoever goes on by nf_tables will find the same */
+
+	if (iptables_is_chosen(wanted, nft))
+		return true;
+	if (nft < 0 || wanted == REDIRECT_BACKEND_NFT)
+		return false;
+	return have_read(k, &have, &ignored) == 0 && !have.present && is_installed(r);
+}
+
+int iptables_refuse_beside(struct report *r)
+{
+	if (!is_installed(r))
+		return 0;
+	diag_set(&r->error, EEXIST, NULL, 0,
+		 "rules of transocks-rules by iptables are installed: run transocks-rules flush "
+		 "before you change the backend");
+	return EXIT_FAILURE;
+}
+
 /* Two backends at once would each count and judge every flow. */
 static int refuse_beside_nft(struct diag *d)
 {

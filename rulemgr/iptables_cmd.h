@@ -4,10 +4,18 @@
  * What the commands tell where the iptables backend did the work.
  */
 #include "rulemgr/command.h"
+#include "rulemgr/kernel.h"
 
 /* Whether `install` is for iptables: by the option, or because the question to nf_tables failed with `nft`
  * (0, or a negative errno). */
 bool iptables_is_chosen(enum redirect_backend wanted, int nft);
+
+/* For a command about what is installed: whether that is rules of iptables. So it is where they are chosen, and
+ * where `backend` leaves it open and only they are there. `nft`: 0 with `k` open, or a negative errno. */
+bool iptables_is_used(struct kernel *k, int nft, enum redirect_backend wanted, struct report *r);
+
+/* For `install` by nf_tables: an exit code other than 0 where rules of ours are there by iptables. */
+int iptables_refuse_beside(struct report *r);
 
 /* `w` has been checked against this host. With mode tproxy it also makes the rules and routes of the
  * routing tables. The exit code. */

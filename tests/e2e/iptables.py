@@ -39,13 +39,14 @@ class IptablesCase(lab.TestCase):
         self.addCleanup(self._close, t)
         return t.host
 
-    def argv(self, args):
-        if args[0] == "install":
-            args = (*args, "--backend", "iptables") + (() if "--uid" in args else ("--uid", UID))
+    def argv(self, args, backend="iptables"):
+        if args[0] in ("install", "status", "diff"):
+            args += ("--backend", backend) if backend else ()
+            args += () if "--uid" in args else ("--uid", UID)
         return [RULES, *args]
 
-    def rules(self, host, *args, path=None, code=0):
-        done = host.run(*self.argv(args), env={"PATH": str(path or self.path)}, check=False)
+    def rules(self, host, *args, path=None, code=0, backend="iptables"):
+        done = host.run(*self.argv(args, backend), env={"PATH": str(path or self.path)}, check=False)
         self.assertEqual(done.returncode, code, done.stdout + done.stderr)
         return done
 

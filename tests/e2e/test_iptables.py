@@ -107,9 +107,13 @@ class Text(IptablesCase):
         self.assertNotIn("TRANSOCKS", self.saved(host))
         self.rules(host, "flush")
         self.rules(host, "install")
-        host.run(RULES, "install", "--uid", UID)
-        self.rules(host, "flush")
-        self.assertNotIn("TRANSOCKS", self.saved(host))
+        before = self.saved(host)
+        for more in ((), ("--force",), ("--dry-run",), ("--backend", "nft")):
+            error = self.rules(host, "install", "--uid", UID, *more, code=1, backend=None).stderr
+            self.assertEqual(error, "transocks-rules: rules of transocks-rules by iptables are "
+                                    "installed: run transocks-rules flush before you change the "
+                                    "backend\n")
+        self.assertEqual(self.saved(host), before)
         self.assertNotIn("table inet transocks", host.ruleset())
 
     def test_what_cannot_be(self):
@@ -135,10 +139,6 @@ class LegacyText(Text):
         self.assertIn("somebody else has held the lock of iptables for 5 s", error)
         self.assertEqual(error.count("\n"), 3, error)
         self.assertNotIn("TRANSOCKS", self.saved(host))
-
-
-class NftText(Text):
-    variant = "nft"
 
 
 class NftText(Text):
