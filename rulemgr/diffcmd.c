@@ -2,6 +2,7 @@
 #include "rulemgr/command.h"
 
 #include "rulemgr/intent.h"
+#include "rulemgr/iptables_cmd.h"
 
 static int diff_with(struct kernel *k, const struct args *a, struct intent *i, struct report *r)
 {
@@ -21,6 +22,10 @@ int diff_run(const struct args *a, struct report *r)
 	struct kernel k;
 	int code, err = kernel_open(&k, &r->error);
 
+	if (iptables_is_used(&k, err, a->conf->redirect.backend, r)) {
+		kernel_close(&k);
+		return iptables_diff_run(a, r);
+	}
 	if (err < 0)
 		return report_exit_code(err);
 	code = diff_with(&k, a, &i, r);

@@ -22,7 +22,7 @@ int intent_build(const struct args *a, struct want *w, struct model *m, struct r
 	return want_build(w, m) < 0 ? out_of_memory(r) : 0;
 }
 
-static int compare_routes(struct intent *i, struct report *r)
+int intent_compare_routes(struct intent *i, struct report *r)
 {
 	struct routes all;
 	int err = routes_read(&all, &r->error);
@@ -60,7 +60,7 @@ int intent_compare(struct kernel *k, const struct args *a, struct intent *i, str
 	intent_choose_half(i);
 	if (i->have.present && diff_models(&i->wanted, &i->found, &i->diff) < 0)
 		return out_of_memory(r);
-	return i->have.present ? compare_routes(i, r) : 0;
+	return i->have.present ? intent_compare_routes(i, r) : 0;
 }
 
 void intent_free(struct intent *i)
@@ -71,15 +71,10 @@ void intent_free(struct intent *i)
 	routes_change_free(&i->routes);
 }
 
-void intent_tell(const struct intent *i, size_t max, struct report *r)
+void intent_tell_routes(const struct intent *i, struct report *r)
 {
 	struct strbuf line;
 
-	diff_put_json(&i->diff, &r->json, "differences");
-	for (size_t n = 0; n < i->diff.n && n < max; n++) {
-		difference_format(&i->diff.items[n], &r->text);
-		strbuf_putc(&r->text, '\n');
-	}
 	routes_change_tell(&i->routes, &r->text);
 	strbuf_init_heap(&line);
 	json_array_begin(&r->json, "routes");
@@ -92,6 +87,16 @@ void intent_tell(const struct intent *i, size_t max, struct report *r)
 	}
 	json_array_end(&r->json);
 	strbuf_free(&line);
+}
+
+void intent_tell(const struct intent *i, size_t max, struct report *r)
+{
+	diff_put_json(&i->diff, &r->json, "differences");
+	for (size_t n = 0; n < i->diff.n && n < max; n++) {
+		difference_format(&i->diff.items[n], &r->text);
+		strbuf_putc(&r->text, '\n');
+	}
+	intent_tell_routes(i, r);
 }
 
 size_t intent_differences(const struct intent *i)

@@ -27,6 +27,10 @@ struct intent {
 int intent_compare(struct kernel *k, const struct args *a, struct intent *i, struct report *r);
 void intent_free(struct intent *i);
 
+/* Its routes alone, from `want`; an exit code. They belong to the rules of both backends. */
+int intent_compare_routes(struct intent *i, struct report *r);
+void intent_tell_routes(const struct intent *i, struct report *r);
+
 /* In the table, and in the ip rules and routes. */
 size_t intent_differences(const struct intent *i);
 /* Lists them, of those in the table at most `max` to a person. */

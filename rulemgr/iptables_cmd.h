@@ -24,3 +24,7 @@ int iptables_install_run(const struct want *w, bool dry_run, struct report *r);
 /* Removes what is ours and tells how many live flows that cuts; *removed says whether there was anything.
  * `beside_nft`: nf_tables is there, so that iptables failing is only a warning. The exit code. */
 int iptables_flush_run(bool dry_run, bool beside_nft, bool *removed, struct report *r);
+
+/* `status` and `diff` about rules of iptables; the exit code. (iptables_status.c) */
+int iptables_status_run(const struct args *a, struct report *r);
+int iptables_diff_run(const struct args *a, struct report *r);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "rulemgr/command.h"
+#include "rulemgr/status.h"
 
 #include <errno.h>
 #include <linux/netfilter/nf_tables.h>
@@ -11,11 +11,15 @@
 #include "rulemgr/drain.h"
 #include "rulemgr/flows.h"
 #include "rulemgr/holder.h"
-#include "rulemgr/intent.h"
+#include "rulemgr/iptables_cmd.h"
 #include "rulemgr/listeners.h"
 
-/* Lines of differences that a person gets to see; `diff` shows all. */
-#define STATUS_DIFFERENCES_MAX 20
+void status_tell_more(size_t n, struct report *r)
+{
+	if (n > STATUS_DIFFERENCES_MAX)
+		strbuf_printf(&r->text, "  and %zu more: `transocks-rules diff` shows them\n",
+			      n - STATUS_DIFFERENCES_MAX);
+}
 
 static void tell_table(const struct intent *i, struct report *r)
 {
@@ -41,13 +45,11 @@ static void tell_table(const struct intent *i, struct report *r)
 	strbuf_printf(&r->text, "table %s: %s\n", MODEL_TABLE_TEXT,
 		      in_sync ? "in sync with the configuration" : "not as configured");
 	intent_tell(i, STATUS_DIFFERENCES_MAX, r);
-	if (d->n > STATUS_DIFFERENCES_MAX)
-		strbuf_printf(&r->text, "  and %zu more: `transocks-rules diff` shows them\n",
-			      d->n - STATUS_DIFFERENCES_MAX);
+	status_tell_more(d->n, r);
 }
 
 /* When the daemon is not there: refused, or the table goes with whoever owns it. */
-static void tell_policy(const struct intent *i, struct report *r)
+void status_tell_policy(const struct intent *i, struct report *r)
 {
 	const char *word = redirect_down_words[i->want.redirect->when_daemon_down];
 	char holder[HOLDER_TEXT_MAX];
@@ -62,8 +64,7 @@ static void tell_policy(const struct intent *i, struct report *r)
 	strbuf_printf(&r->text, "the table goes when %s ends\n", holder);
 }
 
-/* Whether flows of a family that is taken find nobody. */
-static bool tell_listeners(const struct intent *i, struct report *r)
+bool status_tell_listeners(const struct intent *i, struct report *r)
 {
 	struct listeners l;
 	struct diag d;
@@ -90,7 +91,7 @@ static bool tell_listeners(const struct intent *i, struct report *r)
 	return missing;
 }
 
-static void tell_flows(const struct intent *i, struct report *r)
+void status_tell_flows(const struct intent *i, struct report *r)
 {
 	struct flows found;
 	struct diag d;
@@ -105,6 +106,12 @@ static void tell_flows(const struct intent *i, struct report *r)
 	strbuf_printf(&r->text, "%zu flow%s redirected now\n", flows, flows == 1 ? "" : "s");
 }
 
+void status_tell_exceptions(size_t n, struct report *r)
+{
+	json_uint(&r->json, "exceptions", n);
+	strbuf_printf(&r->text, "%zu live exception%s\n", n, n == 1 ? "" : "s");
+}
+
 static void tell_exceptions(const struct intent *i, struct report *r)
 {
 	size_t n = 0;
@@ -113,8 +120,7 @@ static void tell_exceptions(const struct intent *i, struct report *r)
 		if (set_is_live(i->found.sets[s].name))
 			n += i->found.sets[s].n_elements;
 	}
-	json_uint(&r->json, "exceptions", n);
-	strbuf_printf(&r->text, "%zu live exception%s\n", n, n == 1 ? "" : "s");
+	status_tell_exceptions(n, r);
 }
 
 /* A rule that has counted nothing is no news to a person. */
@@ -188,6 +194,15 @@ static void tell_others(struct kernel *k, const struct model *m, struct report *
 	base_chains_free(&all);
 }
 
+int status_judge(int code, bool unheard, const struct intent *i, struct report *r)
+{
+	if (code != 0 || !unheard)
+		return code;
+	diag_set(&r->error, ENOTCONN, NULL, 0,
+		 "nobody listens on port %u for every family that is redirected", i->want.port);
+	return EXIT_NO_LISTENER;
+}
+
 static int status_with(struct kernel *k, const struct args *a, struct intent *i, struct report *r)
 {
 	int code = intent_compare(k, a, i, r);
@@ -196,22 +211,15 @@ static int status_with(struct kernel *k, const struct args *a, struct intent *i,
 	if (code != 0)
 		return code;
 	tell_table(i, r);
-	tell_policy(i, r);
-	unheard = tell_listeners(i, r);
+	status_tell_policy(i, r);
+	unheard = status_tell_listeners(i, r);
 	if (i->have.present) {
-		tell_flows(i, r);
+		status_tell_flows(i, r);
 		tell_exceptions(i, r);
 		tell_others(k, &i->found, r);
 		tell_counters(&i->found, r);
 	}
-	code = intent_judge(i, r);
-	if (code == 0 && unheard) {
-		diag_set(&r->error, ENOTCONN, NULL, 0,
-			 "nobody listens on port %u for every family that is redirected",
-			 i->want.port);
-		code = EXIT_NO_LISTENER;
-	}
-	return code;
+	return status_judge(intent_judge(i, r), unheard, i, r);
 }
 
 int status_run(const struct args *a, struct report *r)
@@ -220,6 +228,10 @@ int status_run(const struct args *a, struct report *r)
 	struct kernel k;
 	int code, err = kernel_open(&k, &r->error);
 
+	if (iptables_is_used(&k, err, a->conf->redirect.backend, r)) {
+		kernel_close(&k);
+		return iptables_status_run(a, r);
+	}
 	if (err < 0)
 		return report_exit_code(err);
 	code = status_with(&k, a, &i, r);

@@ -27,9 +27,7 @@ class Text(IptablesCase):
     def test_install_twice_leaves_one_copy(self):
         host = self.lonely()
         host.ip("link add lan0 type veth peer name z")
-        with host.inside():
-            both = socket.create_server(("::", 1081), family=socket.AF_INET6, dualstack_ipv6=True)
-        self.addCleanup(both.close)
+        self.listener(host)
         args = ("install", "--gateway", "lan0", "--quic", "reject")
         self.assertIn("installed rules of iptables for IPv4 and IPv6",
                       self.rules(host, *args).stdout)
@@ -115,6 +113,78 @@ class Text(IptablesCase):
                                     "backend\n")
         self.assertEqual(self.saved(host), before)
         self.assertNotIn("table inet transocks", host.ruleset())
+
+    def listener(self, host):
+        with host.inside():
+            both = socket.create_server(("::", 1081), family=socket.AF_INET6, dualstack_ipv6=True)
+        self.addCleanup(both.close)
+        return both
+
+    def test_status_and_diff(self):
+        host = self.lonely()
+        for command in ("status", "diff"):
+            done = self.rules(host, command, "--json", code=3)
+            self.assertIs(json.loads(done.stdout)["installed"], False)
+        self.assertIn("no rules of iptables are installed", done.stderr)
+        self.rules(host, "install")
+        done = self.rules(host, "status", code=5)
+        self.assertIn("rules of iptables: in sync with the configuration\n", done.stdout)
+        self.assertIn("nobody listens on 127.0.0.1:1081\n", done.stdout)
+        self.listener(host)
+        # Without the flag it is seen what is there.
+        for backend in ("iptables", None):
+            report = json.loads(self.rules(host, "status", "--json", backend=backend).stdout)
+            self.assertEqual((report["backend"], report["installed"], report["in_sync"],
+                              report["differences"], report["draining"], report["flows"]),
+                             ("iptables", True, True, [], False, 0))
+            self.assertEqual(self.rules(host, "diff", backend=backend).stdout, "")
+        done = self.rules(host, "status", code=3, backend="nft")
+        self.assertIn("not installed", done.stdout)
+
+    def test_drift(self):
+        host = self.lonely()
+        self.listener(host)
+        self.rules(host, "install", "--bypass", "11.5.0.0/16")
+        rule = [x for x in self.saved(host, "iptables-save").splitlines() if "11.5.0.0" in x]
+        self.assertEqual(len(rule), 1, rule)
+        jump = [x for x in self.saved(host, "iptables-save").splitlines()
+                if x.startswith("-A OUTPUT ")][0]
+        foreign = (f"*nat\n-D{jump.removeprefix('-A')}\n"
+                   "-A TRANSOCKS_TAKE -p udp -j RETURN\nCOMMIT\n")
+        self.tables(host, "iptables-restore", "--noflush", stdin=foreign)
+        expected = {f"not ours in table nat of IPv4: {rule[0]}",
+                    "not ours in table nat of IPv4: -A TRANSOCKS_TAKE -p udp -j RETURN",
+                    f"missing in table nat of IPv4: {jump}"}
+        done = self.rules(host, "diff", code=4)
+        self.assertEqual(set(done.stdout.splitlines()), expected)
+        self.assertIn("the rules of iptables differ in 3 places", done.stderr)
+        done = self.rules(host, "status", code=4)
+        self.assertLess(expected, set(done.stdout.splitlines()))
+        report = json.loads(self.rules(host, "diff", "--json", code=4).stdout)
+        self.assertIn({"kind": "missing", "object": "jump", "family": "IPv4", "table": "nat",
+                       "chain": "OUTPUT", "rule": jump.partition("OUTPUT ")[2]},
+                      report["differences"])
+        self.rules(host, "install")
+        self.rules(host, "diff")
+
+    def test_status_counts(self):
+        t = self.build("host")
+        t.inet.peer("echo", "::", 7)
+        server = self.listener(t.host)
+        self.rules(t.host, "install")
+        with t.host.inside():
+            flow = socket.create_connection(("11.0.0.1", 7), 5)
+        with flow, server.accept()[0]:
+            report = json.loads(self.rules(t.host, "status", "--json").stdout)
+            self.assertEqual(report["flows"], 1)
+            taken = [c for c in report["counters"]
+                     if c["chain"] == "TRANSOCKS_TAKE" and c["packets"]]
+            self.assertEqual([(c["family"], c["table"], c["rule"], c["packets"]) for c in taken],
+                             [("IPv4", "nat", "to transocksd", 1)])
+            text = self.rules(t.host, "status").stdout
+            self.assertIn("1 flow redirected now\n", text)
+            self.assertRegex(text, r'1 packets, \d+ bytes: "to transocksd" of chain '
+                                   r"TRANSOCKS_TAKE, table nat of IPv4\n")
 
     def test_what_cannot_be(self):
         host = self.lonely()
