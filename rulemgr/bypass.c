@@ -7,6 +7,8 @@
 
 #include "policy/prefix.h"
 #include "rulemgr/carry.h"
+#include "rulemgr/iptables_cmd.h"
+#include "rulemgr/iptables_sync.h"
 #include "rulemgr/ranges.h"
 #include "rulemgr/trial_sync.h"
 
@@ -84,27 +86,49 @@ static int bypass_edit_set(struct kernel *k, const char *name, bool adds, struct
 	return err < 0 ? err : sync_edit_set(k, name, adds ? edit_add : edit_del, edit, false, d);
 }
 
+static int edit_parse(const struct args *a, struct edit *edit, struct prefix *p, struct diag *d)
+{
+	if (a->comment != NULL && check_comment(a->comment, d) < 0)
+		return EX_USAGE;
+	if (prefix_parse(p, edit->text) < 0) {
+		diag_set(d, EINVAL, NULL, 0,
+			 "%s is no network such as 11.0.0.0/8, 2a00::/16 or 11.1.2.3 (without bits "
+			 "behind the prefix)",
+			 edit->text);
+		return EX_USAGE;
+	}
+	prefix_bounds(p, edit->element.first, edit->element.last);
+	snprintf(edit->element.comment, sizeof(edit->element.comment), "%s",
+		 a->comment != NULL ? a->comment : "");
+	return 0;
+}
+
+/* A network within another gets a rule of its own. */
+static int edit_iptables(const struct args *a, const struct prefix *p, bool adds, struct edit *edit,
+			 struct diag *d)
+{
+	int err = adds ? iptables_bypass_add(p, a->comment, a->dry_run, d)
+		       : iptables_bypass_del(p, a->dry_run, d);
+
+	edit->already = err == -EEXIST;
+	return err == -EEXIST ? 0 : err;
+}
+
+/* `k` NULL: by iptables. */
 static int bypass_edit(struct kernel *k, const struct args *a, struct report *r)
 {
 	bool adds = strcmp(a->words[0], "add") == 0;
 	struct edit edit = {.text = a->words[1], .comment = a->comment};
 	struct prefix p;
-	int err;
+	int err, code = edit_parse(a, &edit, &p, &r->error);
 
-	if (a->comment != NULL && check_comment(a->comment, &r->error) < 0)
-		return EX_USAGE;
-	if (prefix_parse(&p, edit.text) < 0) {
-		diag_set(&r->error, EINVAL, NULL, 0,
-			 "%s is no network such as 11.0.0.0/8, 2a00::/16 or 11.1.2.3 (without bits "
-			 "behind the prefix)",
-			 edit.text);
-		return EX_USAGE;
-	}
-	prefix_bounds(&p, edit.element.first, edit.element.last);
-	snprintf(edit.element.comment, sizeof(edit.element.comment), "%s",
-		 a->comment != NULL ? a->comment : "");
-	err = bypass_edit_set(k, p.family == AF_INET ? WANT_SET_BYPASS4 : WANT_SET_BYPASS6, adds,
-			      &edit, a->dry_run, &r->error);
+	if (code != 0)
+		return code;
+	if (k == NULL)
+		err = edit_iptables(a, &p, adds, &edit, &r->error);
+	else
+		err = bypass_edit_set(k, p.family == AF_INET ? WANT_SET_BYPASS4 : WANT_SET_BYPASS6,
+				      adds, &edit, a->dry_run, &r->error);
 	if (err == -ENOENT)
 		return EXIT_NOT_INSTALLED;
 	if (err < 0)
@@ -119,25 +143,67 @@ static int bypass_edit(struct kernel *k, const struct args *a, struct report *r)
 	return 0;
 }
 
+static void list_one(const char *key, const char *text, const char *comment, struct report *r)
+{
+	strbuf_puts(&r->text, text);
+	json_object_begin(&r->json, NULL);
+	json_string(&r->json, key, text);
+	if (comment[0] != '\0') {
+		strbuf_putc(&r->text, ' ');
+		strbuf_put_quoted(&r->text, comment, strlen(comment));
+		json_string(&r->json, "comment", comment);
+	}
+	strbuf_putc(&r->text, '\n');
+	json_object_end(&r->json);
+}
+
 static void list_set(const struct set *s, struct report *r)
 {
 	char text[ELEMENT_TEXT_MAX];
 
-	for (size_t i = 0; i < s->n_elements; i++) {
-		const struct element *e = &s->elements[i];
+	for (size_t i = 0; i < s->n_elements; i++)
+		list_one("network", element_format(s, &s->elements[i], text, sizeof(text)),
+			 s->elements[i].comment, r);
+}
 
-		element_format(s, e, text, sizeof(text));
-		strbuf_puts(&r->text, text);
-		json_object_begin(&r->json, NULL);
-		json_string(&r->json, "network", text);
-		if (e->comment[0] != '\0') {
-			strbuf_putc(&r->text, ' ');
-			strbuf_put_quoted(&r->text, e->comment, strlen(e->comment));
-			json_string(&r->json, "comment", e->comment);
-		}
-		strbuf_putc(&r->text, '\n');
-		json_object_end(&r->json);
+/* What is no network alone, somebody has put there by hand. */
+static void list_iptables_one(void *ctx, int family, const char *match, const char *comment)
+{
+	static const char *const all[] = {"0.0.0.0/0", "::/0"};
+	static const char *const whole[] = {"/32", "/128"};
+	const char *key = "network";
+	char text[256];
+	size_t len;
+
+	snprintf(text, sizeof(text), "%s", match[0] != '\0' ? match : all[family]);
+	if (strncmp(text, "-d ", 3) == 0 && strchr(text + 3, ' ') == NULL) {
+		memmove(text, text + 3, strlen(text + 3) + 1);
+		len = strlen(text) - strlen(whole[family]);
+		if (strlen(text) > strlen(whole[family]) && strcmp(text + len, whole[family]) == 0)
+			text[len] = '\0';
+	} else if (match[0] != '\0') {
+		key = "match";
 	}
+	list_one(key, text, comment, ctx);
+}
+
+static int list_iptables(struct report *r)
+{
+	struct iptables_have have;
+	int code = 0, err = iptables_read(&have, &r->error);
+
+	if (err < 0)
+		return report_exit_code(err);
+	if (have.present) {
+		json_array_begin(&r->json, "networks");
+		iptables_bypass_list(&have, list_iptables_one, r);
+		json_array_end(&r->json);
+	} else {
+		diag_set(&r->error, ENOENT, NULL, 0, "no rules of iptables are installed");
+		code = EXIT_NOT_INSTALLED;
+	}
+	iptables_have_free(&have);
+	return code;
 }
 
 static int bypass_list(struct kernel *k, struct report *r)
@@ -180,6 +246,10 @@ int bypass_run(const struct args *a, struct report *r)
 		return EX_USAGE;
 	}
 	err = kernel_open(&k, &r->error);
+	if (iptables_is_used(&k, err, REDIRECT_BACKEND_AUTO, r)) {
+		kernel_close(&k);
+		return lists ? list_iptables(r) : bypass_edit(NULL, a, r);
+	}
 	if (err < 0)
 		return report_exit_code(err);
 	k.control = a->conf != NULL ? a->conf->control : NULL;

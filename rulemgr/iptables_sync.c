@@ -407,38 +407,52 @@ static void put_removal(const struct iptables_text *have, const char *match, str
 	}
 }
 
-static int bypass_edit(const struct iptables_have *have, const struct prefix *p, bool add,
-		       const char *comment, struct diag *d)
+struct bypass {
+	const struct prefix *prefix;
+	bool add, dry_run;
+	const char *comment; /* NULL: none */
+};
+
+static bool is_installed_for(const struct iptables_text *t)
 {
-	const struct iptables_text *t = &have->text[family_of(p)];
+	for (size_t i = 0; iptables_tables[i] != NULL; i++) {
+		if (iptables_text_has_chain(t, iptables_tables[i], IPTABLES_BYPASS))
+			return true;
+	}
+	return false;
+}
+
+static int bypass_edit(const struct bypass *b, const struct iptables_have *have, struct diag *d)
+{
+	int r, family = family_of(b->prefix);
+	const struct iptables_text *t = &have->text[family];
 	char match[PREFIX_TEXT_MAX + 8], text[PREFIX_TEXT_MAX];
 	struct strbuf body;
-	bool there;
-	int r;
 
-	exception_match(p, match, sizeof(match));
-	prefix_format(p, text, sizeof(text));
-	there = has_exception(t, match);
-	if (there == add)
-		return diag_set(d, add ? EEXIST : ENOENT, NULL, 0, "%s is %s exception", text,
-				add ? "already an" : "no");
+	if (!is_installed_for(t))
+		return diag_set(d, ENOENT, NULL, 0, "no rules of iptables are installed for %s",
+				listeners_family[family]);
+	exception_match(b->prefix, match, sizeof(match));
+	prefix_format(b->prefix, text, sizeof(text));
+	if (has_exception(t, match) == b->add)
+		return diag_set(d, b->add ? EEXIST : ESRCH, NULL, 0,
+				b->add ? "%s is already an exception"
+				       : "%s is not among the exceptions; `bypass list` shows them",
+				text);
 	strbuf_init_heap(&body);
-	if (add)
-		put_addition(t, match, comment, &body);
+	if (b->add)
+		put_addition(t, match, b->comment, &body);
 	else
 		put_removal(t, match, &body);
 	if (body.truncated)
 		r = diag_set(d, ENOMEM, NULL, 0, "no memory for the rules of iptables");
-	else if (body.len == 0)
-		r = diag_set(d, ENOENT, NULL, 0, "nothing is installed for %s",
-			     listeners_family[family_of(p)]);
 	else
-		r = iptables_restore(family_of(p), &body, false, d);
+		r = iptables_restore(family, &body, b->dry_run, d);
 	strbuf_free(&body);
 	return r;
 }
 
-static int bypass_change(const struct prefix *p, bool add, const char *comment, struct diag *d)
+static int bypass_change(const struct bypass *b, struct diag *d)
 {
 	struct iptables_have have;
 	int r, lock = lock_take(d);
@@ -447,27 +461,29 @@ static int bypass_change(const struct prefix *p, bool add, const char *comment, 
 		return lock;
 	r = iptables_read(&have, d);
 	if (r == 0) {
-		r = bypass_edit(&have, p, add, comment, d);
+		r = bypass_edit(b, &have, d);
 		iptables_have_free(&have);
 	}
 	lock_drop(lock);
 	return r;
 }
 
-int iptables_bypass_add(const struct prefix *p, const char *comment, struct diag *d)
+int iptables_bypass_add(const struct prefix *p, const char *comment, bool dry_run, struct diag *d)
 {
+	struct bypass b = {.prefix = p, .add = true, .dry_run = dry_run, .comment = comment};
+
 	for (const char *c = comment; c != NULL && *c != '\0'; c++) {
 		if ((unsigned char)*c < ' ' || c - comment >= MODEL_COMMENT_MAX - 1)
 			return diag_set(d, EINVAL, NULL, 0,
 					"the comment must be one line of at most %d bytes",
 					MODEL_COMMENT_MAX - 1);
 	}
-	return bypass_change(p, true, comment, d);
+	return bypass_change(&b, d);
 }
 
-int iptables_bypass_del(const struct prefix *p, struct diag *d)
+int iptables_bypass_del(const struct prefix *p, bool dry_run, struct diag *d)
 {
-	return bypass_change(p, false, NULL, d);
+	return bypass_change(&(struct bypass){.prefix = p, .dry_run = dry_run}, d);
 }
 
 /* Copies what stands before the comment and the target. */

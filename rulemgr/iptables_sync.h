@@ -52,11 +52,11 @@ int iptables_flush(bool dry_run, struct iptables_result *result, struct diag *d)
  * where nothing is installed. */
 int iptables_pause(struct diag *d);
 
-/* Adds a live exception in every table that has the chain. 0; -EEXIST: it is there already (and stays as it
- * is); -ENOENT: nothing is installed for its family. */
-int iptables_bypass_add(const struct prefix *p, const char *comment, struct diag *d);
-/* Removes it. -ENOENT: it is not there. */
-int iptables_bypass_del(const struct prefix *p, struct diag *d);
+/* Adds a live exception in every table that has the chain; `dry_run`: has it checked by iptables-restore
+ * --test. 0; -EEXIST: it is there already (and stays as it is); -ENOENT: nothing is installed for its family. */
+int iptables_bypass_add(const struct prefix *p, const char *comment, bool dry_run, struct diag *d);
+/* Removes it. -ENOENT as above; -ESRCH: it is not there. */
+int iptables_bypass_del(const struct prefix *p, bool dry_run, struct diag *d);
 /* Calls `fn` for each live exception: `match` is "-d PREFIX" or whatever somebody has put there. */
 typedef void iptables_bypass_fn(void *ctx, int family, const char *match, const char *comment);
 void iptables_bypass_list(const struct iptables_have *have, iptables_bypass_fn *fn, void *ctx);

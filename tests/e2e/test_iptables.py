@@ -186,6 +186,46 @@ class Text(IptablesCase):
             self.assertRegex(text, r'1 packets, \d+ bytes: "to transocksd" of chain '
                                    r"TRANSOCKS_TAKE, table nat of IPv4\n")
 
+    def networks(self, host):
+        return json.loads(self.rules(host, "bypass", "list", "--json").stdout)["networks"]
+
+    def test_bypass(self):
+        host = self.lonely()
+        for words in (("add", "11.9.0.0/16"), ("del", "11.9.0.0/16"), ("list",)):
+            self.rules(host, "bypass", *words, code=3)
+        self.rules(host, "install", "--quic", "reject")
+        before = self.saved(host)
+        self.assertEqual(self.rules(host, "bypass", "add", "11.9.0.0/16", "--dry-run").stdout,
+                         "would have added 11.9.0.0/16\n")
+        self.assertEqual(self.saved(host), before)
+        self.rules(host, "bypass", "add", "11.9.0.0/16", "--comment", "until they fix it")
+        for net in ("11.8.0.1", "2a00:9::/32", "2a00:8::1", "::/0"):
+            self.rules(host, "bypass", "add", net)
+        again = self.rules(host, "bypass", "add", "11.8.0.1", "--json")
+        self.assertIs(json.loads(again.stdout)["already"], True)
+        expected = [{"network": "11.8.0.1"},
+                    {"network": "11.9.0.0/16", "comment": "until they fix it"},
+                    {"network": "::/0"}, {"network": "2a00:8::1"}, {"network": "2a00:9::/32"}]
+        self.assertEqual(self.networks(host), expected)
+        self.assertIn('11.9.0.0/16 "until they fix it"\n',
+                      self.rules(host, "bypass", "list").stdout)
+        # QUIC is let through by the same.
+        self.assertEqual(self.saved(host, "iptables-save").count("-d 11.9.0.0/16 "), 2)
+        self.rules(host, "install", "--quic", "reject")
+        self.assertEqual(self.networks(host), expected)
+        self.tables(host, "iptables-restore", "--noflush", stdin="*nat\n-I TRANSOCKS_BYPASS "
+                    "-d 11.7.0.0/16 -p tcp -j RETURN\nCOMMIT\n")
+        self.assertEqual(self.networks(host)[0], {"match": "-d 11.7.0.0/16 -p tcp"})
+        self.tables(host, "iptables-restore", "--noflush", stdin="*nat\n-D TRANSOCKS_BYPASS 1\n"
+                    "COMMIT\n")
+        self.assertIn("is not among the exceptions",
+                      self.rules(host, "bypass", "del", "11.9.0.0/17", code=1).stderr)
+        self.assertEqual(self.rules(host, "bypass", "del", "11.9.0.0/16").stdout,
+                         "removed 11.9.0.0/16\n")
+        for net in ("11.8.0.1", "2a00:9::/32", "2a00:8::1", "::/0"):
+            self.rules(host, "bypass", "del", net)
+        self.assertEqual(self.saved(host), before)
+
     def test_what_cannot_be(self):
         host = self.lonely()
         self.assertIn("\"closed\"", self.rules(host, "install", "--when-daemon-down", "open",

@@ -335,14 +335,15 @@ static void test_exceptions(void **state)
 	(void)state;
 	for (size_t v = 0; v < ARRAY_LEN(variants); v++) {
 		use(variants[v]);
-		assert_int_equal(iptables_bypass_add(&four, NULL, &d), -ENOENT);
+		assert_int_equal(iptables_bypass_add(&four, NULL, false, &d), -ENOENT);
 		install(&wants[HOST]);
 		assert_exceptions("");
-		if (iptables_bypass_add(&four, "it's \"why\"", &d) != 0)
+		if (iptables_bypass_add(&four, "it's \"why\"", false, &d) != 0)
 			fail_msg("%s", d.text);
-		assert_int_equal(iptables_bypass_add(&four, NULL, &d), -EEXIST);
-		assert_int_equal(iptables_bypass_add(&six, NULL, &d), 0);
-		assert_int_equal(iptables_bypass_add(&six, "two\nlines", &d), -EINVAL);
+		assert_int_equal(iptables_bypass_add(&four, NULL, false, &d), -EEXIST);
+		assert_int_equal(iptables_bypass_add(&six, NULL, true, &d), 0);
+		assert_int_equal(iptables_bypass_add(&six, NULL, false, &d), 0);
+		assert_int_equal(iptables_bypass_add(&six, "two\nlines", false, &d), -EINVAL);
 		strbuf_init_heap(&body);
 		strbuf_puts(&body, by_hand);
 		assert_int_equal(iptables_restore(0, &body, false, &d), 0);
@@ -352,9 +353,10 @@ static void test_exceptions(void **state)
 			assert_exceptions(all);
 			assert_int_equal(differences(&wants[order[i]]), 0);
 		}
-		assert_int_equal(iptables_bypass_del(&four, &d), 0);
-		assert_int_equal(iptables_bypass_del(&four, &d), -ENOENT);
-		assert_int_equal(iptables_bypass_del(&six, &d), 0);
+		assert_int_equal(iptables_bypass_del(&four, true, &d), 0);
+		assert_int_equal(iptables_bypass_del(&four, false, &d), 0);
+		assert_int_equal(iptables_bypass_del(&four, false, &d), -ESRCH);
+		assert_int_equal(iptables_bypass_del(&six, false, &d), 0);
 		assert_exceptions("0 -d 13.0.0.0/8 -p tcp \"\"\n");
 		flush();
 	}
