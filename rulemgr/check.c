@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "rulemgr/explain.h"
+#include "rulemgr/iptables_cmd.h"
 #include "rulemgr/listeners.h"
 #include "rulemgr/peer.h"
 #include "rulemgr/resolve.h"
@@ -467,9 +468,11 @@ int check_run(const struct args *a, struct report *r)
 	struct kernel k;
 	int code, err = kernel_open(&k, &r->error);
 
-	if (err < 0)
+	code = iptables_refuse(&k, err, a->conf->redirect.backend, explain_by_iptables, r);
+	if (code == 0 && err < 0)
 		return report_exit_code(err);
-	code = explain_need_installed(&k, r);
+	if (code == 0)
+		code = explain_need_installed(&k, r);
 	if (code == 0)
 		code = check_with(&k, a, r);
 	kernel_close(&k);

@@ -11,6 +11,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "rulemgr/iptables_cmd.h"
 #include "rulemgr/lookup.h"
 #include "rulemgr/have.h"
 #include "rulemgr/resolve.h"
@@ -267,6 +268,8 @@ static int explain_with(struct kernel *k, struct probe *p, struct report *r)
 	return report_exit_code(err);
 }
 
+const char explain_by_iptables[] = "rules of iptables cannot be asked about: that takes nf_tables";
+
 int explain_need_installed(struct kernel *k, struct report *r)
 {
 	struct have have;
@@ -278,9 +281,7 @@ int explain_need_installed(struct kernel *k, struct report *r)
 		return report_exit_code(err);
 	if (have.ours)
 		return 0;
-	diag_set(&r->error, ENOENT, NULL, 0,
-		 "not installed: there is no table %s of ours (rules of iptables cannot be asked "
-		 "about)",
+	diag_set(&r->error, ENOENT, NULL, 0, "not installed: there is no table %s of ours",
 		 MODEL_TABLE_TEXT);
 	return EXIT_NOT_INSTALLED;
 }
@@ -294,9 +295,11 @@ int explain_run(const struct args *a, struct report *r)
 	if (code != 0)
 		return code;
 	err = kernel_open(&k, &r->error);
-	if (err < 0)
+	code = iptables_refuse(&k, err, REDIRECT_BACKEND_AUTO, explain_by_iptables, r);
+	if (code == 0 && err < 0)
 		return report_exit_code(err);
-	code = explain_need_installed(&k, r);
+	if (code == 0)
+		code = explain_need_installed(&k, r);
 	if (code == 0)
 		code = explain_with(&k, &p, r);
 	kernel_close(&k);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sysexits.h>
 
 #include "rulemgr/backend.h"
 #include "rulemgr/conntrack.h"
@@ -46,6 +47,15 @@ bool iptables_is_used(struct kernel *k, int nft, enum redirect_backend wanted, s
 	if (nft < 0 || wanted == REDIRECT_BACKEND_NFT)
 		return false;
 	return have_read(k, &have, &ignored) == 0 && !have.present && is_installed(r);
+}
+
+int iptables_refuse(struct kernel *k, int nft, enum redirect_backend wanted, const char *text,
+		    struct report *r)
+{
+	if (!iptables_is_used(k, nft, wanted, r))
+		return 0;
+	diag_set(&r->error, EOPNOTSUPP, NULL, 0, "%s", text);
+	return EX_UNAVAILABLE;
 }
 
 int iptables_refuse_beside(struct report *r)

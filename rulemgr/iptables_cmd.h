@@ -14,6 +14,10 @@ bool iptables_is_chosen(enum redirect_backend wanted, int nft);
  * where `backend` leaves it open and only they are there. `nft`: 0 with `k` open, or a negative errno. */
 bool iptables_is_used(struct kernel *k, int nft, enum redirect_backend wanted, struct report *r);
 
+/* For a command that works by nf_tables alone: an exit code other than 0 in that case, and `text` as the error. */
+int iptables_refuse(struct kernel *k, int nft, enum redirect_backend wanted, const char *text,
+		    struct report *r);
+
 /* For `install` by nf_tables: an exit code other than 0 where rules of ours are there by iptables. */
 int iptables_refuse_beside(struct report *r);
 

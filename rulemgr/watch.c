@@ -17,6 +17,7 @@
 
 #include "rulemgr/carry.h"
 #include "rulemgr/intent.h"
+#include "rulemgr/iptables_cmd.h"
 #include "rulemgr/sync.h"
 #include "rulemgr/watch_tell.h"
 
@@ -357,8 +358,12 @@ int watch_run(const struct args *a, struct report *r)
 	struct watch w = {.as_json = a->json, .repair = a->repair};
 	int code, err = kernel_open(&w.k, &r->error);
 
-	if (err < 0)
-		return report_exit_code(err);
+	code = iptables_refuse(&w.k, err, a->conf->redirect.backend,
+			       "rules of iptables cannot be watched: that takes nf_tables", r);
+	if (code != 0)
+		kernel_close(&w.k);
+	if (code != 0 || err < 0)
+		return code != 0 ? code : report_exit_code(err);
 	w.k.control = a->conf->control;
 	w.dirty_ms = w.retry_ms = NEVER;
 	w.retry_delay_ms = RETRY_MS;
