@@ -31,8 +31,8 @@ static void view_set_have(struct view *v)
 	struct have *have = &v->i.have;
 
 	have->present = have->ours = v->have.present;
-	have->n_ports = v->have.n_ports;
-	memcpy(have->ports, v->have.ports, sizeof(have->ports));
+	have->ports.n = v->have.n_ports;
+	memcpy(have->ports.list, v->have.ports, sizeof(have->ports.list));
 	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
 		for (size_t k = 0; k < v->have.text[f].n; k++)
 			have->transparent |= v->have.text[f].lines[k].kind == IPTABLES_RULE &&
@@ -43,7 +43,7 @@ static void view_set_have(struct view *v)
 /* An exit code: 0 also where nothing is installed, or something else. */
 static int view_read(const struct args *a, struct view *v, struct report *r)
 {
-	int n, err, code = resolve_want(a, &v->i.want, r);
+	int n, err, code = resolve_want(a, false, &v->i.want, r);
 
 	if (code != 0)
 		return code;
