@@ -487,12 +487,23 @@ static void daemon_control_retry(struct timer *t)
 /* Flows do not depend on it, so nothing that goes wrong here keeps the daemon from its work. */
 static void daemon_control(struct daemon *dm, const struct priv_user *user)
 {
+	char serves[CONTROL_SERVES_MAX];
+	const struct control_options o = {
+		.path = dm->conf->control,
+		.user = user,
+		.serves = serves,
+		.on_request = daemon_answer,
+		.ctx = dm,
+	};
 	struct diag d;
 	int rc;
 
-	if (dm->conf->control[0] == '\0')
+	if (o.path[0] == '\0')
 		return;
-	rc = control_start(&dm->control, &dm->loop, dm->conf->control, user, daemon_answer, dm, &d);
+	snprintf(serves, sizeof(serves), "%s %u",
+		 dm->conf->mode == REDIRECT_MODE_TPROXY ? "tproxy" : "redirect",
+		 dm->conf->listen.addrs[0].port);
+	rc = control_start(&dm->control, &dm->loop, &o, &d);
 	if (rc == -EADDRINUSE) {
 		log_text(LOG_LEVEL_WARNING, "%s; trying again until it has ended", d.text);
 		loop_timer(&dm->loop, &dm->control_timer, CONTROL_RETRY_MS, daemon_control_retry);

@@ -36,6 +36,9 @@ enum control_request control_parse(const char *bytes, size_t len, bool ended)
 		if (len == strlen(requests[i].line) && memcmp(bytes, requests[i].line, len) == 0)
 			return requests[i].request;
 	}
+	if (len > strlen(GIVE_WAY " ") && memcmp(bytes, GIVE_WAY " ", strlen(GIVE_WAY " ")) == 0 &&
+	    memchr(bytes, '\n', len) == bytes + len - 1)
+		return CONTROL_GIVE_WAY;
 	if (ended || len >= CONTROL_REQUEST_MAX || memchr(bytes, '\n', len) != NULL)
 		return CONTROL_UNKNOWN;
 	return CONTROL_MORE;
@@ -140,14 +143,23 @@ static int client_lend(struct control_client *cl)
 	return cl->lent_fd < 0 ? cl->lent_fd : 0;
 }
 
+static bool client_serves_the_same(const struct control_client *cl)
+{
+	char line[sizeof(GIVE_WAY) + CONTROL_SERVES_MAX + 2];
+
+	snprintf(line, sizeof(line), GIVE_WAY " %s\n", cl->control->serves);
+	return cl->len == strlen(line) && memcmp(cl->request, line, cl->len) == 0;
+}
+
 static int client_succeed(struct control_client *cl)
 {
 	struct control *c = cl->control;
-	int rc;
+	int rc = 0;
 
 	if (!c->ending)
 		return -EALREADY;
-	rc = client_lend(cl);
+	if (client_serves_the_same(cl))
+		rc = client_lend(cl);
 	if (rc < 0 && rc != -ENOENT)
 		return rc;
 	cl->is_successor = true;
@@ -340,9 +352,9 @@ static int control_make_dir(const char *path, const struct priv_user *user)
 }
 
 /* Asks who listens at the other end of `fd` to give way. *rules is what it kept, if it kept something. */
-static void control_ask_way(int fd, int wait_ms, int *rules)
+static void control_ask_way(const struct control *c, int fd, int wait_ms, int *rules)
 {
-	static const char request[] = GIVE_WAY "\n";
+	char request[sizeof(GIVE_WAY) + CONTROL_SERVES_MAX + 2];
 	union {
 		struct cmsghdr align;
 		char bytes[CMSG_LEN(sizeof(int))];
@@ -354,17 +366,18 @@ static void control_ask_way(int fd, int wait_ms, int *rules)
 			   .msg_iovlen = 1,
 			   .msg_control = control.bytes,
 			   .msg_controllen = CMSG_LEN(sizeof(int))};
-	struct cmsghdr *c;
+	struct cmsghdr *h;
 
+	snprintf(request, sizeof(request), GIVE_WAY " %s\n", c->serves);
 	if (send(fd, request, strlen(request), MSG_NOSIGNAL) < 0 || poll(&p, 1, wait_ms) <= 0 ||
 	    recvmsg(fd, &m, MSG_CMSG_CLOEXEC) < 0)
 		return;
-	c = CMSG_FIRSTHDR(&m);
-	if (c == NULL || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+	h = CMSG_FIRSTHDR(&m);
+	if (h == NULL || h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
 		return;
 	if (*rules >= 0)
 		close(*rules);
-	memcpy(rules, CMSG_DATA(c), sizeof(int));
+	memcpy(rules, CMSG_DATA(h), sizeof(int));
 }
 
 /* Who cannot make a file there would leave nobody to answer. */
@@ -378,7 +391,8 @@ static bool control_may_make(const char *path)
 }
 
 /* -EADDRINUSE if somebody listens at the path; 0 if nobody does, and nothing is there any more. */
-static int control_remove_stale(const struct sockaddr_un *sun, int wait_ms, int *rules)
+static int control_remove_stale(const struct control *c, const struct sockaddr_un *sun, int wait_ms,
+				int *rules)
 {
 	struct stat st;
 	int fd, rc;
@@ -392,7 +406,7 @@ static int control_remove_stale(const struct sockaddr_un *sun, int wait_ms, int 
 		return -errno;
 	rc = connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) < 0 ? -errno : 0;
 	if (rc == 0 && wait_ms > 0 && control_may_make(sun->sun_path))
-		control_ask_way(fd, wait_ms, rules);
+		control_ask_way(c, fd, wait_ms, rules);
 	close(fd);
 	if (rc == 0 || rc == -EAGAIN) /* EAGAIN: its queue is full */
 		return -EADDRINUSE;
@@ -402,11 +416,12 @@ static int control_remove_stale(const struct sockaddr_un *sun, int wait_ms, int 
 }
 
 /* Makes room at the path: 0 if nothing is there any more, -EADDRINUSE if somebody stays. */
-static int control_make_room(const struct sockaddr_un *sun, int wait_ms, int *rules)
+static int control_make_room(const struct control *c, const struct sockaddr_un *sun, int wait_ms,
+			     int *rules)
 {
-	int rc = control_remove_stale(sun, wait_ms, rules);
+	int rc = control_remove_stale(c, sun, wait_ms, rules);
 
-	return rc == -EADDRINUSE ? control_remove_stale(sun, 0, rules) : rc;
+	return rc == -EADDRINUSE ? control_remove_stale(c, sun, 0, rules) : rc;
 }
 
 static int control_bind(int fd, const struct sockaddr_un *sun, const struct priv_user *user)
@@ -442,7 +457,7 @@ static int control_listen(struct control *c, int fd, const struct priv_user *use
 
 	snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", c->path);
 	if (rc == 0)
-		rc = control_make_room(&sun, wait_ms, rules);
+		rc = control_make_room(c, &sun, wait_ms, rules);
 	if (rc == 0)
 		rc = control_bind(fd, &sun, user);
 	if (rc == 0 && lstat(c->path, &st) < 0)
@@ -472,16 +487,17 @@ static int control_try(struct control *c, const struct priv_user *user, int wait
 			control_why(rc));
 }
 
-int control_start(struct control *c, struct loop *loop, const char *path,
-		  const struct priv_user *user, control_fn *on_request, void *ctx, struct diag *d)
+int control_start(struct control *c, struct loop *loop, const struct control_options *o,
+		  struct diag *d)
 {
-	*c = (struct control){.on_request = on_request, .ctx = ctx, .listener.loop = loop};
+	*c = (struct control){.on_request = o->on_request, .ctx = o->ctx, .listener.loop = loop};
 	lend_init(&c->rules);
-	if (strlen(path) >= sizeof(c->path))
+	if (strlen(o->path) >= sizeof(c->path))
 		return diag_set(d, ENAMETOOLONG, NULL, 0, "control socket %s: the path is too long",
-				path);
-	snprintf(c->path, sizeof(c->path), "%s", path);
-	return control_try(c, user, CONTROL_GIVE_WAY_MS, d);
+				o->path);
+	snprintf(c->path, sizeof(c->path), "%s", o->path);
+	snprintf(c->serves, sizeof(c->serves), "%s", o->serves);
+	return control_try(c, o->user, CONTROL_GIVE_WAY_MS, d);
 }
 
 int control_retry(struct control *c, struct diag *d)

@@ -10,7 +10,8 @@
  *   rules lend    the answer brings that socket; the loan ends with the connection
  *   rules drop    close it
  *   rules lend anyway  as "rules lend", also by a daemon that is ending
- *   give way      a daemon that is ending leaves its path, and the socket that it keeps, to its successor
+ *   give way      a daemon that is ending leaves its path to its successor
+ *   give way WHAT the same, and the socket that it keeps if it serves just that
  *
  * From "rules keep" on they are for root and the daemon's own user, and answered by {} or an error. Anything
  * else is answered by {"error": "..."}. Few connections at once, each with little time and room; further ones
@@ -48,6 +49,9 @@ enum control_request {
 /* What the bytes of a connection ask for; `ended`: there will be no more. Pure. */
 enum control_request control_parse(const char *bytes, size_t len, bool ended);
 
+/* The rules that are kept lead to one port, in one mode; who takes them over must be there. */
+#define CONTROL_SERVES_MAX 32
+
 /* Appends the answer to CONTROL_STATUS or CONTROL_STATUS_TEXT. */
 typedef void control_fn(void *ctx, enum control_request request, struct strbuf *out);
 
@@ -70,17 +74,27 @@ struct control {
 	struct lend rules;
 	control_fn *on_request;
 	void *ctx;
+	char serves[CONTROL_SERVES_MAX];
 	char path[CONTROL_PATH_MAX]; /* "": never started */
 	dev_t dev;                   /* of the file that we made, or both 0 */
 	ino_t ino;
 	bool ending;
 };
 
+struct control_options {
+	const char *path;
+	const struct priv_user *user;
+	const char *
+		serves; /* a few words for where flows are taken, the same in who serves the same */
+	control_fn *on_request;
+	void *ctx;
+};
+
 /* Makes the socket at `path`, mode 0660, and its directory if that is missing, mode 0755; both
  * belong to `user` if that is to be become. What a dead daemon has left is replaced. 0 or -errno with `d`:
  * -EADDRINUSE if somebody answers there who does not give way. Before privileges are dropped. */
-int control_start(struct control *c, struct loop *loop, const char *path,
-		  const struct priv_user *user, control_fn *on_request, void *ctx, struct diag *d);
+int control_start(struct control *c, struct loop *loop, const struct control_options *o,
+		  struct diag *d);
 /* Tries again after -EADDRINUSE, as the user that we are by now; the same results. */
 int control_retry(struct control *c, struct diag *d);
 /* The daemon is about to end: from here on a successor that asks gets the path, and the rules that are kept. */

@@ -151,6 +151,23 @@ class Policy(OpenCase):
         self.kill(t)
         self.assertEqual(t.host.ruleset(), "")
 
+    def test_successor_at_another_port(self):
+        """The rules lead to the old port: they are not for it, and go with the old daemon."""
+        t = self.start()
+        self.open(t.host)
+        flows, old = self.flows(t), t.daemon
+        old.signal(signal.SIGTERM)
+        lab.wait_until(lambda: not t.host.listening(1081))
+        t.daemon = t.host.transocksd(f'listen = ":1082"\nproxy_url = "{UPSTREAM}"\n', ports=(1082,))
+        self.assertIn(OWNED, t.host.ruleset())
+        self.assertTrue(all(map(talk, flows)))
+        for sock in flows:
+            sock.close()
+        self.assertEqual(old.wait(), 0)
+        self.assertEqual(t.host.ruleset(), "")
+        self.open(t.host, "--port", 1082)
+        self.assertEqual(self.taken(t), 2)
+
     def test_install_while_draining(self):
         """Rules for a daemon that is ending would soon be gone: wait for the next one, or say so."""
         t = self.start()

@@ -24,6 +24,9 @@ static void test_parse(void **state)
 		{"rules lend\n", 0, false, CONTROL_RULES_LEND},
 		{"rules lend anyway\n", 0, false, CONTROL_RULES_LEND_ANYWAY},
 		{"give way\n", 0, false, CONTROL_GIVE_WAY},
+		{"give way redirect 1081\n", 0, false, CONTROL_GIVE_WAY},
+		{"give way redirect 1081", 0, true, CONTROL_UNKNOWN},
+		{"give way a\nb\n", 0, false, CONTROL_UNKNOWN},
 		{"rules drop\n", 0, false, CONTROL_RULES_DROP},
 		{"rules\n", 0, false, CONTROL_UNKNOWN},
 		{"s", 0, false, CONTROL_MORE},
@@ -69,9 +72,9 @@ static void test_longest(void **state)
 /* Every part of a request but the whole is not yet one. */
 static void test_every_split(void **state)
 {
-	static const char *const lines[] = {"status\n",     "status text\n", "rules keep\n",
-					    "rules lend\n", "rules drop\n",  "rules lend anyway\n",
-					    "give way\n"};
+	static const char *const lines[] = {
+		"status\n",     "status text\n",       "rules keep\n", "rules lend\n",
+		"rules drop\n", "rules lend anyway\n", "give way\n",   "give way redirect 1081\n"};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
