@@ -34,7 +34,8 @@ static bool is_v6_only(const struct nlmsghdr *h)
 	return false;
 }
 
-static bool is_transparent(const struct nlmsghdr *h)
+/* `unknown`: where the kernel does not say. */
+static bool is_transparent(const struct nlmsghdr *h, bool unknown)
 {
 	const struct nlattr *a;
 
@@ -46,7 +47,7 @@ static bool is_transparent(const struct nlmsghdr *h)
 		    mnl_attr_get_payload_len(a) >= sizeof(*o))
 			return o->transparent;
 	}
-	return true;
+	return unknown;
 }
 
 /* Where a flow of this host arrives when it is redirected. */
@@ -77,10 +78,12 @@ static int read_socket(const struct nlmsghdr *h, void *ctx)
 	family = a.family == AF_INET ? LISTENERS_IPV4 : LISTENERS_IPV6;
 	found->any[family] |= addr_is_any(&a);
 	found->loopback[family] |= takes_redirected(&a);
-	found->transparent[family] |= takes_redirected(&a) && is_transparent(h);
+	found->transparent[family] |= takes_redirected(&a) && is_transparent(h, true);
+	found->plain[family] |= takes_redirected(&a) && !is_transparent(h, false);
 	if (family == LISTENERS_IPV6 && addr_is_any(&a) && !is_v6_only(h)) {
 		found->any[LISTENERS_IPV4] = found->loopback[LISTENERS_IPV4] = true;
-		found->transparent[LISTENERS_IPV4] |= is_transparent(h);
+		found->transparent[LISTENERS_IPV4] |= is_transparent(h, true);
+		found->plain[LISTENERS_IPV4] |= !is_transparent(h, false);
 	}
 	return MNL_CB_OK;
 }

@@ -18,6 +18,8 @@ struct listeners {
 	/* one of those takes what comes by TPROXY; true also where the kernel does not say (before
 	 * Linux 5.10) */
 	bool transparent[LISTENERS_FAMILIES];
+	/* one of those takes what is redirected: it is not transparent, or the kernel does not say */
+	bool plain[LISTENERS_FAMILIES];
 };
 
 /* "IPv4", "IPv6"; the address for all addresses, as one writes it; the loopback address. */

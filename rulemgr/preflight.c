@@ -123,14 +123,25 @@ static int check_host_listeners(struct preflight *p)
 static int check_mode(struct preflight *p)
 {
 	const struct want *w = p->want;
+	const struct listeners *l = &p->listeners;
+	bool tproxy = w->mode == REDIRECT_MODE_TPROXY;
 
-	for (int f = 0; w->mode == REDIRECT_MODE_TPROXY && f < LISTENERS_FAMILIES; f++) {
-		if (matters(p, f) && p->listeners.loopback[f] && !p->listeners.transparent[f])
+	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
+		if (!matters(p, f) || !l->loopback[f])
+			continue;
+		if (tproxy && !l->transparent[f])
 			return refuse(
 				p,
 				"who listens on port %u does not take what comes by TPROXY, so "
 				"all new %s connections would get lost; start transocksd with "
 				"mode = \"tproxy\" first",
+				w->port, listeners_family[f]);
+		if (!tproxy && !l->plain[f])
+			return refuse(
+				p,
+				"who listens on port %u takes what comes by TPROXY alone, so all "
+				"new %s connections would be reset; install with --mode tproxy, or "
+				"start transocksd with mode = \"redirect\" first",
 				w->port, listeners_family[f]);
 	}
 	return 0;

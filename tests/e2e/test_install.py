@@ -272,6 +272,16 @@ class Preflight(InstallCase):
         self.warned(host, "comes by TPROXY", "--mode", "tproxy", "--force")
         self.listen(host, "0.0.0.0", "::", port=1082, transparent=True)
         self.assertEqual(self.warnings(host, "--mode", "tproxy", "--port", 1082), [])
+        # The same the other way round, and both refuse one family alone.
+        error = self.refused(host, "install", "--port", 1082, code=1)
+        self.assertIn("port 1082 takes what comes by TPROXY alone", error)
+        self.assertIn('mode = "redirect" first (--force', error)
+        self.warned(host, "by TPROXY alone", "--port", 1082, "--force")
+        self.listen(host, "0.0.0.0", port=1083)
+        self.listen(host, "::", port=1083, transparent=True)
+        self.assertIn("all new IPv6", self.refused(host, "install", "--port", 1083, code=1))
+        self.assertEqual(self.warnings(host, "--port", 1083, "--family", "ipv4"), [])
+        self.assertEqual(self.warnings(host, "--port", 1083, "--family", "ipv6", "--mode", "tproxy"), [])
 
     def test_nat_chain_before_ours(self):
         host = self.healthy()

@@ -228,7 +228,7 @@ class Tproxy(lab.TestCase):
     def test_another_mode_takes_the_routes_away(self):
         t = self.start("host")
         self.install(t)
-        t.host.rules("install")
+        t.host.rules("install", "--force")
         self.assertNotIn("1081", t.host.run("ip", "rule").stdout)
 
     def test_family_that_is_taken_no_more(self):
@@ -296,7 +296,7 @@ class Tproxy(lab.TestCase):
     def test_rules_of_the_other_mode(self):
         """REDIRECT to a daemon that waits for TPROXY is refused, not carried to our own address."""
         t = self.start("host")
-        t.host.rules("install")
+        t.host.rules("install", "--force")
         t.host.expect_reset("11.0.0.1", 80)
         (record,) = t.transocksd.wait_records(1)
         self.assertEqual(record["end"], "not-redirected")

@@ -110,12 +110,14 @@ static void test_transparent(void **state)
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&sin6, &len), 0);
 	assert_int_equal(listeners_read(ntohs(sin6.sin6_port), &l, &d), 0);
 	assert_true(l.transparent[LISTENERS_IPV4] && l.transparent[LISTENERS_IPV6]);
+	assert_false(l.plain[LISTENERS_IPV4] || l.plain[LISTENERS_IPV6]);
 	close(fd);
 	fd = listen_on("127.0.0.1", false, &sin6.sin6_port);
 	assert_true(fd >= 0);
 	assert_int_equal(listeners_read(sin6.sin6_port, &l, &d), 0);
 	assert_true(l.loopback[LISTENERS_IPV4]);
 	assert_false(l.transparent[LISTENERS_IPV4] || l.transparent[LISTENERS_IPV6]);
+	assert_true(l.plain[LISTENERS_IPV4] && !l.plain[LISTENERS_IPV6]);
 	close(fd);
 }
 
