@@ -13,11 +13,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "rulemgr/control.h"
+#include "rulemgr/drain.h"
 #include "rulemgr/explain.h"
 #include "rulemgr/iptables_cmd.h"
 #include "rulemgr/listeners.h"
 #include "rulemgr/peer.h"
 #include "rulemgr/resolve.h"
+#include "rulemgr/routes.h"
 #include "rulemgr/verdict.h"
 
 /* Where the probes want to go. Both are of the Internet, not special-purpose, and belong to the AS112
@@ -27,12 +30,14 @@ static const char *const check_targets[] = {"192.31.196.1:443", "[2620:4f:8000::
 
 /* How long a connection within this host, and its accept, may take. */
 #define CHECK_WAIT_MS 1000
+/* What a flow must live for after its accept: an upstream that refuses has said so by then. */
+#define CHECK_LIVE_MS 300
 /* An ordinary user, whom no rule is likely to exempt: "nobody". */
 #define CHECK_UID 65534
 
 #define CHECK_ARRIVAL_MAX (ADDR_TEXT_MAX + 32)
 
-enum outcome { CHECK_OK, CHECK_SKIPPED, CHECK_FAILED, CHECK_NO_LISTENER };
+enum outcome { CHECK_OK, CHECK_SKIPPED, CHECK_DOUBTFUL, CHECK_FAILED, CHECK_NO_LISTENER };
 
 struct check {
 	struct kernel *kernel;
@@ -44,6 +49,7 @@ struct check {
 	struct addr target;
 	struct addr arrives; /* at this address and port of this host; under TPROXY, `target` */
 	char by[MODEL_COMMENT_MAX]; /* the rule that decided about the last probe */
+	bool ended;                 /* the last connection has, though nobody here ended it */
 	/* Of all. */
 	unsigned n[CHECK_NO_LISTENER + 1]; /* by outcome */
 	struct diag first_failure;
@@ -70,7 +76,7 @@ static const char *check_format_arrival(const struct check *c, char *out, size_t
 static void PRINTF_LIKE(5, 6) check_say(struct check *c, enum outcome outcome, const char *step,
 					const char *hint, const char *fmt, ...)
 {
-	static const char *const words[] = {"ok", "skipped", "failed", "failed"};
+	static const char *const words[] = {"ok", "skipped", "doubtful", "failed", "failed"};
 	struct json *j = &c->report->json;
 	char text[768];
 	va_list ap;
@@ -78,10 +84,10 @@ static void PRINTF_LIKE(5, 6) check_say(struct check *c, enum outcome outcome, c
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	strbuf_printf(&c->report->text, "%-8s%s: %s\n", words[outcome], listeners_family[c->family],
+	strbuf_printf(&c->report->text, "%-9s%s: %s\n", words[outcome], listeners_family[c->family],
 		      text);
 	if (hint != NULL)
-		strbuf_printf(&c->report->text, "        %s\n", hint);
+		strbuf_printf(&c->report->text, "         %s\n", hint);
 	json_object_begin(j, NULL);
 	json_string(j, "family", listeners_family[c->family]);
 	json_string(j, "step", step);
@@ -132,6 +138,28 @@ static bool check_family_is_off(const struct check *c)
 	return strcmp(c->by, comment) == 0;
 }
 
+/* What a rule of ours that left a probe alone means; `step` is what was tried. */
+static void check_say_left(struct check *c, const char *step, const char *what, const char *why)
+{
+	if (check_family_is_off(c))
+		check_say(c, CHECK_SKIPPED, step, NULL, "%s", why);
+	else if (strstr(c->by, WANT_COMMENT_SHARE) != NULL)
+		check_say(c, CHECK_SKIPPED, step,
+			  "that is meant by option share, and decided by the client's address: no "
+			  "other destination helps",
+			  "%s is not taken: %s", what, why);
+	else if (strcmp(c->by, DRAIN_COMMENT) == 0)
+		check_say(c, CHECK_FAILED, step,
+			  "flush lets new flows pass while it waits for live ones: "
+			  "transocks-rules install ends that",
+			  "%s is not taken: %s", what, why);
+	else
+		check_say(c, CHECK_FAILED, step,
+			  "if that is meant, name a destination that must be taken: "
+			  "transocks-rules check ADDRESS:PORT",
+			  "%s is not taken: %s", what, why);
+}
+
 /* An ordinary flow is taken: 1. Else says why not: 0. Or a negative errno. */
 static int check_taken(struct check *c)
 {
@@ -150,14 +178,7 @@ static int check_taken(struct check *c)
 			  "%s: %s", target, why);
 		return 0;
 	case VERDICT_LEFT:
-		if (check_family_is_off(c)) {
-			check_say(c, CHECK_SKIPPED, "taken", NULL, "%s", why);
-			return 0;
-		}
-		check_say(c, CHECK_FAILED, "taken",
-			  "if that is meant, name a destination that must be taken: "
-			  "transocks-rules check ADDRESS:PORT",
-			  "%s is not taken: %s", target, why);
+		check_say_left(c, "taken", target, why);
 		return 0;
 	default:
 		if (r >= 0)
@@ -197,6 +218,14 @@ static int check_accepted(const struct addr *local, const struct addr *remote, s
 	return -ETIMEDOUT;
 }
 
+/* Whether who accepted it has ended it within CHECK_LIVE_MS. */
+static bool check_ends(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+
+	return poll(&p, 1, CHECK_LIVE_MS) > 0;
+}
+
 /* 0, or what became of the connection. A listener that has no upstream accepts and resets. */
 static int check_await(struct check *c, struct probe *p, struct peer *peer)
 {
@@ -207,6 +236,7 @@ static int check_await(struct check *c, struct probe *p, struct peer *peer)
 	if (peer == NULL || (r < 0 && r != -ECONNRESET))
 		return r;
 	r = check_accepted(&c->arrives, &p->from, peer);
+	c->ended = r == -ENOENT || (r == 0 && check_ends(p->fd));
 	return r == -ENOENT ? 0 : r;
 }
 
@@ -235,14 +265,47 @@ static int check_connect(struct check *c, struct probe *p, struct trace *t, stru
 	return r;
 }
 
+/* What TPROXY lacks beside the table, as text; false: nothing. */
+static bool check_lacks_routes(const struct check *c, struct strbuf *out)
+{
+	const bool family[LISTENERS_FAMILIES] = {c->family == LISTENERS_IPV4,
+						 c->family == LISTENERS_IPV6};
+	struct routes_change change = {.n = 0};
+	struct routes all;
+	struct diag ignored;
+	bool lacks = false;
+
+	if (routes_read(&all, &ignored) < 0)
+		return false;
+	if (routes_plan(&all, &c->conf->tproxy_mark, family, &change) == 0) {
+		for (size_t i = 0; i < change.n; i++) {
+			if (!change.steps[i].add)
+				continue;
+			strbuf_puts(out, lacks ? ", ip " : "ip ");
+			route_item_format(&change.steps[i].item, out);
+			lacks = true;
+		}
+	}
+	routes_free(&all);
+	routes_change_free(&change);
+	return lacks;
+}
+
 static void check_say_unreached(struct check *c, const struct trace *t, int err)
 {
 	const struct step *last = t->n_steps > 0 ? &t->steps[t->n_steps - 1] : NULL;
-	char at[CHECK_ARRIVAL_MAX], by[512];
+	char at[CHECK_ARRIVAL_MAX], by[512], lacking[512];
+	struct strbuf sb;
 	struct listeners l;
 	struct diag ignored;
 
+	strbuf_init(&sb, lacking, sizeof(lacking));
 	check_format_arrival(c, at, sizeof(at));
+	if (check_is_tproxy(c) && check_lacks_routes(c, &sb)) {
+		check_say(c, CHECK_FAILED, "reached", "transocks-rules install puts it back",
+			  "%s, but not delivered to this host: missing: %s", at, lacking);
+		return;
+	}
 	if (last != NULL && step_is_end(last))
 		check_say(
 			c, CHECK_FAILED, "reached",
@@ -260,17 +323,102 @@ static void check_say_unreached(struct check *c, const struct trace *t, int err)
 			  "%s, but not accepted there: %s", at, strerror(-err));
 }
 
-static void check_say_reached(struct check *c, const struct peer *peer)
+/* Why transocksd may have ended a flow that had only just come. Those that are not here are of flows that
+ * worked, or whose client has ended them. */
+static const struct ending {
+	const char *word;
+	bool direct;      /* with no upstream it says something about that destination alone */
+	const char *hint; /* nothing can work; NULL: no more than this flow failed */
+} check_endings[] = {
+	{"not-redirected", false,
+	 "the rules and transocksd are of different modes, or the table is not ours: install with "
+	 "the mode that the daemon has (option mode)"},
+	{"loop", false, "transocksd gets its own flows: see the steps user and mark"},
+	{"no-destination", false, "the kernel does not say where flows were going: see its log"},
+	{"resolve-failed", true, "the upstream's name does not resolve: see its log"},
+	{"resolve-timeout", true, "the upstream's name does not resolve: see its log"},
+	{"connect-failed", true, "the upstream cannot be reached: see proxy_url, and its log"},
+	{"connect-timeout", true, "the upstream cannot be reached: see proxy_url, and its log"},
+	{"greeting-failed", false, "what is at proxy_url takes no SOCKS5 from us: see its log"},
+	{"greeting-timeout", false, "what is at proxy_url takes no SOCKS5 from us: see its log"},
+	{"reply-failed", false, NULL},
+	{"reply-refused", false, NULL},
+	{"reply-timeout", false, NULL},
+	{"setup-timeout", false, NULL},
+	{"client-limit", false, NULL},
+	{"no-memory", false, NULL},
+	{"cut", false, NULL},
+};
+
+/* The reasons that grew, joined in `words`, and the most harmless of them: other flows end as well, and
+ * only if all say so nothing can work. NULL: none has. */
+static const struct ending *check_find_ending(const struct endings *before,
+					      const struct endings *after, struct strbuf *words)
+{
+	const struct ending *found = NULL;
+
+	for (size_t i = 0; i < ARRAY_LEN(check_endings); i++) {
+		const struct ending *e = &check_endings[i];
+
+		if (endings_grown(before, after, e->word) == 0)
+			continue;
+		strbuf_printf(words, "%s%s", found != NULL ? " or " : "", e->word);
+		if (found == NULL || e->hint == NULL || (e->direct && after->direct))
+			found = e;
+	}
+	return found;
+}
+
+/* A flow that was ended at once: the daemon knows why. `before`: what it had counted until then. */
+static void check_say_ended(struct check *c, const struct endings *before, const char *at)
+{
+	const struct timespec pause = {.tv_nsec = 10000000};
+	const struct ending *e = NULL;
+	struct endings after;
+	struct diag d;
+	char words[256];
+	struct strbuf sb;
+	int r = 0;
+
+	/* It counts when it has ended the flow, maybe a moment after the client has seen that. */
+	for (int waited = 0; r == 0 && e == NULL && waited < CHECK_WAIT_MS; waited += 10) {
+		r = endings_read(c->conf->control, &after, &d);
+		strbuf_init(&sb, words, sizeof(words));
+		if (r == 0)
+			e = check_find_ending(before, &after, &sb);
+		if (r == 0 && e == NULL)
+			nanosleep(&pause, NULL);
+	}
+	if (e == NULL)
+		check_say(c, CHECK_DOUBTFUL, "reached",
+			  "has transocksd a working upstream? see its log",
+			  "%s, accepted and ended there at once; %s", at,
+			  r < 0 ? d.text : "transocksd has counted no flow that failed");
+	else if (e->hint == NULL || (e->direct && after.direct))
+		check_say(c, CHECK_DOUBTFUL, "reached",
+			  "name a destination that answers: transocks-rules check ADDRESS:PORT",
+			  "%s; transocksd ended it: %s", at, words);
+	else
+		check_say(c, CHECK_FAILED, "reached", e->hint, "%s; transocksd ended it: %s", at,
+			  words);
+}
+
+/* `asked`: what came of reading `before`, and `why` if that was an error. */
+static void check_say_reached(struct check *c, const struct peer *peer, int asked,
+			      const struct endings *before, const struct diag *why)
 {
 	char at[CHECK_ARRIVAL_MAX];
 
 	check_format_arrival(c, at, sizeof(at));
-	if (peer->accepted)
+	if (!c->ended)
 		check_say(c, CHECK_OK, "reached", NULL, "%s, accepted there by uid %u", at,
 			  peer->uid);
+	else if (asked == 0)
+		check_say_ended(c, before, at);
 	else
-		check_say(c, CHECK_OK, "reached", "has transocksd a working upstream? see its log",
-			  "%s, accepted and closed there at once", at);
+		check_say(c, CHECK_DOUBTFUL, "reached",
+			  "has transocksd a working upstream? see its log",
+			  "%s, accepted and ended there at once; %s", at, why->text);
 }
 
 /* Whether it arrives at the listener: 1, and *peer says whose that is. 0: it does not; or a negative
@@ -280,6 +428,9 @@ static int check_reached(struct check *c, struct peer *peer)
 	struct probe p = check_probe(c);
 	struct trace t = {.sock = NULL};
 	int connected = 0;
+	struct endings before;
+	struct diag why;
+	int asked = endings_read(c->conf->control, &before, &why);
 	int r = check_connect(c, &p, &t, peer, &connected);
 
 	if (r == 0)
@@ -287,7 +438,7 @@ static int check_reached(struct check *c, struct peer *peer)
 	if (r == 0 && connected < 0) {
 		check_say_unreached(c, &t, connected);
 	} else if (r == 0) {
-		check_say_reached(c, peer);
+		check_say_reached(c, peer, asked, &before, &why);
 		r = 1;
 	}
 	trace_close(&t);
@@ -442,7 +593,7 @@ static int check_judge(const struct check *c, struct report *r)
 		r->error = c->first_failure;
 		return c->n[CHECK_FAILED] == 0 ? EXIT_NO_LISTENER : EXIT_FAILURE;
 	}
-	if (c->n[CHECK_OK] == 0) {
+	if (c->n[CHECK_OK] + c->n[CHECK_DOUBTFUL] == 0) {
 		diag_set(&r->error, EPROTO, NULL, 0, "nothing could be tried");
 		return EXIT_FAILURE;
 	}

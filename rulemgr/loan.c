@@ -8,15 +8,12 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/time.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "policy/rules_loan.h"
+#include "rulemgr/control.h"
 
-/* Longer than the daemon gives to a connection. */
-#define ANSWER_S   10
 #define ANSWER_MAX 512
 #define RETRY_US   50000
 #define MS_OF_SEC  1000
@@ -31,28 +28,6 @@ static int64_t now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (int64_t)ts.tv_sec * MS_OF_SEC + ts.tv_nsec / NS_OF_MS;
-}
-
-/* The connection, or a negative errno. */
-static int control_connect(const char *path)
-{
-	const struct timeval limit = {.tv_sec = ANSWER_S};
-	struct sockaddr_un sun = {.sun_family = AF_UNIX};
-	int fd, err;
-
-	if (strlen(path) >= sizeof(sun.sun_path))
-		return -ENAMETOOLONG;
-	snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	if (connect(fd, (const struct sockaddr *)&sun, sizeof(sun)) == 0)
-		return fd;
-	err = -errno;
-	close(fd);
-	return err;
 }
 
 union passed {

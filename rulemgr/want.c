@@ -214,7 +214,7 @@ static void skip_share(struct build *b, const struct family *f)
 
 	if (b->w->redirect->share >= 100)
 		return;
-	emit_rule(b, "%s client outside the share of %u percent", f->name, b->w->redirect->share);
+	emit_rule(b, "%s " WANT_COMMENT_SHARE " %u percent", f->name, b->w->redirect->share);
 	match_family(b, f);
 	emit_load_header(b, NFT_PAYLOAD_NETWORK_HEADER, f->saddr, f->len, 4);
 	e = emit_expr(b, EXPR_HASH);

@@ -29,6 +29,8 @@ struct want_cgroup {
 
 /* The comment of the rule for a family that is left out, "IPv4" or "IPv6". */
 #define WANT_COMMENT_FAMILY "%s is not redirected"
+/* In the comment of the rule for clients that option share leaves out. */
+#define WANT_COMMENT_SHARE "client outside the share of"
 
 /* The names of the sets. */
 #define WANT_SET_SPECIAL4    "special4" /* and 6: special-purpose ranges, less redirect_anyway */

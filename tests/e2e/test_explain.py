@@ -533,17 +533,66 @@ class Check(ExplainCase):
         self.assertEqual({r["dest_addr"] for r in daemon.wait_records(2)},
                          {"192.31.196.1:443", "[2620:4f:8000::1]:443"})
         text = t.host.rules("check").stdout
-        self.assertEqual(text.count("ok      IPv"), 8, text)
+        self.assertEqual(text.count("ok       IPv"), 8, text)
         self.json(t.host, "check", "11.1.2.3:80")
+
+    def ended(self, result, word, text):
+        """Of the first step, in both families."""
+        for family in ("IPv4", "IPv6"):
+            step = next(s for s in result["steps"] if s["family"] == family)
+            self.assertEqual((step["step"], step["result"]), ("reached", word), result)
+            self.assertIn(text, step["text"])
+            self.assertTrue(step["hint"])
 
     @lab.needs_uids
     def test_upstream_is_down(self):
-        """The daemon resets at once; the rules work all the same."""
+        """The rules work, and no flow does: transocksd says why."""
         t = self.build("host")
         t.host.transocksd(UPSTREAM)
         t.host.rules("install")
         for _ in range(3):
-            self.check(t.host)
+            result = self.check(t.host, 1, reached="failed")
+            self.ended(result, "failed", "transocksd ended it: connect-failed")
+            self.assertIn("proxy_url", result["steps"][0]["hint"])
+
+    @lab.needs_uids
+    def test_upstream_is_something_else(self):
+        t = self.build("host")
+        t.host.transocksd(UPSTREAM)
+        t.host.rules("install")
+        for way, word, code, text in (
+                (("garbage",), "failed", 1, "greeting-failed"),
+                (("code", 5), "doubtful", 0, "reply-refused")):
+            peer = t.proxy.peer("socks", "10.91.3.2", 1080, *way)
+            self.ended(self.check(t.host, code, reached=word), word, f"ended it: {text}")
+            peer.kill()
+
+    @lab.needs_uids
+    def test_destination_does_not_answer(self):
+        """Without an upstream a refused connection is the destination's affair."""
+        t = self.build("host")
+        t.host.transocksd('proxy_url = "direct://"\n')
+        t.host.rules("install")
+        t.inet.ip("route add local 192.31.196.1 dev lo\nroute add local 2620:4f:8000::1 dev lo")
+        self.ended(self.check(t.host, reached="doubtful"), "doubtful", "ended it: connect-failed")
+
+    @lab.needs_uids
+    def test_daemon_of_the_other_mode(self):
+        t = self.build("host")
+        t.host.transocksd('mode = "tproxy"\n' + UPSTREAM)
+        t.host.rules("install", "--force")
+        self.ended(self.check(t.host, 1, reached="failed"), "failed", "ended it: not-redirected")
+
+    @lab.needs_uids
+    def test_control_socket_does_not_answer(self):
+        t = self.build("host")
+        t.host.transocksd('control = ""\n' + UPSTREAM)
+        t.host.rules("install")
+        self.ended(self.check(t.host, reached="doubtful"), "doubtful", "cannot be asked at")
+        config = lab.WORK / "no-control.toml"
+        config.write_text('control = ""\n')
+        result = self.json(t.host, "check", "-f", config)
+        self.ended(result, "doubtful", "has no control socket")
 
     def test_not_installed(self):
         t, _, wire = self.running()
@@ -626,7 +675,34 @@ class Check(ExplainCase):
         self.assertIn("to a port that is not redirected", result["error"])
         self.json(t.host, "check", "11.1.2.3:8001")
         t.host.rules("install", "--share", 0)
-        self.assertIn("outside the share", self.json(t.host, "check", code=1)["error"])
+        result = self.check(t.host, 1, taken="skipped")
+        self.assertIn("outside the share", result["steps"][0]["text"])
+        self.assertIn("no other destination helps", result["steps"][0]["hint"])
+
+    @lab.needs_uids
+    def test_draining(self):
+        t = self.build("host")
+        t.host.transocksd('proxy_url = "direct://"\n')
+        echo = t.inet.peer("echo", "::", 9)
+        t.host.rules("install")
+        with t.host.connect("11.1.2.3", 9):
+            self.json(t.host, "flush", "--drain", "0", code=6)
+            result = self.check(t.host, 1, taken="failed")
+            self.assertIn("install ends that", result["steps"][0]["hint"])
+        self.assertTrue(echo.alive())
+
+    @lab.needs_uids
+    def test_ip_rule_is_missing(self):
+        t = self.build("host")
+        upstream = t.proxy.listen("10.91.3.2", 1080)
+        self.addCleanup(upstream.close)
+        t.host.transocksd('mode = "tproxy"\n' + UPSTREAM)
+        t.host.rules("install", "--mode", "tproxy")
+        self.assertEqual({s["result"] for s in self.json(t.host, "check")["steps"]}, {"ok"})
+        t.host.run("ip", "rule", "del", "pref", "1081")
+        result = self.json(t.host, "check", code=1)
+        self.assertIn("missing: ip rule pref 1081", result["error"])
+        self.assertEqual([s["result"] for s in result["steps"] if s["family"] == "IPv6"], ["ok"] * 3)
 
     if lab.ONE_UID:  # where there are others, they are tried
 
