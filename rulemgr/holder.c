@@ -50,15 +50,15 @@ static bool process_holds(const char *pid, const char *link)
 }
 
 /* As the kernel keeps it, cut at 15 bytes; "?" if the process has gone. */
-static void process_name(const char *pid, char out[32])
+static void process_name(const char *pid, char out[HOLDER_NAME_MAX])
 {
 	char path[300];
 	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%s/comm", pid);
 	f = fopen(path, "re");
-	if (f == NULL || fgets(out, 32, f) == NULL)
-		snprintf(out, 32, "?");
+	if (f == NULL || fgets(out, HOLDER_NAME_MAX, f) == NULL)
+		snprintf(out, HOLDER_NAME_MAX, "?");
 	if (f != NULL)
 		fclose(f);
 	out[strcspn(out, "\n")] = '\0';
@@ -68,27 +68,57 @@ static void process_name(const char *pid, char out[32])
 	}
 }
 
-bool holder_find(uint32_t port, char *out, size_t cap)
+/* The user that its sockets are of; (uid_t)-1 if the process has gone. */
+static uid_t process_user(const char *pid)
 {
-	unsigned long inode = find_inode(port);
-	struct dirent *entry;
-	char link[64], name[32];
-	DIR *proc;
+	char path[300], line[256];
+	unsigned uid = UINT32_MAX;
+	FILE *f;
 
-	if (inode == 0)
-		return false;
-	snprintf(out, cap, "an unknown process");
+	snprintf(path, sizeof(path), "/proc/%s/status", pid);
+	f = fopen(path, "re");
+	while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
+		if (sscanf(line, "Uid: %*u %*u %*u %u", &uid) == 1)
+			break;
+	}
+	if (f != NULL)
+		fclose(f);
+	return uid;
+}
+
+size_t holders_of_socket(unsigned long inode, struct holder *out, size_t max)
+{
+	DIR *proc = inode != 0 ? opendir("/proc") : NULL;
+	struct dirent *entry;
+	char link[64];
+	size_t n = 0;
+
 	snprintf(link, sizeof(link), "socket:[%lu]", inode);
-	proc = opendir("/proc");
-	while (proc != NULL && (entry = readdir(proc)) != NULL) {
-		if (strspn(entry->d_name, "0123456789") != strlen(entry->d_name) ||
-		    !process_holds(entry->d_name, link))
+	while (proc != NULL && n < max && (entry = readdir(proc)) != NULL) {
+		const char *pid = entry->d_name;
+
+		if (strspn(pid, "0123456789") != strlen(pid) || !process_holds(pid, link))
 			continue;
-		process_name(entry->d_name, name);
-		snprintf(out, cap, "%s (pid %.20s)", name, entry->d_name);
-		break;
+		out[n].pid = (pid_t)strtol(pid, NULL, 10);
+		out[n].uid = process_user(pid);
+		process_name(pid, out[n].name);
+		n++;
 	}
 	if (proc != NULL)
 		closedir(proc);
+	return n;
+}
+
+bool holder_find(uint32_t port, char *out, size_t cap)
+{
+	unsigned long inode = find_inode(port);
+	struct holder holder;
+
+	if (inode == 0)
+		return false;
+	if (holders_of_socket(inode, &holder, 1) > 0)
+		snprintf(out, cap, "%s (pid %d)", holder.name, (int)holder.pid);
+	else
+		snprintf(out, cap, "an unknown process");
 	return true;
 }

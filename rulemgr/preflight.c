@@ -13,6 +13,7 @@
 #include "rulemgr/listeners.h"
 #include "rulemgr/marks.h"
 #include "rulemgr/resolvers.h"
+#include "rulemgr/servers.h"
 
 /* For a daemon that is just starting, as that of a unit beside ours. */
 #define START_MS 3000
@@ -421,6 +422,57 @@ static int check_resolvers(struct preflight *p)
 	return 0;
 }
 
+/* What needs no exemption: usocksd marks what it dials, and Docker's goes to a container alone. */
+static bool serves_safely(const char *name)
+{
+	return strcmp(name, "usocksd") == 0 || strcmp(name, "docker-proxy") == 0;
+}
+
+/* Whether new flows of those who serve there are left alone. Of several processes one is enough: a parent
+ * that stays root dials nothing. */
+static bool servers_are_exempt(const struct want *w, const struct servers *s)
+{
+	bool exempt = s->n_sockets == 0 ||
+		      (w->mark.mask != 0 && (s->mark & w->mark.mask) == w->mark.value) ||
+		      (s->n == 0 && is_exempt(w, s->socket_user));
+
+	for (size_t i = 0; i < s->n; i++)
+		exempt |= is_exempt(w, s->holders[i].uid) || serves_safely(s->holders[i].name);
+	return exempt;
+}
+
+/* A proxy on this host whose flows are taken gets them back from transocksd, and so on without end. Control
+ * groups may exempt it as well, which is not looked at: then nothing is said. */
+static int check_upstreams(struct preflight *p)
+{
+	const struct want *w = p->want;
+	char at[ADDR_TEXT_MAX];
+	struct servers s;
+	struct diag why;
+
+	for (size_t i = 0; w->n_exempt_cgroups == 0 && i < w->n_upstreams; i++) {
+		uid_t uid;
+
+		if (!servers_is_here(&w->upstreams[i]))
+			continue;
+		if (servers_read(&w->upstreams[i], &s, &why) < 0)
+			return unknown(p, "whether the upstream's own flows would be redirected",
+				       &why);
+		if (servers_are_exempt(w, &s))
+			continue;
+		uid = s.n > 0 ? s.holders[s.n - 1].uid : s.socket_user;
+		report_warn(p->report,
+			    "the upstream %s is on this host, and the flows of who serves there "
+			    "(%s, uid %u) would be redirected, back to transocksd and so on "
+			    "without end: run it as user %s, or let its user's flows go direct "
+			    "with --exempt-uids %u",
+			    addr_format(&w->upstreams[i], at, sizeof(at)),
+			    s.n > 0 ? s.holders[s.n - 1].name : "an unknown process", uid,
+			    p->args->conf->user, uid);
+	}
+	return 0;
+}
+
 static int check_marks(struct preflight *p)
 {
 	const struct want *w = p->want;
@@ -444,8 +496,8 @@ static int check_marks(struct preflight *p)
 
 /* In this order; the first finds out what the host has. Each returns an exit code. */
 static int (*const checks[])(struct preflight *) = {
-	check_listeners, check_chains,    check_gateway_addresses,
-	check_routes,    check_resolvers, check_marks,
+	check_listeners, check_chains, check_gateway_addresses, check_routes, check_resolvers,
+	check_upstreams, check_marks,
 };
 
 int preflight_run(struct kernel *k, const struct args *a, const struct want *w, struct report *r)

@@ -400,6 +400,31 @@ class Preflight(InstallCase):
         self.warned(host, "unbound answers name queries on this host: .*--exempt-uids unbound")
         self.warned(host, "unbound", "--exempt-uids", "unbound", count=0)
 
+    @lab.needs_uids
+    def test_upstream_on_this_host(self):
+        """A proxy whose own flows would come back; not one that is exempt in some way."""
+        t = self.build("host")
+        self.listen(t.host, "0.0.0.0", "::")
+        what = r"the upstream 10.91.0.2:1080 is on this host.*--exempt-uids"
+        self.write(FILE, 'proxy_url = "socks5://10.91.0.2:1080"\n')
+        self.warned(t.host, "on this host", count=0)  # nobody there yet
+        peer = t.host.peer("echo", "0.0.0.0", 1080)
+        (warning,) = self.warned(t.host, what)
+        self.assertIn("(python3", warning)
+        self.assertIn(", uid 0) would be redirected", warning)
+        self.warned(t.host, what, "--exempt-uids", "root", count=0)
+        self.warned(t.host, what, "--uid", 0, count=0)
+        self.write(FILE, 'proxy_url = "socks5://10.91.3.2:1080"\n')  # of another host
+        self.warned(t.host, what, count=0)
+        peer.kill()
+        self.write(FILE, 'proxy_url = "socks5://127.0.0.1:1080"\n')
+        with t.host.listen("127.0.0.1", 1080) as sock:
+            self.warned(t.host, "the upstream 127.0.0.1:1080 is on this host")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 0x1000)
+            self.warned(t.host, "is on this host", count=0)
+        t.host.usocksd('user = "nobody"\n')
+        self.warned(t.host, "is on this host", count=0)
+
     def test_marks_of_others(self):
         host = self.healthy()
         host.nft("""table inet m {
