@@ -7,6 +7,9 @@
 
 #include "policy/redirect.h"
 #include "rulemgr/carry.h"
+#include "rulemgr/drain.h"
+#include "rulemgr/meaning.h"
+#include "rulemgr/trial.h"
 
 /* What is being compared; `failed` when memory has run out. */
 struct compare {
@@ -212,11 +215,30 @@ static void expressions_format(const struct rule *r, char *out, size_t cap)
 			      expr_format(&r->exprs[i], text, sizeof(text)));
 }
 
+/* Two expressions of one place that are not equal. A mark has two, which are told once. */
+static void compare_expressions(struct compare *c, const struct chain *chain,
+				const struct rule *want, const struct rule *have, size_t i,
+				size_t number)
+{
+	char texts[2][EXPR_TEXT_MAX], told[MEANING_TEXT_MAX];
+	const char *property = expr_meaning(want, i, texts[0]);
+	const char *other = expr_meaning(have, i, texts[1]);
+
+	if (property == NULL || other == NULL || strcmp(property, other) != 0 ||
+	    strcmp(texts[0], texts[1]) == 0) {
+		property = "expression";
+		expr_format(&want->exprs[i], texts[0], sizeof(texts[0]));
+		expr_format(&have->exprs[i], texts[1], sizeof(texts[1]));
+	} else if (i > 0 && !expr_equal(&want->exprs[i - 1], &have->exprs[i - 1]) &&
+		   expr_meaning(want, i - 1, told) != NULL && strcmp(told, texts[0]) == 0) {
+		return;
+	}
+	set_values(add_rule(c, DIFF_ALTERED, chain, want, number), property, texts[0], texts[1]);
+}
+
 static void compare_rules(struct compare *c, const struct chain *chain, const struct rule *want,
 			  const struct rule *have, size_t number)
 {
-	char texts[2][EXPR_TEXT_MAX];
-
 	if (!same_comment(want, have))
 		set_values(add_rule(c, DIFF_ALTERED, chain, want, number), "comment", want->comment,
 			   have->comment);
@@ -229,12 +251,8 @@ static void compare_rules(struct compare *c, const struct chain *chain, const st
 		return;
 	}
 	for (size_t i = 0; i < want->n_exprs; i++) {
-		const struct expr *w = &want->exprs[i], *h = &have->exprs[i];
-
-		if (!expr_equal(w, h))
-			set_values(add_rule(c, DIFF_ALTERED, chain, want, number), "expression",
-				   expr_format(w, texts[0], sizeof(texts[0])),
-				   expr_format(h, texts[1], sizeof(texts[1])));
+		if (!expr_equal(&want->exprs[i], &have->exprs[i]))
+			compare_expressions(c, chain, want, have, i, number);
 	}
 }
 
@@ -385,6 +403,19 @@ int diff_models(const struct model *want, const struct model *have, struct diff 
 	}
 	*d = c.diff;
 	return 0;
+}
+
+const char *difference_cause(const struct difference *d)
+{
+	if (d->kind != DIFF_EXTRA)
+		return NULL;
+	if (d->object == DIFF_RULE && strcmp(d->comment, DRAIN_COMMENT) == 0)
+		return "flush";
+	if ((d->object == DIFF_RULE && trial_owns_rule(d->comment)) ||
+	    (d->object != DIFF_ELEMENT &&
+	     (strcmp(d->name, TRIAL_SET) == 0 || trial_is_previous(d->name))))
+		return "install --confirm";
+	return NULL;
 }
 
 void diff_free(struct diff *d)

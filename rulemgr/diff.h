@@ -41,7 +41,11 @@ struct diff {
 int diff_models(const struct model *want, const struct model *have, struct diff *d);
 void diff_free(struct diff *d);
 
-/* Appends `rule 5 "user of ..." of chain output: compares with 0x3e6 instead of 0x3de`, without a line end. What
+/* The command of ours that has put there for a while what no configuration asks for: "flush", "install --confirm".
+ * NULL: it is none of these. */
+const char *difference_cause(const struct difference *d);
+
+/* Appends `rule 5 "user of ..." of chain output: is about uid 998, configured: 990`, without a line end. What
  * comes from the kernel cannot forge a line. */
 void difference_format(const struct difference *d, struct strbuf *out);
 /* An array of objects. */

@@ -64,6 +64,42 @@ static void put_object(const struct difference *d, struct strbuf *out)
 	}
 }
 
+static void put_extra(const struct difference *d, struct strbuf *out)
+{
+	const char *cause = difference_cause(d);
+
+	if (cause != NULL)
+		strbuf_printf(out, "there because of `%s`", cause);
+	else
+		strbuf_puts(out, "there, but not configured");
+}
+
+/* The beginning of a sentence about a property; what an expression does is a sentence of its own. */
+static const char *const openings[][2] = {
+	{"expression", ""},
+	{"expressions", ""},
+	{"redirect port", "redirects to port "},
+	{"port", "is about port "},
+	{"uid", "is about uid "},
+	{"mark", "is about mark "},
+	{"mark set", "sets mark "},
+};
+
+static void put_altered(const struct difference *d, struct strbuf *out)
+{
+	size_t i = 0;
+
+	while (i < ARRAY_LEN(openings) && strcmp(openings[i][0], d->property) != 0)
+		i++;
+	if (i < ARRAY_LEN(openings))
+		strbuf_puts(out, openings[i][1]);
+	else
+		strbuf_printf(out, "%s is ", d->property);
+	put_text(out, d->have[0] != '\0' ? d->have : "nothing");
+	strbuf_puts(out, ", configured: ");
+	put_text(out, d->want[0] != '\0' ? d->want : "nothing");
+}
+
 void difference_format(const struct difference *d, struct strbuf *out)
 {
 	put_object(d, out);
@@ -73,22 +109,13 @@ void difference_format(const struct difference *d, struct strbuf *out)
 		strbuf_puts(out, "missing");
 		break;
 	case DIFF_EXTRA:
-		strbuf_puts(out, "not ours");
+		put_extra(d, out);
 		break;
 	case DIFF_MOVED:
 		strbuf_puts(out, "not where it belongs");
 		break;
 	case DIFF_ALTERED:
-		/* What an expression does is a sentence of its own. */
-		if (strncmp(d->property, "expression", strlen("expression")) != 0)
-			strbuf_printf(out, "%s is ", d->property);
-		if (d->have[0] == '\0')
-			strbuf_puts(out, "nothing");
-		put_text(out, d->have);
-		strbuf_puts(out, " instead of ");
-		if (d->want[0] == '\0')
-			strbuf_puts(out, "nothing");
-		put_text(out, d->want);
+		put_altered(d, out);
 		break;
 	}
 }

@@ -89,6 +89,16 @@ void intent_tell_routes(const struct intent *i, struct report *r)
 	strbuf_free(&line);
 }
 
+/* The usual reason; what commands of ours leave there for a while has another. */
+static bool is_puzzling(const struct intent *i)
+{
+	bool puzzling = i->routes.n > 0;
+
+	for (size_t n = 0; n < i->diff.n; n++)
+		puzzling |= difference_cause(&i->diff.items[n]) == NULL;
+	return puzzling;
+}
+
 void intent_tell(const struct intent *i, size_t max, struct report *r)
 {
 	diff_put_json(&i->diff, &r->json, "differences");
@@ -97,6 +107,8 @@ void intent_tell(const struct intent *i, size_t max, struct report *r)
 		strbuf_putc(&r->text, '\n');
 	}
 	intent_tell_routes(i, r);
+	if (is_puzzling(i))
+		strbuf_puts(&r->text, INTENT_HINT "\n");
 }
 
 size_t intent_differences(const struct intent *i)

@@ -33,7 +33,9 @@ void intent_tell_routes(const struct intent *i, struct report *r);
 
 /* In the table, and in the ip rules and routes. */
 size_t intent_differences(const struct intent *i);
-/* Lists them, of those in the table at most `max` to a person. */
+#define INTENT_HINT "installed with other flags, or another -f? status and diff need the same ones"
+
+/* Lists them, of those in the table at most `max` to a person, and the hint. */
 void intent_tell(const struct intent *i, size_t max, struct report *r);
 
 /* Fills r->error for what has been found, and returns its exit code: 0, EXIT_NOT_INSTALLED, EXIT_DRIFT. */

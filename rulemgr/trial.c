@@ -268,3 +268,8 @@ const struct rule *trial_find_gate(const struct chain *c)
 {
 	return gate_find(c, TRIAL_GATE_NEW);
 }
+
+bool trial_owns_rule(const char *comment)
+{
+	return strcmp(comment, GATE_NEW) == 0 || strcmp(comment, GATE_PREVIOUS) == 0;
+}

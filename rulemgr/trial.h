@@ -43,3 +43,6 @@ bool trial_keep_previous(struct model *m);
  * it has none). */
 bool trial_is_previous(const char *name);
 const struct rule *trial_find_gate(const struct chain *c);
+
+/* Whether a rule with this comment is one of the gates. */
+bool trial_owns_rule(const char *comment);

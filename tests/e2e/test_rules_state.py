@@ -17,6 +17,7 @@ EVERYTHING = (
     "--exempt-uids", "1,70,64000", "--exempt-marks", "0x20/0x20,7",
 )
 TPROXY = ("--mode", "tproxy")
+HINT = "installed with other flags, or another -f? status and diff need the same ones"
 
 # Each of these is installed, listed, loaded again, and compared.
 CONFIGURATIONS = (
@@ -165,27 +166,27 @@ class Status(StateCase):
         """What somebody does to our table, and what status and diff make of it."""
         host = self.lonely()
         cases = (
-            ("add rule inet transocks output counter accept", "rule 11 without comment of chain output: not ours"),
+            ("add rule inet transocks output counter accept", "rule 11 without comment of chain output: there, but not configured"),
             ("insert rule inet transocks guard limit rate 5/second accept",
-             "rule 1 without comment of chain guard: not ours"),
-            ("add chain inet transocks more", "chain more: not ours"),
-            ("add set inet transocks more { type mark; }", "set more: not ours"),
-            ("add map inet transocks more { type mark : verdict; }", "set more: not ours"),
-            ("add element inet transocks special4 { 12.0.0.0/8 }", "element 12.0.0.0/8 of set special4: not ours"),
+             "rule 1 without comment of chain guard: there, but not configured"),
+            ("add chain inet transocks more", "chain more: there, but not configured"),
+            ("add set inet transocks more { type mark; }", "set more: there, but not configured"),
+            ("add map inet transocks more { type mark : verdict; }", "set more: there, but not configured"),
+            ("add element inet transocks special4 { 12.0.0.0/8 }", "element 12.0.0.0/8 of set special4: there, but not configured"),
             ("add element inet transocks special4 { 11.0.0.0/8 }",
-             "element 10.0.0.0/8 of set special4: range is 10.0.0.0/7 instead of 10.0.0.0/8"),
+             "element 10.0.0.0/8 of set special4: range is 10.0.0.0/7, configured: 10.0.0.0/8"),
             ("delete element inet transocks special4 { 127.0.0.0/8 }", "element 127.0.0.0/8 of set special4: missing"),
             ("flush chain inet transocks guard",
              'rule 1 "direct connection to the redirect port" of chain guard: missing'),
-            ('add table inet transocks { flags dormant; }', "table inet transocks: flags is 0x1 instead of 0x0"),
-            ("add chain inet transocks output { policy drop; }", "chain output: policy is drop instead of accept"),
+            ('add table inet transocks { flags dormant; }', "table inet transocks: flags is 0x1, configured: 0x0"),
+            ("add chain inet transocks output { policy drop; }", "chain output: policy is drop, configured: accept"),
         )
         for change, expected in cases:
             with self.subTest(change):
                 host.rules("install")
                 host.run("nft", change)
                 done = host.rules("diff", check=False)
-                self.assertEqual((done.returncode, done.stdout), (4, expected + "\n"))
+                self.assertEqual((done.returncode, done.stdout), (4, f"{expected}\n{HINT}\n"))
                 self.assertIn("1 place", done.stderr)
                 self.assertIn(expected, host.rules("status", check=False).stdout)
                 host.rules("install")
@@ -196,8 +197,8 @@ class Status(StateCase):
         host.run("nft", f"replace rule inet transocks output handle {handle} meta skuid 0x3e6 counter return "
                         'comment "user of transocksd and usocksd"')
         self.assertEqual(host.rules("diff", check=False).stdout,
-                         'rule 4 "user of transocksd and usocksd" of chain output: compares with 0x3e6 instead of '
-                         f"compares with {DAEMON_UID:#x}\n")
+                         'rule 4 "user of transocksd and usocksd" of chain output: is about uid 998, '
+                         f"configured: {DAEMON_UID}\n{HINT}\n")
         host.run("nft", f"delete rule inet transocks output handle {handle}")
         difference, = self.json(host, "diff", code=4)["differences"]
         self.assertEqual((difference["kind"], difference["object"], difference["number"]), ("missing", "rule", 4))
@@ -230,6 +231,11 @@ class Status(StateCase):
         text = t.host.rules("status", "--family", "ipv4").stdout
         self.assertIn('"to transocksd" of chain "output"', text)
         self.assertIn("1 flow redirected now", text)
+        self.assertEqual(t.host.rules("flush", "--drain", 0, check=False).returncode, 6)
+        text = t.host.rules("status", "--family", "ipv4", check=False).stdout
+        self.assertIn("chain output: there because of `flush`", text)
+        self.assertNotIn(HINT, text)
+        t.host.rules("flush", "--now")
 
 
 class Bypass(StateCase):

@@ -74,10 +74,10 @@ class Tells(WatchCase):
         rule = self.handle(host, "output", "not TCP")
         changes = (
             (("add", "element", "inet", "transocks", "special4", "{", "11.7.0.0/16", "}"),
-             "table inet transocks changed by {who}: element 11.7.0.0/16 of set special4: not ours"),
+             "table inet transocks changed by {who}: element 11.7.0.0/16 of set special4: there, but not configured"),
             (("delete", "rule", "inet", "transocks", "output", "handle", rule),
              "table inet transocks changed by {who}: .*; rule 1 \"not TCP\" of chain output: missing$"),
-            (("add", "rule", "inet", "transocks", "output", "drop"), "changed by {who}: .*not ours"),
+            (("add", "rule", "inet", "transocks", "output", "drop"), "changed by {who}: .*there, but not configured"),
             (("flush", "ruleset"), "^table inet transocks removed by {who}$"),
         )
         for command, line in changes:

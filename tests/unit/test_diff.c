@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "rulemgr/carry.h"
+#include "rulemgr/drain.h"
 #include "tests/unit/wants.h"
 
 static struct redirect options;
@@ -43,6 +44,33 @@ static void spoil_uid(struct model *m)
 	uint32_t uid = 0x3e6;
 
 	memcpy(rule_of(m, "user of transocksd and usocksd")->exprs[1].value.bytes, &uid, 4);
+}
+
+static void spoil_port(struct model *m)
+{
+	struct rule *r = rule_of(m, "to transocksd");
+
+	for (size_t i = 0; i < r->n_exprs; i++) {
+		if (r->exprs[i].kind == EXPR_IMMEDIATE)
+			r->exprs[i].value.bytes[1]++;
+	}
+}
+
+/* Value and mask are two expressions and one thing. */
+static void spoil_mark(struct model *m)
+{
+	struct rule *r = rule_of(m, "marked by transocksd or usocksd");
+	uint32_t mark = 0x42;
+
+	for (size_t i = 0; i < r->n_exprs; i++) {
+		if (r->exprs[i].kind == EXPR_BITWISE || r->exprs[i].kind == EXPR_CMP)
+			memcpy(r->exprs[i].value.bytes, &mark, sizeof(mark));
+	}
+}
+
+static void drain(struct model *m)
+{
+	assert_true(drain_add(m) > 0);
 }
 
 static void spoil_guard(struct model *m) /* lists as before in nft: meta nfproto is implied */
@@ -175,52 +203,64 @@ static const struct {
 	const char *text[4];
 } cases[] = {
 	{spoil_uid,
-	 {"rule 6 \"user of transocksd and usocksd\" of chain output: compares with 0x3e6 instead "
-	  "of "
-	  "compares with 0x3de"}},
+	 {"rule 6 \"user of transocksd and usocksd\" of chain output: is about uid 998, "
+	  "configured: 990"}},
+	{spoil_port,
+	 {"rule 22 \"to transocksd\" of chain output: redirects to port 1082, configured: 1081"}},
+	{spoil_mark,
+	 {"rule 3 \"marked by transocksd or usocksd\" of chain output: is about mark 0x42/0x42, "
+	  "configured: 0x1000/0x1000"}},
+	{drain,
+	 {"rule 1 \"draining: new flows go direct\" of chain output: there because of `flush`",
+	  "rule 1 \"draining: new flows go direct\" of chain prerouting: there because of `flush`",
+	  "rule 1 \"draining: new flows go direct\" of chain quic_output: there because of `flush`",
+	  "rule 1 \"draining: new flows go direct\" of chain quic_forward: there because of "
+	  "`flush`"}},
 	{spoil_guard,
 	 {"rule 11 \"special-purpose IPv4 address\" of chain output: loads 4 bytes at 16 of the "
 	  "network "
-	  "header, asks for one of set special4, counts, returns instead of loads meta nfproto, "
+	  "header, asks for one of set special4, counts, returns, configured: loads meta nfproto, "
 	  "compares with 0x02, loads 4 bytes at 16 of the network header, asks for one of set "
 	  "special4, counts, returns"}},
 	{spoil_register,
 	 {"rule 15 \"live bypass, IPv4 address\" of chain output: loads 4 bytes at 16 of the "
 	  "network "
-	  "header (register 0 to 4) instead of loads 4 bytes at 16 of the network header"}},
+	  "header (register 0 to 4), configured: loads 4 bytes at 16 of the network header"}},
 	{spoil_negation,
-	 {"rule 7 \"exempt user\" of chain output: asks for none of set exempt_uids instead of "
+	 {"rule 7 \"exempt user\" of chain output: asks for none of set exempt_uids, configured: "
 	  "asks "
 	  "for one of set exempt_uids"}},
-	{spoil_comment, {"rule 1 \"not TCP\" of chain output: comment is a?b instead of not TCP"}},
+	{spoil_comment,
+	 {"rule 1 \"not TCP\" of chain output: comment is a?b, configured: not TCP"}},
 	{spoil_unknown,
-	 {"rule 1 \"not TCP\" of chain output: has expression limit, which we never write instead "
-	  "of "
+	 {"rule 1 \"not TCP\" of chain output: has expression limit, which we never write, "
+	  "configured: "
 	  "counts"}},
 	{remove_rule, {"rule 3 \"marked by transocksd or usocksd\" of chain output: missing"}},
-	{add_first_rule, {"rule 1 without comment of chain output: not ours"}},
+	{add_first_rule, {"rule 1 without comment of chain output: there, but not configured"}},
 	{move_rule, {"rule 1 \"to transocksd\" of chain output: not where it belongs"}},
 	{spoil_chain,
-	 {"chain output: hook is nat hook output priority -101 instead of nat hook output priority "
+	 {"chain output: hook is nat hook output priority -101, configured: nat hook output "
+	  "priority "
 	  "-99",
-	  "chain output: policy is drop instead of accept"}},
-	{add_chain, {"chain \"for \\\"us\\\"\": not ours"}},
-	{remove_chain, {"chain output: missing", "chain away: not ours"}},
+	  "chain output: policy is drop, configured: accept"}},
+	{add_chain, {"chain \"for \\\"us\\\"\": there, but not configured"}},
+	{remove_chain, {"chain output: missing", "chain away: there, but not configured"}},
 	{spoil_element,
-	 {"element 10.0.0.0/8 of set special4: range is 10.0.0.0/7 instead of 10.0.0.0/8",
-	  "element 100.64.0.0/10 of set special4: comment is changed instead of shared, "
+	 {"element 10.0.0.0/8 of set special4: range is 10.0.0.0/7, configured: 10.0.0.0/8",
+	  "element 100.64.0.0/10 of set special4: comment is changed, configured: shared, "
 	  "carrier-grade NAT, RFC 6598",
 	  "element 224.0.0.0/3 of set special4: missing"}},
-	{add_element, {"element 99.0.0.0 of set special4: not ours"}},
+	{add_element, {"element 99.0.0.0 of set special4: there, but not configured"}},
 	{spoil_set,
-	 {"set bypass4: type is ipv4_addr instead of ipv4_addr, ranges",
-	  "set bypass4: flags is 0x2 instead of 0x0",
-	  "set bypass4: comment is nothing instead of exceptions added by hand"}},
-	{remove_set, {"set ports: missing", "set harbours: not ours"}},
+	 {"set bypass4: type is ipv4_addr, configured: ipv4_addr, ranges",
+	  "set bypass4: flags is 0x2, configured: 0x0",
+	  "set bypass4: comment is nothing, configured: exceptions added by hand"}},
+	{remove_set, {"set ports: missing", "set harbours: there, but not configured"}},
 	{spoil_head,
-	 {"table inet transocks: comment is transocks-rules 0.0.9 instead of "
+	 {"table inet transocks: comment is transocks-rules 0.0.9, configured: "
 	  "transocks-rules " TRANSOCKS_VERSION,
-	  "table inet transocks: flags is 0x1 instead of 0x0"}},
+	  "table inet transocks: flags is 0x1, configured: 0x0"}},
 	{harmless, {NULL}},
 };
 
@@ -296,8 +336,7 @@ static void test_json(void **state)
 	assert_string_equal(out.data,
 			    "[{\"kind\":\"altered\",\"object\":\"rule\",\"chain\":\"output\","
 			    "\"number\":6,\"comment\":\"user of transocksd and usocksd\","
-			    "\"property\":\"expression\",\"want\":\"compares with 0x3de\","
-			    "\"have\":\"compares with 0x3e6\"}]");
+			    "\"property\":\"uid\",\"want\":\"990\",\"have\":\"998\"}]");
 	strbuf_free(&out);
 	diff_free(&d);
 	model_free(&want);
