@@ -82,6 +82,18 @@ static int file_read_all(int fd, const char *file, struct strbuf *text, struct d
 	return 0;
 }
 
+static int conf_note_file(struct conf *c, const char *file, struct diag *d)
+{
+	char **strings = realloc(c->files.strings, (c->files.n + 1) * sizeof(*strings));
+
+	if (strings != NULL)
+		c->files.strings = strings;
+	if (strings == NULL || (strings[c->files.n] = strdup(file)) == NULL)
+		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+	c->files.n++;
+	return 0;
+}
+
 /* Sets what `file` says. -ENOENT only if the file is not there. */
 static int conf_read_file(struct conf *c, const char *file, struct diag *d)
 {
@@ -99,6 +111,8 @@ static int conf_read_file(struct conf *c, const char *file, struct diag *d)
 		r = toml_parse(text.data, text.len, file, &doc, d);
 	if (r == 0)
 		r = option_set_all(c->program->options, c, doc, d);
+	if (r == 0)
+		r = conf_note_file(c, file, d);
 	toml_free(doc);
 	strbuf_free(&text);
 	return r;
@@ -213,6 +227,9 @@ void conf_unref(struct conf *c)
 	if (c == NULL || atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	option_release(c->program->options, c);
+	for (size_t i = 0; i < c->files.n; i++)
+		free(c->files.strings[i]);
+	free(c->files.strings);
 	free(c->listen.addrs); /* where no option owns it: filled by finish() */
 	free(c);
 }

@@ -14,7 +14,14 @@
 #include "rulemgr/routes.h"
 #include "rulemgr/sync.h"
 #include "rulemgr/trial_sync.h"
+#include "rulemgr/want_tell.h"
 #include "rulemgr/watcher.h"
+
+/* What an installation has done. */
+struct done {
+	struct trial_result trial;
+	struct routes_change routes;
+};
 
 static void install_list(const struct model *m, struct strbuf *out)
 {
@@ -34,12 +41,14 @@ static void install_list(const struct model *m, struct strbuf *out)
 	}
 }
 
-static void install_tell(const struct want *w, const struct model *m, const struct have *have,
-			 bool dry_run, struct strbuf *out)
+static void install_tell(const struct args *a, const struct want *w, const struct model *m,
+			 const struct done *done, struct strbuf *out)
 {
+	bool present = done->trial.have.present;
+
 	strbuf_printf(out, "%s table %s: new TCP flows go to port %u, except from uid %u",
-		      dry_run ? (have->present ? "would replace" : "would install")
-			      : (have->present ? "replaced" : "installed"),
+		      a->dry_run ? (present ? "would replace" : "would install")
+				 : (present ? "replaced" : "installed"),
 		      MODEL_TABLE_TEXT, w->port, w->uid);
 	if (w->mark.mask != 0)
 		strbuf_printf(out, " or with mark 0x%x/0x%x", w->mark.value, w->mark.mask);
@@ -47,20 +56,22 @@ static void install_tell(const struct want *w, const struct model *m, const stru
 		strbuf_printf(out, "%s%s", i == 0 ? "; forwarded flows from " : ", ",
 			      w->gateways[i]);
 	strbuf_putc(out, '\n');
-	if (!dry_run)
+	want_tell(w, a->conf, out);
+	routes_change_tell_done(&done->routes, a->dry_run, out);
+	if (!a->dry_run)
 		return;
 	install_list(m, out);
 	strbuf_puts(out, "the kernel accepts all of it; nothing was changed\n");
 }
 
-static void install_put_json(const struct want *w, const struct have *have, bool dry_run,
+static void install_put_json(const struct args *a, const struct want *w, const struct done *done,
 			     struct json *j)
 {
 	char mark[32];
 
 	json_string(j, "table", MODEL_TABLE_TEXT);
-	json_bool(j, "dry_run", dry_run);
-	json_bool(j, "replaced", have->present);
+	json_bool(j, "dry_run", a->dry_run);
+	json_bool(j, "replaced", done->trial.have.present);
 	json_uint(j, "port", w->port);
 	json_uint(j, "uid", w->uid);
 	snprintf(mark, sizeof(mark), "0x%x/0x%x", w->mark.value, w->mark.mask);
@@ -69,6 +80,8 @@ static void install_put_json(const struct want *w, const struct have *have, bool
 	for (size_t i = 0; i < w->n_gateways; i++)
 		json_string(j, NULL, w->gateways[i]);
 	json_array_end(j);
+	want_put_json(w, a->conf, j);
+	routes_change_put_json(&done->routes, j, "routes");
 }
 
 /* Flows that the table to be replaced has redirected live on; flush must be able to count them. */
@@ -94,35 +107,32 @@ static int install_table(struct kernel *k, const struct args *a, const struct wa
 
 /* The way to this host comes first, so that no marked packet is without it. */
 static int install_locked(struct kernel *k, const struct args *a, const struct want *w,
-			  struct model *m, struct trial_result *trial, struct report *r)
+			  struct model *m, struct done *done, struct report *r)
 {
 	const struct mark *mark = want_routes_mark(w);
-	struct routes_change change;
+	struct trial_result *trial = &done->trial;
 	int err = 0;
 
 	if (a->confirm_ms > 0) /* may be refused for the mark that the present routes are for */
 		err = trial_install(k, w, a->confirm_ms, true, trial, &r->error);
 	if (err < 0)
 		return err;
-	err = routes_before(mark, w->family, a->dry_run, &change, &r->error);
+	err = routes_before(mark, w->family, a->dry_run, &done->routes, &r->error);
 	if (err == 0)
 		err = routes_after(install_table(k, a, w, m, trial, &r->error), mark, a->dry_run,
-				   &change, &r->error);
-	if (err == 0 && a->dry_run)
-		routes_change_format(&change, &r->text);
-	routes_change_free(&change);
+				   &done->routes, &r->error);
 	return err;
 }
 
 /* Of two that install in different modes, the routes of one must not meet the table of the other. */
 static int install_with_routes(struct kernel *k, const struct args *a, const struct want *w,
-			       struct model *m, struct trial_result *trial, struct report *r)
+			       struct model *m, struct done *done, struct report *r)
 {
 	int err, lock = lock_take(&r->error);
 
 	if (lock == -EBUSY)
 		return lock;
-	err = install_locked(k, a, w, m, trial, r);
+	err = install_locked(k, a, w, m, done, r);
 	lock_drop(lock);
 	return err;
 }
@@ -137,8 +147,9 @@ static void install_watch(const struct args *a, const struct trial_result *trial
 		return;
 	strbuf_puts(&r->text, "on trial for ");
 	duration_put(&r->text, a->confirm_ms);
-	strbuf_printf(&r->text, ": unless `transocks-rules confirm` is run by then, %s by itself\n",
-		      trial->previous ? "the table before is back" : "new flows go direct again");
+	strbuf_printf(&r->text, ": unless `transocks-rules confirm` is run by then, %s\n",
+		      trial->previous ? "the table before is back by itself"
+				      : "new flows go direct again by themselves");
 	if (watcher_start(a->confirm_ms, a->conf->control, &d) < 0)
 		report_warn(r,
 			    "%s: the trial ends in time all the same, and what is left in the "
@@ -149,7 +160,7 @@ static void install_watch(const struct args *a, const struct trial_result *trial
 static int install_with(struct kernel *k, const struct args *a, struct report *r)
 {
 	struct model m = {0};
-	struct trial_result trial;
+	struct done done = {.routes = {.n = 0}};
 	struct want w;
 	int err, code = iptables_refuse_beside(r);
 
@@ -168,12 +179,13 @@ static int install_with(struct kernel *k, const struct args *a, struct report *r
 	else
 		code = handover_check(k, a, &w, &m, r);
 	if (err == 0 && code == 0)
-		err = install_with_routes(k, a, &w, &m, &trial, r);
+		err = install_with_routes(k, a, &w, &m, &done, r);
 	if (err == 0 && code == 0) {
-		install_tell(&w, &m, &trial.have, a->dry_run, &r->text);
-		install_put_json(&w, &trial.have, a->dry_run, &r->json);
-		install_watch(a, &trial, r);
+		install_tell(a, &w, &m, &done, &r->text);
+		install_put_json(a, &w, &done, &r->json);
+		install_watch(a, &done.trial, r);
 	}
+	routes_change_free(&done.routes);
 	model_free(&m);
 	return code != 0 ? code : report_exit_code(err);
 }
@@ -191,7 +203,7 @@ static int install_by_iptables(const struct args *a, struct report *r)
 	code = resolve_want(a, true, &w, r);
 	if (code == 0)
 		code = preflight_run(NULL, a, &w, r);
-	return code == 0 ? iptables_install_run(&w, a->dry_run, r) : code;
+	return code == 0 ? iptables_install_run(a, &w, r) : code;
 }
 
 int install_run(const struct args *a, struct report *r)

@@ -11,6 +11,7 @@
 #include "rulemgr/iptables_run.h"
 #include "rulemgr/iptables_sync.h"
 #include "rulemgr/routes.h"
+#include "rulemgr/want_tell.h"
 
 bool iptables_is_chosen(enum redirect_backend wanted, int nft)
 {
@@ -97,15 +98,20 @@ static void tell_families(const struct iptables_result *result, struct strbuf *o
 	}
 }
 
-static void tell_install(const struct want *w, const struct iptables_result *result, bool dry_run,
+static void tell_install(const struct args *a, const struct want *w,
+			 const struct iptables_result *result, const struct routes_change *change,
 			 const char *why, struct report *r)
 {
+	bool dry_run = a->dry_run;
+
 	strbuf_printf(&r->text, "%s%s rules of iptables for ", dry_run ? "would " : "",
 		      dry_run ? (result->present ? "replace" : "install")
 			      : (result->present ? "replaced" : "installed"));
 	tell_families(result, &r->text);
 	strbuf_printf(&r->text, ": new TCP flows go to port %u, except from uid %u\nbackend: %s\n",
 		      w->port, w->uid, why);
+	want_tell(w, a->conf, &r->text);
+	routes_change_tell_done(change, dry_run, &r->text);
 	for (size_t i = 0; i < result->n_notes; i++)
 		report_warn(r, "%s", result->notes[i].text);
 	json_string(&r->json, "backend", "iptables");
@@ -114,6 +120,8 @@ static void tell_install(const struct want *w, const struct iptables_result *res
 	json_bool(&r->json, "replaced", result->present);
 	json_uint(&r->json, "port", w->port);
 	json_uint(&r->json, "uid", w->uid);
+	want_put_json(w, a->conf, &r->json);
+	routes_change_put_json(change, &r->json, "routes");
 	json_array_begin(&r->json, "families");
 	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
 		if (result->family[f])
@@ -124,20 +132,19 @@ static void tell_install(const struct want *w, const struct iptables_result *res
 
 /* The way to this host comes first, so that no marked packet is without it. */
 static int install_with_routes(const struct want *w, bool dry_run, struct iptables_result *result,
-			       struct diag *d)
+			       struct routes_change *change, struct diag *d)
 {
-	struct routes_change change;
-	int err = routes_before(want_routes_mark(w), w->family, dry_run, &change, d);
+	int err = routes_before(want_routes_mark(w), w->family, dry_run, change, d);
 
 	if (err == 0)
 		err = routes_after(iptables_install(w, dry_run, result, d), want_routes_mark(w),
-				   dry_run, &change, d);
-	routes_change_free(&change);
+				   dry_run, change, d);
 	return err;
 }
 
-int iptables_install_run(const struct want *w, bool dry_run, struct report *r)
+int iptables_install_run(const struct args *a, const struct want *w, struct report *r)
 {
+	struct routes_change change = {.n = 0};
 	struct iptables_result result;
 	struct backends b;
 	char why[512];
@@ -150,9 +157,10 @@ int iptables_install_run(const struct want *w, bool dry_run, struct report *r)
 			diag_set(&r->error, -err, NULL, 0, "%s", why);
 	}
 	if (err >= 0)
-		err = install_with_routes(w, dry_run, &result, &r->error);
+		err = install_with_routes(w, a->dry_run, &result, &change, &r->error);
 	if (err == 0)
-		tell_install(w, &result, dry_run, why, r);
+		tell_install(a, w, &result, &change, why, r);
+	routes_change_free(&change);
 	return report_exit_code(err);
 }
 

@@ -23,7 +23,7 @@ int iptables_refuse_beside(struct report *r);
 
 /* `w` has been checked against this host. With mode tproxy it also makes the rules and routes of the
  * routing tables. The exit code. */
-int iptables_install_run(const struct want *w, bool dry_run, struct report *r);
+int iptables_install_run(const struct args *a, const struct want *w, struct report *r);
 
 /* Removes what is ours and tells how many live flows that cuts; *removed says whether there was anything.
  * `beside_nft`: nf_tables is there, so that iptables failing is only a warning. The exit code. */

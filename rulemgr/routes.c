@@ -367,6 +367,33 @@ void routes_change_format(const struct routes_change *c, struct strbuf *out)
 	}
 }
 
+void routes_change_tell_done(const struct routes_change *c, bool dry_run, struct strbuf *out)
+{
+	for (size_t i = 0; i < c->n; i++) {
+		const struct routes_step *step = &c->steps[i];
+
+		strbuf_printf(out, "  %s%s: ip ", dry_run ? "would have " : "",
+			      step->add ? "added" : "removed");
+		route_item_format(&step->item, out);
+		strbuf_putc(out, '\n');
+	}
+}
+
+void routes_change_put_json(const struct routes_change *c, struct json *j, const char *key)
+{
+	json_array_begin(j, key);
+	for (size_t i = 0; i < c->n; i++) {
+		struct strbuf line;
+
+		strbuf_init_heap(&line);
+		strbuf_puts(&line, c->steps[i].add ? "add " : "del ");
+		route_item_format(&c->steps[i].item, &line);
+		json_string(j, NULL, line.data);
+		strbuf_free(&line);
+	}
+	json_array_end(j);
+}
+
 void routes_change_tell(const struct routes_change *c, struct strbuf *out)
 {
 	for (size_t i = 0; i < c->n; i++) {

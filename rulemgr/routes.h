@@ -12,6 +12,7 @@
  * Source: rtnetlink(7), Linux net/core/fib_rules.c, net/ipv4/fib_frontend.c, net/ipv6/route.c.
  */
 #include "policy/diag.h"
+#include "policy/json.h"
 #include "rulemgr/listeners.h"
 #include "rulemgr/route_item.h"
 
@@ -76,6 +77,11 @@ int routes_after(int err, const struct mark *mark, bool dry_run, struct routes_c
 
 /* What there is to do, as a difference for a person: one line for each, "missing: ip rule pref ...". */
 void routes_change_tell(const struct routes_change *c, struct strbuf *out);
+
+/* What has been done, or would have been: "  added: ip rule pref ...". */
+void routes_change_tell_done(const struct routes_change *c, bool dry_run, struct strbuf *out);
+/* An array of texts, "add rule pref ...". */
+void routes_change_put_json(const struct routes_change *c, struct json *j, const char *key);
 
 /* Removes what is ours, rules first. Goes on past errors, of which `d` has the first; *c has
  * what was done in any case. */

@@ -134,6 +134,28 @@ class Text(RulesCase):
         self.assertTrue(self.json(host, "install")["replaced"])
         self.assertEqual(host.ruleset(), once)
 
+    def test_tells_what_was_asked_for(self):
+        host = self.lonely()
+        conf = lab.WORK / "asked.toml"
+        conf.write_text('[redirect]\nshare = 0\nbypass = ["11.5.0.0/16", "11.6.0.0/16"]\n')
+        plain = host.rules("install", "-f", conf, "--share", 100, "--bypass", "").stdout
+        self.assertEqual(plain.splitlines()[1:], [f"  configuration: {conf}"])
+        args = ("-f", conf, "--ports", "80,8000-8999", "--family", "ipv4", "--quic", "reject", "--exempt-uids", "7",
+                "--mode", "tproxy")
+        lines = host.rules("install", *args).stdout.splitlines()
+        for line in ("  share = 0: nobody is taken", "  bypass = 2 networks", '  ports = [80, "8000-8999"]',
+                     '  family = "ipv4"', '  quic = "reject"', '  exempt_uids = ["7"]', '  mode = "tproxy"'):
+            self.assertIn(line, lines)
+        added = [line for line in lines if line.startswith("  added: ip ")]
+        self.assertEqual(len(added), 2, lines)
+        result = self.json(host, "install", *args, "--dry-run")
+        told = {key: result[key] for key in ("mode", "family", "share", "ports", "quic", "when_daemon_down", "bypass",
+                                             "exempt_uids", "files", "routes")}
+        self.assertEqual(told, {"mode": "tproxy", "family": "ipv4", "share": 0, "ports": ["80", "8000-8999"],
+                                "quic": "reject", "when_daemon_down": "closed", "bypass": 2, "exempt_uids": ["7"],
+                                "files": [str(conf)], "routes": []})
+        host.rules("flush")
+
     def test_replaces_what_was_there(self):
         host = self.lonely()
         host.rules("install", "--port", 1234)
