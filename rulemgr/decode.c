@@ -157,6 +157,15 @@ static int decode_set(struct decode *d, const struct nlmsghdr *h)
 	return 0;
 }
 
+static void decode_left(const struct nlattr *expiration, struct set *s)
+{
+	uint64_t left_ms = 0;
+
+	decode_u64(expiration, &left_ms);
+	if (left_ms > 0 && (s->left_ms == 0 || left_ms < s->left_ms))
+		s->left_ms = left_ms;
+}
+
 static int decode_key(struct decode *d, size_t set, const struct nlattr *nest)
 {
 	const struct nlattr *tb[NFTA_SET_ELEM_MAX + 1];
@@ -180,6 +189,7 @@ static int decode_key(struct decode *d, size_t set, const struct nlattr *nest)
 	memcpy(k->last, first.bytes, first.len);
 	if (decode_value(tb[NFTA_SET_ELEM_KEY_END], &last))
 		memcpy(k->last, last.bytes, last.len);
+	decode_left(tb[NFTA_SET_ELEM_EXPIRATION], &d->model.sets[set]);
 	decode_comment(tb[NFTA_SET_ELEM_USERDATA], NFTNL_UDATA_SET_ELEM_COMMENT, k->comment,
 		       sizeof(k->comment));
 	return 0;

@@ -40,6 +40,8 @@ static void intent_choose_half(struct intent *i)
 	if (!trial_is_on(&i->found))
 		return;
 	i->on_trial = !trial_is_over(&i->found);
+	i->trial_left_ms = trial_left(&i->found);
+	i->trial_of_first = !trial_has_previous(&i->found);
 	if (i->on_trial)
 		trial_keep_new(&i->found);
 	else if (!trial_keep_previous(&i->found))

@@ -19,6 +19,8 @@ struct intent {
 	struct model wanted, found;
 	struct have have;            /* present: and in force, trial or not */
 	bool on_trial;               /* `found` is the half of a trial that is in force */
+	int64_t trial_left_ms;       /* of that trial */
+	bool trial_of_first;         /* there was no table before it */
 	struct diff diff;            /* empty if the table is not there */
 	struct routes_change routes; /* what TPROXY lacks, or an earlier mode has left */
 };

@@ -125,6 +125,7 @@ struct set {
 	uint32_t flags; /* the others of enum nft_set_flags: none in ours */
 	uint32_t key_len;
 	uint64_t timeout_ms;      /* after which its elements vanish; 0: they stay */
+	uint64_t left_ms;         /* from the kernel only: until the first one does; 0: none does */
 	struct element *elements; /* owned by the model; sorted, disjoint */
 	size_t n_elements;
 };

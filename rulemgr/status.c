@@ -5,6 +5,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <string.h>
 
+#include "policy/duration.h"
 #include "policy/redirect.h"
 #include "rulemgr/basechains.h"
 #include "rulemgr/carry.h"
@@ -21,6 +22,16 @@ void status_tell_more(size_t n, struct report *r)
 			      n - STATUS_DIFFERENCES_MAX);
 }
 
+static void tell_trial(const struct intent *i, struct report *r)
+{
+	json_int(&r->json, "trial_left_ms", i->trial_left_ms);
+	strbuf_puts(&r->text, "on trial for another ");
+	duration_put(&r->text, (i->trial_left_ms + 999) / 1000 * 1000);
+	strbuf_printf(&r->text, ": `transocks-rules confirm` keeps it, or %s by themselves\n",
+		      i->trial_of_first ? "new flows go direct again"
+					: "the rules before are back");
+}
+
 static void tell_table(const struct intent *i, struct report *r)
 {
 	const struct diff *d = &i->diff;
@@ -35,8 +46,7 @@ static void tell_table(const struct intent *i, struct report *r)
 	json_bool(&r->json, "in_sync", in_sync);
 	json_bool(&r->json, "on_trial", i->on_trial);
 	if (i->on_trial)
-		strbuf_puts(&r->text, "on trial: `transocks-rules confirm` keeps it, or the rules "
-				      "before are back by themselves\n");
+		tell_trial(i, r);
 	json_bool(&r->json, "draining", drain_is_on(&i->found));
 	if (drain_is_on(&i->found))
 		strbuf_puts(&r->text,

@@ -22,6 +22,20 @@ bool trial_is_over(const struct model *m)
 	return s != NULL && s->n_elements == 0;
 }
 
+int64_t trial_left(const struct model *m)
+{
+	const struct set *s = model_find_set(m, TRIAL_SET);
+
+	return s != NULL ? (int64_t)s->left_ms : 0;
+}
+
+bool trial_has_previous(const struct model *m)
+{
+	const struct set *s = model_find_set(m, TRIAL_SET);
+
+	return s != NULL && s->comment[0] != '\0';
+}
+
 static bool rule_is_known(const struct rule *r)
 {
 	for (size_t i = 0; i < r->n_exprs; i++) {

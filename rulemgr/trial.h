@@ -23,6 +23,11 @@
 bool trial_is_on(const struct model *m);
 bool trial_is_over(const struct model *m);
 
+/* How long it goes on, in milliseconds; 0: there is none, or its time is over. */
+int64_t trial_left(const struct model *m);
+/* Whether there is a table to go back to. */
+bool trial_has_previous(const struct model *m);
+
 /* Whether `m` can be put back as it was: NULL, or the name of a part that cannot, because we do not know all of
  * it. */
 const char *trial_find_unknown(const struct model *m);

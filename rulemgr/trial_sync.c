@@ -123,11 +123,14 @@ static int build_confirmation(void *ctx, struct batch *b, const struct have *hav
 {
 	(void)ctx;
 	if (!have->present || !trial_is_on(m))
-		return diag_set(d, ENOENT, NULL, 0, "nothing waits for confirmation");
+		return diag_set(
+			d, ENOENT, NULL, 0,
+			"nothing waits for confirmation: nothing was on trial, or the trial has "
+			"ended and the rules before are back");
 	if (trial_is_over(m))
-		return diag_set(d, ETIME, NULL, 0,
-				"too late: the time of the trial is over, and the rules before it "
-				"are back");
+		return diag_set(d, ETIME, NULL, 0, "too late: the trial has ended, and %s",
+				trial_has_previous(m) ? "the rules before are back"
+						      : "new flows go direct again");
 	return encode_confirmation(b, m) < 0 ? out_of_memory(d) : 1;
 }
 
