@@ -16,9 +16,11 @@
 #include <unistd.h>
 
 #include "rulemgr/carry.h"
+#include "rulemgr/drain.h"
 #include "rulemgr/intent.h"
 #include "rulemgr/iptables_cmd.h"
 #include "rulemgr/sync.h"
+#include "rulemgr/trial.h"
 #include "rulemgr/watch_tell.h"
 
 /* One change is seldom alone: looks once others have been quiet for so long, or after the longer time. */
@@ -43,7 +45,9 @@ struct watch {
 	struct events events;
 	int signals; /* signalfd(2) */
 	struct model want;
-	bool flushed; /* by transocks-rules: nothing is wanted */
+	bool flushed;  /* by transocks-rules: nothing is wanted */
+	bool watching; /* that has been told; before it nothing is an event */
+	bool present;  /* the table, when it was last looked at */
 	/* Changes that have not been looked at. */
 	struct culprits by;
 	int64_t dirty_ms, quiet_ms; /* first and last of them; NEVER: none */
@@ -108,24 +112,57 @@ static void watch_read_events(struct watch *w)
 		w->failed = r;
 }
 
-/* The tool itself has made it so. Takes over *m. */
+/* The new half, and nothing else, of the trial that was wanted. */
+static bool is_confirmed(struct watch *w, const struct model *m)
+{
+	struct diff diff = {0};
+	bool same;
+
+	if (!trial_is_on(&w->want) || trial_is_on(m))
+		return false;
+	trial_keep_new(&w->want); /* it is replaced anyway */
+	same = diff_models(&w->want, m, &diff) == 0 && diff.n == 0;
+	diff_free(&diff);
+	return same;
+}
+
+/* The tool itself has made another table than the one that was wanted. */
+static void tell_adopted(struct watch *w, const struct model *m)
+{
+	bool replaces = w->present;
+
+	if (drain_is_on(m) && !drain_is_on(&w->want))
+		tell(w, "draining", "table " MODEL_TABLE_TEXT " draining: new flows go direct",
+		     &w->by, NULL);
+	else if (trial_is_over(m))
+		tell(w, "trial_ended", "the trial of table " MODEL_TABLE_TEXT " has ended", &w->by,
+		     NULL);
+	else if (is_confirmed(w, m))
+		tell(w, "confirmed", "table " MODEL_TABLE_TEXT " confirmed", &w->by, NULL);
+	else
+		tell(w, "installed",
+		     replaces ? "table " MODEL_TABLE_TEXT " installed again"
+			      : "table " MODEL_TABLE_TEXT " installed",
+		     &w->by, NULL);
+}
+
+/* The tool itself, or the end of a trial, has made it so. Takes over *m. */
 static void watch_adopt(struct watch *w, const struct have *have, struct model *m)
 {
-	bool was_flushed = w->flushed;
 	struct diff diff = {0};
 
 	w->flushed = !have->present;
 	w->told = IN_SYNC;
+	w->told_differences[0] = '\0';
 	if (!have->present) {
-		if (!was_flushed)
+		if (w->present)
 			tell(w, "removed", "table " MODEL_TABLE_TEXT " removed", &w->by, NULL);
+		w->present = false;
 		return;
 	}
-	if (diff_models(&w->want, m, &diff) == 0 && (was_flushed || diff.n > 0))
-		tell(w, "installed",
-		     was_flushed ? "table " MODEL_TABLE_TEXT " installed"
-				 : "table " MODEL_TABLE_TEXT " changed",
-		     &w->by, NULL);
+	if (diff_models(&w->want, m, &diff) == 0 && (!w->present || diff.n > 0))
+		tell_adopted(w, m);
+	w->present = true;
 	diff_free(&diff);
 	model_free(&w->want);
 	w->want = *m;
@@ -142,6 +179,20 @@ static enum finding watch_compare(const struct watch *w, const struct have *have
 	if (diff_models(&w->want, m, diff) < 0)
 		return CHANGED;
 	return w->flushed || diff->n > 0 ? CHANGED : IN_SYNC;
+}
+
+/* What it begins with. */
+static void tell_watching(struct watch *w, enum finding found, const struct diff *diff)
+{
+	static const char *const texts[] = {
+		[IN_SYNC] = "watching table " MODEL_TABLE_TEXT,
+		[REMOVED] = "watching table " MODEL_TABLE_TEXT ", which is not there",
+		[FOREIGN] = "watching table " MODEL_TABLE_TEXT ", which is not ours",
+		[CHANGED] = "watching table " MODEL_TABLE_TEXT ", which is not as intended",
+	};
+
+	w->watching = true;
+	tell(w, "watching", texts[found], NULL, found == CHANGED ? diff : NULL);
 }
 
 static void tell_finding(struct watch *w, enum finding found, const struct diff *diff)
@@ -186,7 +237,9 @@ static void watch_found(struct watch *w, enum finding found, const struct diff *
 	strbuf_init(&sb, differences, sizeof(differences));
 	for (size_t i = 0; i < diff->n; i++)
 		difference_format(&diff->items[i], &sb);
-	if (found != w->told || strcmp(differences, w->told_differences) != 0)
+	if (!w->watching)
+		tell_watching(w, found, diff);
+	else if (found != w->told || strcmp(differences, w->told_differences) != 0)
 		tell_finding(w, found, diff);
 	w->told = found;
 	snprintf(w->told_differences, sizeof(w->told_differences), "%s", differences);
@@ -206,6 +259,7 @@ static void watch_repaired(struct watch *w, const struct have *have)
 {
 	w->repairs_ms[w->n_repairs++] = now_ms();
 	w->repaired = have->generation + 1; /* held by the batch itself */
+	w->present = true;
 	w->told = IN_SYNC;
 	w->told_differences[0] = w->told_failure[0] = '\0';
 	w->retry_ms = NEVER;
@@ -242,6 +296,15 @@ static void watch_repair(struct watch *w)
 		w->retry_delay_ms *= 2;
 }
 
+/* Whether it is to be so from now on. That a trial runs out is no change by anybody. */
+static bool watch_is_meant(const struct watch *w, const struct have *have, const struct model *m)
+{
+	bool ran_out =
+		have->ours && trial_is_over(m) && trial_is_on(&w->want) && !trial_is_over(&w->want);
+
+	return w->watching && (ran_out || (w->adopt && (have->ours || !have->present)));
+}
+
 /* 0, or a negative errno with `d` filled. */
 static int watch_look(struct watch *w, struct diag *d)
 {
@@ -258,12 +321,13 @@ static int watch_look(struct watch *w, struct diag *d)
 	}
 	if (r < 0)
 		return r;
-	if (w->adopt && (have.ours || !have.present)) {
+	if (watch_is_meant(w, &have, &m)) {
 		watch_adopt(w, &have, &m);
 		w->retry_ms = NEVER;
 	} else {
 		found = watch_compare(w, &have, &m, &diff);
 		watch_found(w, found, &diff);
+		w->present = have.present;
 		if (found == IN_SYNC)
 			w->retry_ms = NEVER;
 		/* So that exceptions of the moment come back as well. */
@@ -344,10 +408,8 @@ static int watch_with(struct watch *w, const struct args *a, struct report *r)
 	if (err < 0)
 		return report_exit_code(err);
 	err = watch_look(w, &r->error);
-	if (err == 0) {
-		tell(w, "watching", "watching table " MODEL_TABLE_TEXT, NULL, NULL);
+	if (err == 0)
 		err = watch_loop(w, &r->error);
-	}
 	events_close(&w->events);
 	close(w->signals);
 	return report_exit_code(err);

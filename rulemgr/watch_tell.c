@@ -65,6 +65,17 @@ static void put_json(const char *event, const char *text, const struct culprits 
 	json_object_end(&j);
 }
 
+/* Of this host. */
+static void put_time(struct strbuf *out)
+{
+	char text[32];
+	time_t now = time(NULL);
+	struct tm tm;
+
+	strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S ", localtime_r(&now, &tm));
+	strbuf_puts(out, text);
+}
+
 int watch_tell(bool as_json, const char *event, const char *text, const struct culprits *by,
 	       const struct diff *diff)
 {
@@ -75,6 +86,7 @@ int watch_tell(bool as_json, const char *event, const char *text, const struct c
 	if (as_json) {
 		put_json(event, text, by, diff, &sb);
 	} else {
+		put_time(&sb);
 		strbuf_puts(&sb, text);
 		if (by != NULL)
 			put_culprits(by, &sb);

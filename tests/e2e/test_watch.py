@@ -78,7 +78,7 @@ class Tells(WatchCase):
             (("delete", "rule", "inet", "transocks", "output", "handle", rule),
              "table inet transocks changed by {who}: .*; rule 1 \"not TCP\" of chain output: missing$"),
             (("add", "rule", "inet", "transocks", "output", "drop"), "changed by {who}: .*there, but not configured"),
-            (("flush", "ruleset"), "^table inet transocks removed by {who}$"),
+            (("flush", "ruleset"), " table inet transocks removed by {who}$"),
         )
         for command, line in changes:
             who = re.escape(self.culprit(host, *command))
@@ -125,6 +125,46 @@ class Tells(WatchCase):
         self.assertEqual(self.events(watch)[3]["by"][0]["name"], "transocks-rules")
         self.stop(watch)
 
+    def test_one_event_for_each_thing_that_happened(self):
+        """Nothing is an event before the line that the watching begins with."""
+        t = self.build("host")
+        self.addCleanup(shutil.rmtree, CONTROL, ignore_errors=True)
+        t.inet.peer("echo", "::", 7)
+        t.host.transocksd('proxy_url = "direct://"\n').wait_line(message="ready")
+        args = ("--when-daemon-down", "open")
+        watch = self.watch(t.host, "--json", *args)
+        self.assertIn("which is not there", json.loads(watch.log().splitlines()[0])["text"])
+        expected = []
+
+        def see(event, text):
+            expected.append(event)
+            lab.wait_until(lambda: len(self.events(watch)) >= len(expected), message=watch.log)
+            self.assertIn(text, self.events(watch)[-1]["text"])
+            self.assertEqual([e["event"] for e in self.events(watch)], expected)
+
+        t.host.rules("install", *args)
+        see("installed", "installed")
+        self.assertEqual(self.events(watch)[-1]["by"][0]["name"], "transocks-rules")
+        t.host.rules("install", *args)
+        t.host.rules("install", "--share", 50, *args)
+        see("installed", "installed again")
+        t.host.rules("install", *args, "--confirm", "50s")
+        see("installed", "installed again")
+        t.host.rules("confirm")
+        see("confirmed", "confirmed")
+        client = t.host.connect("11.0.0.1", 7)
+        t.host.rules("flush", "--drain", 0, check=False)
+        see("draining", "new flows go direct")
+        t.host.rules("flush", "--now")
+        see("removed", "removed")
+        client.close()
+        t.host.rules("install", *args, "--confirm", "1s")
+        see("installed", "installed")
+        lab.wait_until(lambda: self.events(watch)[-1]["event"] == "removed", message=watch.log)
+        self.assertIn([e["event"] for e in self.events(watch)],
+                      (expected + ["removed"], expected + ["trial_ended", "removed"]))
+        self.stop(watch)
+
     def test_mistakes(self):
         host = self.lonely()
         done = host.run("unshare", "-U", RULES, "watch", "--uid", "0", check=False)
@@ -159,12 +199,12 @@ class Repairs(WatchCase):
     def test_at_start(self):
         host = self.lonely()
         watch = self.watch(host, "--repair")
-        watch.wait_log("^repaired: ")
+        watch.wait_log(" repaired: ")
         self.assertIn(TABLE, host.ruleset())
         self.stop(watch)
         watch = self.watch(host, "--repair", "--mark", "0x40/0x40")
         watch.wait_log("is not as intended: ")
-        watch.wait_log("^repaired: ")
+        watch.wait_log(" repaired: ")
         self.assertIn("0x00000040", host.ruleset())
         self.stop(watch)
 
@@ -202,8 +242,8 @@ class Repairs(WatchCase):
         host.run("nft", "delete table inet transocks")
         watch.signal(signal.SIGCONT)
         self.restored(host, before)
-        watch.wait_log("^table inet transocks removed by an unknown process$")
-        watch.wait_log("^repaired: ")
+        watch.wait_log(" table inet transocks removed by an unknown process$")
+        watch.wait_log(" repaired: ")
         self.stop(watch)
 
     def drops(self, host):
@@ -229,7 +269,7 @@ class Flows(WatchCase):
                         ("insert", "rule", "inet", "transocks", "output", "accept")):
             since = len(watch.log())
             host.run("nft", *command)
-            watch.wait_log("^repaired: ", since=since)
+            watch.wait_log(" repaired: ", since=since)
             self.assertEqual(re.sub(r"packets \d+ bytes \d+", "", host.ruleset()), before)
             for sock in live:
                 sock.sendall(b"ping")
@@ -246,7 +286,7 @@ class Flows(WatchCase):
         daemon = t.host.transocksd('proxy_url = "direct://"\n')
         daemon.wait_line(message="ready")
         watch = self.watch(t.host, "--repair", "--when-daemon-down", "open")
-        watch.wait_log("^repaired: ")
+        watch.wait_log(" repaired: ")
         self.assertIn("flags owner", t.host.ruleset())
         since = len(watch.log())
         t.host.run("nft", "flush", "ruleset")
@@ -254,10 +294,10 @@ class Flows(WatchCase):
         self.assertIn("Operation not permitted", done.stderr)
         daemon.kill()
         watch.wait_log("it vanishes with transocksd, which owns it$", since=since)
-        watch.wait_log("^cannot repair: .*no transocksd answers", since=since, seconds=10)
+        watch.wait_log(" cannot repair: .*no transocksd answers", since=since, seconds=10)
         self.assertEqual(t.host.ruleset(), "")
         daemon = t.host.transocksd('proxy_url = "direct://"\n')
-        watch.wait_log("^repaired: ", since=since, seconds=20)
+        watch.wait_log(" repaired: ", since=since, seconds=20)
         self.assertIn("flags owner", t.host.ruleset())
         self.stop(watch)
 
