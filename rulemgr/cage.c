@@ -329,7 +329,8 @@ static void put_local_chain(struct building *b, enum cage_end end)
 	end_rule(b);
 }
 
-/* Tells under which addresses the flow is entered, where a rule before has written others. */
+/* Tells under which addresses the flow is entered, where a rule before has written others; and has it
+ * traced again, where one has ended that. */
 static void put_tracked_chain(struct building *b)
 {
 	put_chain(b, CAGE_TRACKED_CHAIN, NF_INET_LOCAL_OUT, CAGE_TRACKED);

@@ -48,6 +48,8 @@ struct trace {
 	struct step *steps; /* in order; without those of the cage's own table */
 	size_t n_steps, cap_steps;
 	size_t n_lost;
+	/* The first rule of this host that switches traces off, by trace_name(); without a table: none. */
+	struct step hidden_by;
 	bool passed;         /* it went on over the loopback interface, in sight */
 	bool gap;            /* it came in there without: somebody had switched its trace off */
 	struct flow tracked; /* as conntrack first saw it; no family: not known */
@@ -75,7 +77,7 @@ bool step_is_end(const struct step *s);
 /* It is of our own table, not of a foreign one. */
 bool step_is_ours(const struct step *s);
 
-/* Gives each step its comment, effect and place, from the ruleset as it is now. 0, or a negative
+/* Gives each step its comment, effect and place, from the ruleset as it is now, and finds `hidden_by`. 0, or a negative
  * errno with `d` filled. */
 int trace_name(struct trace *t, struct kernel *k, struct diag *d);
 

@@ -72,6 +72,43 @@ static void name_step(struct step *s, const struct nftnl_rule *rule, unsigned po
 	name_effects(s, rule);
 }
 
+/* `meta nftrace set 0` */
+static bool rule_hides(const struct nftnl_rule *rule)
+{
+	struct nftnl_expr_iter *exprs = nftnl_expr_iter_create(rule);
+	struct nftnl_expr *e;
+	bool hides = false, zero = false;
+
+	while (exprs != NULL && !hides && (e = nftnl_expr_iter_next(exprs)) != NULL) {
+		const char *name = nftnl_expr_get_str(e, NFTNL_EXPR_NAME);
+		uint32_t len = 0;
+		const uint8_t *data;
+
+		if (strcmp(name, "immediate") == 0) {
+			data = nftnl_expr_get(e, NFTNL_EXPR_IMM_DATA, &len);
+			zero = data != NULL && len > 0 && data[0] == 0;
+		}
+		hides = zero && strcmp(name, "meta") == 0 &&
+			nftnl_expr_is_set(e, NFTNL_EXPR_META_SREG) &&
+			nftnl_expr_get_u32(e, NFTNL_EXPR_META_KEY) == NFT_META_NFTRACE;
+	}
+	if (exprs != NULL)
+		nftnl_expr_iter_destroy(exprs);
+	return hides;
+}
+
+static void name_hider(struct naming *n, const struct nftnl_rule *rule)
+{
+	struct step *s = &n->trace->hidden_by;
+
+	if (s->table[0] != '\0' || !rule_hides(rule))
+		return;
+	*s = (struct step){.kind = STEP_RULE, .family = n->family};
+	memcpy(s->table, n->table, sizeof(s->table));
+	memcpy(s->chain, n->chain, sizeof(s->chain));
+	name_step(s, rule, n->position);
+}
+
 static void name_rule(struct naming *n, const struct nftnl_rule *rule)
 {
 	uint32_t family = nftnl_rule_get_u32(rule, NFTNL_RULE_FAMILY);
@@ -87,6 +124,7 @@ static void name_rule(struct naming *n, const struct nftnl_rule *rule)
 	snprintf(n->table, sizeof(n->table), "%s", table);
 	snprintf(n->chain, sizeof(n->chain), "%s", chain);
 	n->position++;
+	name_hider(n, rule);
 	for (size_t i = 0; i < n->trace->n_steps; i++) {
 		struct step *s = &n->trace->steps[i];
 
@@ -158,6 +196,7 @@ int trace_name(struct trace *t, struct kernel *k, struct diag *d)
 	for (int try = 0; r == -ERESTART && try < 10; try++) {
 		struct naming n = {.trace = t};
 
+		t->hidden_by = (struct step){.table = ""};
 		r = list(k, NFT_MSG_GETCHAIN, read_chain, &n);
 		if (r == 0)
 			r = list(k, NFT_MSG_GETRULE, read_rule, &n);

@@ -80,6 +80,8 @@ struct answer verdict_of(const struct trace *t, const struct probe *p, int send_
 	}
 	if (left_by == NULL)
 		left_by = gate;
+	if (t->hidden_by.table[0] != '\0')
+		a.hidden_by = &t->hidden_by;
 	if (a.taken_by == NULL)
 		find_translation(&a, t, p);
 	if (last != NULL && step_is_end(last)) {
@@ -141,6 +143,23 @@ static void explain_left(const struct answer *a, const char *by, struct strbuf *
 		strbuf_puts(out, "no chain of ours sees it");
 }
 
+static void explain_lost(const struct answer *a, struct strbuf *out)
+{
+	char text[512];
+
+	if (!a->seen) {
+		strbuf_puts(out, "it did not come in: the interface is down, or something on it "
+				 "(XDP, a bridge) is ahead of all rules");
+		return;
+	}
+	strbuf_puts(out, "lost where no trace shows it: ");
+	if (a->hidden_by != NULL)
+		strbuf_printf(out, "switched off by %s (nftrace set 0); else ",
+			      step_format(a->hidden_by, text, sizeof(text)));
+	strbuf_puts(out, "iptables-legacy, reverse path filtering, no address on the interface, or "
+			 "no forwarding");
+}
+
 const char *verdict_explain(const struct answer *a, char *out, size_t cap)
 {
 	char by[512] = "";
@@ -171,11 +190,7 @@ const char *verdict_explain(const struct answer *a, char *out, size_t cap)
 		if (a->taken_by != NULL)
 			strbuf_printf(&sb, "taken by %s, then ",
 				      step_format(a->taken_by, by, sizeof(by)));
-		strbuf_puts(&sb,
-			    a->seen ? "lost where no trace shows it: iptables-legacy, reverse path "
-				      "filtering, no address on the interface, or no forwarding"
-				    : "it did not come in: the interface is down, or something on "
-				      "it (XDP, a bridge) is ahead of all rules");
+		explain_lost(a, &sb);
 		break;
 	}
 	return out;

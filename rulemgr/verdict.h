@@ -24,6 +24,8 @@ struct answer {
 	const struct step *taken_by;
 	/* LEFT without `by`: the last step before its destination changed; NULL: not seen. */
 	const struct step *translated_by;
+	/* LOST: a rule that may have switched the trace off; NULL: none does. */
+	const struct step *hidden_by;
 	bool seen;       /* the trace has its first hook */
 	bool translated; /* its destination changed, and not by us */
 	int err;         /* NO_ROUTE: what connect(2) said */

@@ -231,6 +231,18 @@ class Host(ExplainCase):
                     self.ask(t.host, wires, "11.1.2.3:80", *args)
             t.host.nft("delete table ip f")
 
+    def test_trace_is_switched_off(self):
+        """Also where it comes in again in sight, nothing is said about a way that nobody saw."""
+        t = self.build("host")
+        wires = [self.wire(t.inet, "host0")]
+        t.host.rules("install")
+        t.host.nft("table inet f { chain quiet { type filter hook output priority -150; "
+                   'ip daddr 11.1.2.3 counter; ip daddr 11.1.2.3 meta nftrace set 0 comment "hush"; '
+                   "}; }")
+        answer = self.ask(t.host, wires, "11.1.2.3:80", verdict="lost")
+        self.assertIn('switched off by rule 2 "hush" of chain quiet, table inet f', answer["why"])
+        self.ask(t.host, wires, "11.1.2.4:80", verdict="taken", becomes="127.0.0.1:1081")
+
     def test_no_route(self):
         t = self.build("host")
         t.host.rules("install")

@@ -30,7 +30,7 @@ struct scene {
 	const char *name;
 	struct line lines[6];
 	const char *caught; /* the destination at the end of the cage; NULL: it did not get there */
-	bool unseen;
+	bool unseen, hidden;
 	int send_err;
 	enum verdict verdict;
 	const char *says; /* part of the explanation */
@@ -132,6 +132,10 @@ static const struct scene scenes[] = {
 	 .unseen = true,
 	 .verdict = VERDICT_LOST,
 	 .says = "did not come in"},
+	{.name = "switched off",
+	 .hidden = true,
+	 .verdict = VERDICT_LOST,
+	 .says = "switched off by a rule of chain raw, table inet f (nftrace set 0)"},
 	{.name = "lost after it was taken",
 	 .lines = {{OURS, "prerouting", NF_ACCEPT, .effect = EFFECT_REDIRECT, .to = WANTED}},
 	 .verdict = VERDICT_LOST,
@@ -177,6 +181,8 @@ static void test_scenes(void **state)
 			t.n_steps++;
 		}
 		t.caught = scene->caught != NULL;
+		if (scene->hidden)
+			fill(&t.hidden_by, &(struct line){.table = "f", .chain = "raw"});
 		if (t.caught)
 			t.last_to = endpoint(scene->caught);
 		a = verdict_of(&t, &p, scene->send_err);
