@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "rulemgr/iptables_cmd.h"
+#include "rulemgr/leaks.h"
 #include "rulemgr/lookup.h"
 #include "rulemgr/have.h"
 #include "rulemgr/resolve.h"
@@ -251,10 +252,12 @@ static void explain_find_element(struct kernel *k, const struct probe *p, const 
 static int explain_with(struct kernel *k, struct probe *p, struct report *r)
 {
 	struct trace t = {.sock = NULL};
-	int send_err = 0, err = trace_probe(&t, p, CAGE_ARRIVE, &send_err, &r->error);
+	int send_err = 0, err = probe_is_forwarded(p) ? leaks_find(k, &r->error) : 0;
 	char element[LOOKUP_TEXT_MAX];
 	struct answer answer;
 
+	if (err == 0)
+		err = trace_probe(&t, p, CAGE_ARRIVE, &send_err, &r->error);
 	if (err == 0)
 		err = trace_name(&t, k, &r->error);
 	if (err == 0) {

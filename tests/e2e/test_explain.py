@@ -463,6 +463,20 @@ class Gateway(ExplainCase):
             t.gateway.nft("delete table ip f")
 
     @needs_tun
+    def test_sent_on_ahead_of_all(self):
+        """What nothing could hold is not sent."""
+        t, wires = self.gateway()
+        args = ("11.1.2.3:80", "--in", "lan0", "--from", "10.91.1.2")
+        for verb in ("dup", "fwd"):
+            t.gateway.nft("table netdev f { chain c { type filter hook ingress device lan0 priority 0; "
+                          f'ip daddr 11.1.2.3 {verb} to "wan0"; }}; }}')
+            self.assertIn("chain c, table netdev f", self.json(t.gateway, "test", *args, code=1)["error"])
+            t.gateway.nft("delete table netdev f")
+            for wire in wires:
+                self.assertEqual(wire.packets(), [], verb)
+        self.ask(t.gateway, wires, *args, verdict="taken")
+
+    @needs_tun
     def test_lost_on_the_way(self):
         t, wires = self.gateway()
         # Without a route the kernel answers the client, if it is let.
