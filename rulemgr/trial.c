@@ -285,5 +285,5 @@ const struct rule *trial_find_gate(const struct chain *c)
 
 bool trial_owns_rule(const char *comment)
 {
-	return strcmp(comment, GATE_NEW) == 0 || strcmp(comment, GATE_PREVIOUS) == 0;
+	return strcmp(comment, TRIAL_GATE_NEW) == 0 || strcmp(comment, TRIAL_GATE_PREVIOUS) == 0;
 }
