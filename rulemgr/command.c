@@ -107,10 +107,20 @@ static int report_flush(int code)
 	return code != 0 ? code : EXIT_FAILURE;
 }
 
-static void put_warnings(const struct report *r)
+/* Names may come from anybody: nothing in them may steer the terminal. */
+static char *harmless(char *text)
+{
+	for (char *at = text; *at != '\0'; at++) {
+		if (((unsigned char)*at < ' ' && *at != '\n' && *at != '\t') || *at == 0x7f)
+			*at = '?';
+	}
+	return text;
+}
+
+static void put_warnings(struct report *r)
 {
 	for (size_t i = 0; i < r->n_warnings; i++)
-		fprintf(stderr, "transocks-rules: warning: %s\n", r->warnings[i].text);
+		fprintf(stderr, "transocks-rules: warning: %s\n", harmless(r->warnings[i].text));
 }
 
 void report_print_warnings(struct report *r)
@@ -123,14 +133,15 @@ int report_finish(struct report *r, int code)
 {
 	char text[REPORT_TEXT_MAX];
 
-	put_warnings(r);
-	if (code != 0)
-		fprintf(stderr, "transocks-rules: %s\n",
-			diag_format(&r->error, text, sizeof(text)));
 	if (r->as_json)
 		report_print_json(r, code);
-	else
-		fputs(r->text.data, stdout);
+	put_warnings(r);
+	if (code != 0) {
+		diag_format(&r->error, text, sizeof(text));
+		fprintf(stderr, "transocks-rules: %s\n", harmless(text));
+	}
+	if (!r->as_json)
+		fputs(harmless(r->text.data), stdout);
 	strbuf_free(&r->text);
 	strbuf_free(&r->members);
 	return report_flush(code);

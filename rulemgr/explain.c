@@ -95,8 +95,10 @@ static void tell_step(const struct step *s, struct strbuf *out)
 		strbuf_printf(out, ", rule %u", s->position);
 	if (s->kind == STEP_RULE)
 		strbuf_printf(out, " (handle %" PRIu64 ")", s->handle);
-	if (s->comment[0] != '\0')
-		strbuf_printf(out, " \"%s\"", s->comment);
+	if (s->comment[0] != '\0') {
+		strbuf_putc(out, ' ');
+		strbuf_put_quoted(out, s->comment, strlen(s->comment));
+	}
 	strbuf_putc(out, '\n');
 }
 

@@ -8,6 +8,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <string.h>
 
+#include "policy/strbuf.h"
 #include "rulemgr/model.h"
 #include "rulemgr/udata.h"
 
@@ -83,6 +84,7 @@ int lookup_element(struct kernel *k, const char *set, const struct addr *a, char
 	struct found first = {.is_end = false}, end = {.is_end = false};
 	char low[ADDR_TEXT_MAX], high[ADDR_TEXT_MAX] = "";
 	int r = ask(k, set, a, 0, &first);
+	struct strbuf sb;
 
 	if (r == 0 && (first.key.family != a->family || first.is_end))
 		r = -ENOENT;
@@ -95,9 +97,13 @@ int lookup_element(struct kernel *k, const char *set, const struct addr *a, char
 		key_decrement(end.key.ip, addr_len(&end.key));
 		addr_format_ip(&end.key, high, sizeof(high));
 	}
-	snprintf(out, cap, "%s%s%s%s%s%s", low,
-		 high[0] != '\0' && strcmp(high, low) != 0 ? "-" : "",
-		 strcmp(high, low) != 0 ? high : "", first.comment[0] != '\0' ? " \"" : "",
-		 first.comment, first.comment[0] != '\0' ? "\"" : "");
+	strbuf_init(&sb, out, cap);
+	strbuf_puts(&sb, low);
+	if (high[0] != '\0' && strcmp(high, low) != 0)
+		strbuf_printf(&sb, "-%s", high);
+	if (first.comment[0] != '\0') {
+		strbuf_putc(&sb, ' ');
+		strbuf_put_quoted(&sb, first.comment, strlen(first.comment));
+	}
 	return 0;
 }

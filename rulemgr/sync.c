@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "policy/strbuf.h"
 #include "rulemgr/carry.h"
 #include "rulemgr/encode.h"
 #include "rulemgr/holder.h"
@@ -14,15 +15,22 @@
 #include "rulemgr/trial.h"
 
 #define SYNC_TRIES 10
+/* As much of one as a message has room for. */
+#define QUOTED_COMMENT_MAX 256
 
 int sync_check_owner(const struct have *have, struct diag *d)
 {
+	char comment[QUOTED_COMMENT_MAX];
+	struct strbuf sb;
+
 	if (!have->present || have->ours)
 		return 0;
+	strbuf_init(&sb, comment, sizeof(comment));
+	strbuf_put_quoted(&sb, have->comment, strlen(have->comment));
 	return diag_set(
 		d, EEXIST, NULL, 0,
-		"table %s is not ours (its comment is \"%s\"): left as it is; rename or delete it",
-		MODEL_TABLE_TEXT, have->comment);
+		"table %s is not ours (its comment is %s): left as it is; rename or delete it",
+		MODEL_TABLE_TEXT, comment);
 }
 
 static bool is_to_be_owned(const struct model *want)

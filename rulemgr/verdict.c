@@ -120,8 +120,10 @@ const char *step_format(const struct step *s, char *out, size_t cap)
 		strbuf_printf(&sb, "rule %u", s->position);
 	else
 		strbuf_puts(&sb, "a rule");
-	if (s->comment[0] != '\0')
-		strbuf_printf(&sb, " \"%s\"", s->comment);
+	if (s->comment[0] != '\0') {
+		strbuf_putc(&sb, ' ');
+		strbuf_put_quoted(&sb, s->comment, strlen(s->comment));
+	}
 	strbuf_printf(&sb, " of chain %s, table %s %s", s->chain, step_family_name(s->family),
 		      s->table);
 	return out;

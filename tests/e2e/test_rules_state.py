@@ -162,6 +162,27 @@ class Status(StateCase):
         for args in (("status",), ("diff",), ("bypass", "list"), ("bypass", "add", "11.0.0.0/8")):
             self.assertIn("not ours", self.json(host, *args, code=1)["error"])
 
+    def test_comments_that_steer_a_terminal(self):
+        evil, shown = "\x1b]0;x\x07\x1b[2J\x7f\u009b2J\n", r'"\u001b]0;x\u0007\u001b[2J\u007f\u009b2J\n'
+        host = self.build("host").host
+        host.nft(f'table inet transocks {{ comment "{evil}1"; }}')
+        commands = [("status",), ("diff",), ("bypass", "list"), ("flush", "--now")]
+        for args in commands:
+            self.assertIn(f'(its comment is {shown}1")', host.run(RULES, *args, check=False).stderr)
+        host.run("nft", "delete", "table", "inet", "transocks")
+        host.rules("install")
+        host.nft(f'add rule inet transocks output counter comment "{evil}2"\n'
+                 f'add element inet transocks bypass4 {{ 11.7.0.0/16 comment "{evil}3" }}\n'
+                 'table inet foreign { chain o { type filter hook output priority -150; '
+                 f'ip daddr 11.5.5.5 tcp dport 80 drop comment "{evil}4"; }}; }}')
+        texts = [host.run(RULES, *args, check=False) for args in (
+            ("status", "--uid", lab.RULES_UID), ("diff", "--uid", lab.RULES_UID), ("bypass", "list"),
+            ("test", "11.7.1.1:80"), ("test", "11.5.5.5:80"))]
+        for done in texts:
+            self.assertNotRegex(done.stdout + done.stderr, "[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+        for number, where in ((2, 0), (2, 1), (3, 2), (3, 3), (4, 4)):
+            self.assertIn(f'{shown}{number}"', texts[where].stdout)
+
     def test_drift(self):
         """What somebody does to our table, and what status and diff make of it."""
         host = self.lonely()
