@@ -2,6 +2,7 @@
 #include "rulemgr/command.h"
 
 #include <errno.h>
+#include <linux/netfilter/nf_tables.h>
 #include <string.h>
 #include <sysexits.h>
 
@@ -33,12 +34,29 @@ static int check_comment(const char *comment, struct diag *d)
 	return 0;
 }
 
+/* Somebody may have made another one under its name. */
+static int check_set(const struct set *s, struct diag *d)
+{
+	bool four = strcmp(s->name, WANT_SET_BYPASS4) == 0;
+
+	if (s->type == (four ? SET_IPV4 : SET_IPV6) && s->interval &&
+	    (s->flags & ~(uint32_t)NFT_SET_TIMEOUT) == 0)
+		return 0;
+	return diag_set(
+		d, EEXIST, NULL, 0,
+		"set %s of table %s is not ours, and does not hold IPv%d networks: left as it "
+		"is; install makes it anew, without what is in it",
+		s->name, MODEL_TABLE_TEXT, four ? 4 : 6);
+}
+
 /* What is inside a range that is there needs no second entry; the same range gets the new comment. */
 static int edit_add(void *ctx, struct set *after, struct diag *d)
 {
 	struct edit *edit = ctx;
 	struct element *e = &edit->element;
 
+	if (check_set(after, d) < 0)
+		return -EEXIST;
 	edit->already = ranges_contain(after, e->first, e->last);
 	for (size_t i = 0; edit->already && i < after->n_elements; i++) {
 		struct element *there = &after->elements[i];
@@ -60,6 +78,8 @@ static int edit_del(void *ctx, struct set *after, struct diag *d)
 	const struct edit *edit = ctx;
 	const struct element *e = &edit->element;
 
+	if (check_set(after, d) < 0)
+		return -EEXIST;
 	if (!ranges_contain(after, e->first, e->last))
 		return diag_set(d, ESRCH, NULL, 0,
 				"%s is not among the exceptions; `bypass list` shows them",

@@ -2,6 +2,7 @@
 #include "rulemgr/carry.h"
 
 #include <errno.h>
+#include <linux/netfilter/nf_tables.h>
 #include <string.h>
 
 #include "rulemgr/want.h"
@@ -67,7 +68,8 @@ static int carry_set(struct set *to, const struct set *from, bool live)
 		to->n_elements = 0;
 	else
 		remove_foreign(to);
-	if (from == NULL || from->type != to->type || from->interval != to->interval)
+	if (from == NULL || from->type != to->type || from->interval != to->interval ||
+	    (from->flags & NFT_SET_MAP) != 0)
 		return 0;
 	for (size_t i = 0; i < from->n_elements; i++) {
 		const struct element *e = &from->elements[i];

@@ -353,6 +353,25 @@ class Bypass(StateCase):
         self.assertEqual(network, "11.5.0.0-11.6.255.255")
         self.assertEqual(comment, "Biro €; " + "ü" * 58)  # no half of the next
 
+    def test_another_set_of_that_name(self):
+        """What others have made is refused as a whole, until install replaces it."""
+        host = self.lonely()
+        for definition in ("set bypass4 { type ipv4_addr; elements = { 11.1.1.1 }; }",
+                           "set bypass4 { type ipv6_addr; flags interval; elements = { ::1 }; }",
+                           "set bypass4 { type ipv4_addr . inet_service; flags interval; }",
+                           "map bypass4 { type ipv4_addr : verdict; flags interval; elements = { 11.1.1.1 : accept }; }"):
+            with self.subTest(definition):
+                host.nft(f'table inet transocks {{ comment "transocks-rules 1"; {definition}; }}')
+                before = host.ruleset()
+                for verb in ("add", "del"):
+                    done = self.json(host, "bypass", verb, "11.1.1.1", code=1)
+                    self.assertIn("bypass4 of table inet transocks is not ours", done["error"])
+                self.assertEqual(host.ruleset(), before)
+                host.rules("install")
+                host.rules("bypass", "add", "11.9.0.0/16")
+                self.assertEqual(self.listed(host), [("11.9.0.0/16", None)])
+                host.rules("flush")
+
     def test_mistakes(self):
         host = self.lonely()
         host.rules("install")
