@@ -15,9 +15,6 @@
 #include "rulemgr/lock.h"
 #include "rulemgr/routes.h"
 
-/* What a shell says of a process that a signal has ended. */
-#define EXIT_SIGNAL 128
-
 struct flush {
 	struct have have;
 	bool counted;

@@ -8,6 +8,7 @@
 #include "policy/duration.h"
 #include "rulemgr/handover.h"
 #include "rulemgr/iptables_cmd.h"
+#include "rulemgr/linger.h"
 #include "rulemgr/lock.h"
 #include "rulemgr/preflight.h"
 #include "rulemgr/resolve.h"
@@ -124,17 +125,20 @@ static int install_locked(struct kernel *k, const struct args *a, const struct w
 	return err;
 }
 
-/* Of two that install in different modes, the routes of one must not meet the table of the other. */
+/* Of two that install in different modes, the routes of one must not meet the table of the other. No signal parts
+ * them either. An exit code. */
 static int install_with_routes(struct kernel *k, const struct args *a, const struct want *w,
 			       struct model *m, struct done *done, struct report *r)
 {
-	int err, lock = lock_take(&r->error);
+	int code, lock = lock_take(&r->error);
 
 	if (lock == -EBUSY)
-		return lock;
-	err = install_locked(k, a, w, m, done, r);
+		return report_exit_code(lock);
+	code = linger_begin(&r->error);
+	if (code == 0)
+		code = report_exit_code(install_locked(k, a, w, m, done, r));
 	lock_drop(lock);
-	return err;
+	return code;
 }
 
 /* On trial or not: says so, and leaves somebody to tidy up. */
@@ -179,7 +183,7 @@ static int install_with(struct kernel *k, const struct args *a, struct report *r
 	else
 		code = handover_check(k, a, &w, &m, r);
 	if (err == 0 && code == 0)
-		err = install_with_routes(k, a, &w, &m, &done, r);
+		code = install_with_routes(k, a, &w, &m, &done, r);
 	if (err == 0 && code == 0) {
 		install_tell(a, &w, &m, &done, &r->text);
 		install_put_json(a, &w, &done, &r->json);
@@ -209,8 +213,11 @@ static int install_by_iptables(const struct args *a, struct report *r)
 int install_run(const struct args *a, struct report *r)
 {
 	struct kernel k;
-	int code, err = kernel_open(&k, &r->error);
+	int code, err;
 
+	if (a->json) /* whoever reads it gets an object in any case */
+		linger_hold_signals();
+	err = kernel_open(&k, &r->error);
 	if (iptables_is_chosen(a->conf->redirect.backend, err)) {
 		kernel_close(&k);
 		return install_by_iptables(a, r);

@@ -10,6 +10,7 @@
 #include "rulemgr/have.h"
 #include "rulemgr/iptables_run.h"
 #include "rulemgr/iptables_sync.h"
+#include "rulemgr/linger.h"
 #include "rulemgr/routes.h"
 #include "rulemgr/want_tell.h"
 
@@ -148,7 +149,7 @@ int iptables_install_run(const struct args *a, const struct want *w, struct repo
 	struct iptables_result result;
 	struct backends b;
 	char why[512];
-	int err = refuse_beside_nft(&r->error);
+	int code, err = refuse_beside_nft(&r->error);
 
 	if (err == 0) {
 		backends_read(&b);
@@ -156,8 +157,12 @@ int iptables_install_run(const struct args *a, const struct want *w, struct repo
 		if (err < 0)
 			diag_set(&r->error, -err, NULL, 0, "%s", why);
 	}
-	if (err >= 0)
-		err = install_with_routes(w, a->dry_run, &result, &change, &r->error);
+	if (err < 0)
+		return report_exit_code(err);
+	code = linger_begin(&r->error);
+	if (code != 0)
+		return code;
+	err = install_with_routes(w, a->dry_run, &result, &change, &r->error);
 	if (err == 0)
 		tell_install(a, w, &result, &change, why, r);
 	routes_change_free(&change);

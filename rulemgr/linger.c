@@ -44,6 +44,20 @@ void linger_hold_signals(void)
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 }
 
+int linger_begin(struct diag *d)
+{
+	static const struct timespec at_once;
+	sigset_t signals = linger_signals();
+	int n;
+
+	linger_hold_signals();
+	n = sigtimedwait(&signals, NULL, &at_once);
+	if (n <= 0)
+		return 0;
+	diag_set(d, EINTR, NULL, 0, "stopped by a signal; nothing was changed");
+	return EXIT_SIGNAL + n;
+}
+
 static int64_t now_ms(void)
 {
 	struct timespec now;

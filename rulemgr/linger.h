@@ -21,6 +21,13 @@ struct lingered {
 /* Holds SIGINT, SIGTERM and SIGHUP back, so that linger() finds them; for the rest of the process. */
 void linger_hold_signals(void);
 
+/* What a shell says of a process that a signal has ended, plus the number of the signal. */
+#define EXIT_SIGNAL 128
+
+/* For what is not to be left half done: holds them back, and looks whether one has been already. An exit code: 0, or
+ * EXIT_SIGNAL and more with `d`: then nothing is to be begun. */
+int linger_begin(struct diag *d);
+
 /* At most `ms`; 0: only looks. With `show` says on standard error how many are left, always in one line
  * on a terminal, else now and then. A signal that was held back ends it. 0 with *l; -ECANCELED: the
  * table takes new flows again, or is gone; another negative errno. All with `d` filled. */

@@ -66,8 +66,12 @@ static void watcher_detach(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
+	sigset_t none;
+
 	setsid();
 	signal(SIGHUP, SIG_IGN);
+	sigemptyset(&none); /* the installation has held some back */
+	sigprocmask(SIG_SETMASK, &none, NULL);
 	for (int fd = 0; fd <= 2; fd++)
 		dup2(null, fd);
 	close_range(3, ~0U, 0);

@@ -7,6 +7,7 @@ import errno
 import json
 import random
 import shutil
+import signal
 
 import lab
 from test_faults import runtime
@@ -194,6 +195,39 @@ class Killed(FaultCase):
         host.rules("install", *NEW)
         counts = self.kill_everywhere(host, "", host.ruleset(), "install", *NEW)
         self.assertGreater(min(counts), 0, counts)
+
+
+class Stopped(FaultCase):
+    TPROXY = ("install", "--mode", "tproxy", "--json")
+
+    def left(self, host):
+        """How much there is of the table, and of the ip rules and routes."""
+        script = "nft list ruleset; for f in -4 -6; do ip $f rule; ip $f route show table all; done"
+        text = host.run("sh", "-c", script).stdout
+        return [text.count(word) for word in ("table inet transocks", "lookup 1081", "table 1081")]
+
+    def remove(self, host):
+        host.run("sh", "-c", "nft flush ruleset; for f in -4 -6; do ip $f rule del pref 1081; "
+                             "ip $f route flush table 1081; done")
+
+    def test_table_and_routes_belong_together(self):
+        """SIGTERM at every send and receive: all of it is there, or nothing; and with --json always one object."""
+        host = self.lonely()
+        sends, receives, _ = self.count(host, *self.TPROXY)
+        self.remove(host)
+        seen = set()
+        for n in range(sends + receives):
+            args = self.TPROXY[:-1] if n % 2 else self.TPROXY
+            done = self.faulty(host, f"signal {n} {signal.SIGTERM}", *args)
+            if args is self.TPROXY:
+                result = json.loads(done.stdout)
+                self.assertEqual(result["exit"], done.returncode)
+                self.assertEqual("nothing was changed" in result.get("error", ""), done.returncode != 0)
+            self.assertEqual(self.left(host), [1, 2, 2] if done.returncode == 0 else [0, 0, 0], n)
+            seen.add(done.returncode)
+            if done.returncode == 0:
+                self.remove(host)
+        self.assertEqual(seen, {0, 128 + signal.SIGTERM, -signal.SIGTERM})
 
 
 class Foreign(StateCase):

@@ -4,6 +4,7 @@
  * (LD_PRELOAD). NETLINK_FAULT says what, in words with a blank between:
  *
  *	kill-before N, kill-after N	SIGKILL at the N-th send or receive on a netlink socket
+ *	signal N NUMBER			that signal before it
  *	send N ERRNO, receive N ERRNO	that one fails
  *	refuse N [ERRNO]		the kernel refuses the N-th message of the batch, and, where ERRNO is
  *					given, with that error
@@ -63,6 +64,8 @@ static void die_if(const char *word, int n)
 {
 	if (is(word, n))
 		kill(getpid(), SIGKILL);
+	if (is("signal", n) && strcmp(word, "kill-before") == 0)
+		kill(getpid(), error);
 }
 
 /* Counts the messages of a batch, and spoils the one that is to be refused. */
