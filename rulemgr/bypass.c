@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "rulemgr/command.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/netfilter/nf_tables.h>
 #include <string.h>
@@ -16,8 +17,13 @@
 struct edit {
 	const char *text; /* the network, as it was typed */
 	const char *comment;
+	int family;           /* AF_INET or AF_INET6 */
+	bool is_range;        /* not a network */
+	struct prefix prefix; /* else */
 	struct element element;
-	bool already; /* nothing to add */
+	bool already;          /* nothing to add */
+	bool all;              /* the whole family is an exception now */
+	struct element inside; /* already: the one that is there */
 };
 
 /* nft(8) has no way to write a quote within a comment. */
@@ -49,27 +55,41 @@ static int check_set(const struct set *s, struct diag *d)
 		s->name, MODEL_TABLE_TEXT, four ? 4 : 6);
 }
 
+static bool element_is_same_range(const struct element *a, const struct element *b, size_t len)
+{
+	return memcmp(a->first, b->first, len) == 0 && memcmp(a->last, b->last, len) == 0;
+}
+
 /* What is inside a range that is there needs no second entry; the same range gets the new comment. */
 static int edit_add(void *ctx, struct set *after, struct diag *d)
 {
+	static const uint8_t zeros[VALUE_MAX] = {0};
 	struct edit *edit = ctx;
+	uint8_t ones[VALUE_MAX];
 	struct element *e = &edit->element;
 
 	if (check_set(after, d) < 0)
 		return -EEXIST;
-	edit->already = ranges_contain(after, e->first, e->last);
-	for (size_t i = 0; edit->already && i < after->n_elements; i++) {
+	memset(ones, 0xff, sizeof(ones));
+	edit->already = false;
+	for (size_t i = 0; i < after->n_elements; i++) {
 		struct element *there = &after->elements[i];
 
-		if (edit->comment != NULL && memcmp(there->first, e->first, after->key_len) == 0 &&
-		    memcmp(there->last, e->last, after->key_len) == 0)
+		if (memcmp(there->first, e->first, after->key_len) > 0 ||
+		    memcmp(there->last, e->last, after->key_len) < 0)
+			continue;
+		if (edit->comment != NULL && element_is_same_range(there, e, after->key_len))
 			memcpy(there->comment, e->comment, sizeof(there->comment));
+		edit->already = true;
+		edit->inside = *there;
 	}
+	edit->all = ranges_contain(after, zeros, ones);
 	if (edit->already)
 		return 0;
 	if (set_add_element(after, e) < 0)
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
 	ranges_merge(after);
+	edit->all = ranges_contain(after, zeros, ones);
 	return 0;
 }
 
@@ -106,32 +126,78 @@ static int bypass_edit_set(struct kernel *k, const char *name, bool adds, struct
 	return err < 0 ? err : sync_edit_set(k, name, adds ? edit_add : edit_del, edit, false, d);
 }
 
-static int edit_parse(const struct args *a, struct edit *edit, struct prefix *p, struct diag *d)
+/* "11.5.1.0-11.5.255.255", as bypass list shows what is no network. 0 or -EINVAL. */
+static int range_parse(const char *text, struct element *e, int *family)
+{
+	const char *dash = strchr(text, '-');
+	char first[INET6_ADDRSTRLEN];
+	size_t n = dash != NULL ? (size_t)(dash - text) : sizeof(first);
+
+	if (n >= sizeof(first))
+		return -EINVAL;
+	memcpy(first, text, n);
+	first[n] = '\0';
+	*family = strchr(first, ':') != NULL ? AF_INET6 : AF_INET;
+	if (inet_pton(*family, first, e->first) != 1 || inet_pton(*family, dash + 1, e->last) != 1)
+		return -EINVAL;
+	return memcmp(e->first, e->last, sizeof(e->first)) <= 0 ? 0 : -EINVAL;
+}
+
+/* Returns an exit code. */
+static int edit_parse(const struct args *a, struct edit *edit, struct diag *d)
 {
 	if (a->comment != NULL && check_comment(a->comment, d) < 0)
 		return EX_USAGE;
-	if (prefix_parse(p, edit->text) < 0) {
+	if (prefix_parse(&edit->prefix, edit->text) == 0) {
+		edit->family = edit->prefix.family;
+		prefix_bounds(&edit->prefix, edit->element.first, edit->element.last);
+	} else if (range_parse(edit->text, &edit->element, &edit->family) < 0) {
 		diag_set(d, EINVAL, NULL, 0,
 			 "%s is no network such as 11.0.0.0/8, 2a00::/16 or 11.1.2.3 (without bits "
-			 "behind the prefix)",
+			 "behind the prefix), and no range such as 11.1.2.3-11.1.2.9",
 			 edit->text);
 		return EX_USAGE;
+	} else {
+		edit->is_range = true;
 	}
-	prefix_bounds(p, edit->element.first, edit->element.last);
 	snprintf(edit->element.comment, sizeof(edit->element.comment), "%s",
 		 a->comment != NULL ? a->comment : "");
 	return 0;
 }
 
 /* A network within another gets a rule of its own. */
-static int edit_iptables(const struct args *a, const struct prefix *p, bool adds, struct edit *edit,
-			 struct diag *d)
+static int edit_iptables(const struct args *a, bool adds, struct edit *edit, struct diag *d)
 {
-	int err = adds ? iptables_bypass_add(p, a->comment, a->dry_run, d)
-		       : iptables_bypass_del(p, a->dry_run, d);
+	const struct prefix *p = &edit->prefix;
+	int err;
 
+	if (edit->is_range)
+		return diag_set(d, EOPNOTSUPP, NULL, 0,
+				"%s is a range: rules of iptables take networks", edit->text);
+	err = adds ? iptables_bypass_add(p, a->comment, a->dry_run, d)
+		   : iptables_bypass_del(p, a->dry_run, d);
 	edit->already = err == -EEXIST;
+	edit->all = adds && p->len == 0;
+	if (edit->already) /* that network itself, with whatever comment */
+		edit->inside = edit->element;
 	return err == -EEXIST ? 0 : err;
+}
+
+/* What somebody may not have meant. */
+static void edit_warn(const struct edit *edit, struct report *r)
+{
+	const struct set s = {.type = edit->family == AF_INET ? SET_IPV4 : SET_IPV6,
+			      .key_len = edit->family == AF_INET ? 4 : 16};
+	char text[ELEMENT_TEXT_MAX];
+
+	if (edit->all)
+		report_warn(
+			r, "every %s flow goes direct, for the exceptions are all of its addresses",
+			edit->family == AF_INET ? "IPv4" : "IPv6");
+	if (edit->already && edit->comment != NULL &&
+	    strcmp(edit->inside.comment, edit->element.comment) != 0)
+		report_warn(r, "the comment is not kept: %s is inside of %s, which has its own",
+			    edit->text, element_format(&s, &edit->inside, text, sizeof(text)));
 }
 
 /* `k` NULL: by iptables. */
@@ -139,15 +205,15 @@ static int bypass_edit(struct kernel *k, const struct args *a, struct report *r)
 {
 	bool adds = strcmp(a->words[0], "add") == 0;
 	struct edit edit = {.text = a->words[1], .comment = a->comment};
-	struct prefix p;
-	int err, code = edit_parse(a, &edit, &p, &r->error);
+	int err, code = edit_parse(a, &edit, &r->error);
 
 	if (code != 0)
 		return code;
 	if (k == NULL)
-		err = edit_iptables(a, &p, adds, &edit, &r->error);
+		err = edit_iptables(a, adds, &edit, &r->error);
 	else
-		err = bypass_edit_set(k, p.family == AF_INET ? WANT_SET_BYPASS4 : WANT_SET_BYPASS6,
+		err = bypass_edit_set(k,
+				      edit.family == AF_INET ? WANT_SET_BYPASS4 : WANT_SET_BYPASS6,
 				      adds, &edit, a->dry_run, &r->error);
 	if (err == -ENOENT)
 		return EXIT_NOT_INSTALLED;
@@ -160,6 +226,7 @@ static int bypass_edit(struct kernel *k, const struct args *a, struct report *r)
 	strbuf_printf(&r->text, "%s%s %s%s\n", a->dry_run ? "would have " : "",
 		      adds ? "added" : "removed", edit.text,
 		      edit.already ? ", which was there already" : "");
+	edit_warn(&edit, r);
 	return 0;
 }
 
@@ -238,8 +305,7 @@ static int bypass_list(struct kernel *k, struct report *r)
 	if (trial_is_over(&m) && !trial_keep_previous(&m))
 		have.present = false;
 	if (err == 0 && !have.present)
-		err = diag_set(&r->error, ENOENT, NULL, 0, "table %s is not installed",
-			       MODEL_TABLE_TEXT);
+		err = diag_set(&r->error, ENOENT, NULL, 0, MODEL_NOT_INSTALLED);
 	if (err == 0) {
 		json_array_begin(&r->json, "networks");
 		for (size_t i = 0; i < m.n_sets; i++) {

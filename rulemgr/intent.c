@@ -121,7 +121,7 @@ size_t intent_differences(const struct intent *i)
 int intent_judge(const struct intent *i, struct report *r)
 {
 	if (!i->have.present) {
-		diag_set(&r->error, ENOENT, NULL, 0, "table %s is not installed", MODEL_TABLE_TEXT);
+		diag_set(&r->error, ENOENT, NULL, 0, MODEL_NOT_INSTALLED);
 		return EXIT_NOT_INSTALLED;
 	}
 	if (intent_differences(i) > 0) {

@@ -17,6 +17,9 @@
 /* How the table is called in messages and by nft(8). */
 #define MODEL_TABLE_TEXT "inet " MODEL_TABLE
 
+#define MODEL_NOT_INSTALLED \
+	"table " MODEL_TABLE_TEXT " is not installed: `transocks-rules install` puts it there"
+
 /* A table is ours if its comment begins so. */
 #define MODEL_COMMENT_PREFIX "transocks-rules "
 /* Before the list of ports that replaced tables redirected to, the latest first, blanks between them. */

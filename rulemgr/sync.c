@@ -258,7 +258,7 @@ static int sync_edit_once(struct kernel *k, const char *name, sync_edit_fn *fn, 
 	}
 	before = model_find_set(&m, name);
 	if (r == 0 && !have.present)
-		r = diag_set(d, ENOENT, NULL, 0, "table %s is not installed", MODEL_TABLE_TEXT);
+		r = diag_set(d, ENOENT, NULL, 0, MODEL_NOT_INSTALLED);
 	else if (r == 0 && before == NULL)
 		r = diag_set(d, ENOENT, NULL, 0, "table %s has no set %s: install it again",
 			     MODEL_TABLE_TEXT, name);

@@ -74,14 +74,29 @@ static int command_prepare(const struct command *c, struct args *a, struct repor
 	return by_flag ? EX_USAGE : EX_CONFIG;
 }
 
+/* With the word that says which of them it is: "bypass add". */
+static const char *command_full_name(const struct command *c, int argc, char **argv, char *out,
+				     size_t cap)
+{
+	static const char *const verbs[] = {"add", "del", "list"};
+
+	snprintf(out, cap, "%s", c->name);
+	for (size_t v = 0; c->run == bypass_run && argc > 1 && v < ARRAY_LEN(verbs); v++) {
+		if (strcmp(argv[1], verbs[v]) == 0)
+			snprintf(out, cap, "%s %s", c->name, verbs[v]);
+	}
+	return out;
+}
+
 static int command_run(const struct command *c, bool as_json, int argc, char **argv)
 {
 	struct args_flags flags;
+	char name[32];
 	struct args a;
 	struct report r;
 	int code;
 
-	report_init(&r, c->name, as_json);
+	report_init(&r, command_full_name(c, argc, argv, name, sizeof(name)), as_json);
 	if (args_parse(&a, c->flags, argc, argv, &r.error) < 0) {
 		code = EX_USAGE;
 	} else if (a.help) {

@@ -277,6 +277,8 @@ class Bypass(StateCase):
         self.assertFalse(self.json(host, "bypass", "add", "11.6.0.0/16", "-c", "more", "--dry-run")["already"])
         host.rules("bypass", "add", "11.6.0.0/16", "-c", "more")
         self.assertEqual(self.listed(host)[0], ("11.5.0.0-11.6.255.255", "why not; more"))
+        self.assertIn("comment is not kept: 11.5.3.0/24 is inside of 11.5.0.0-11.6.255.255",
+                      self.json(host, "bypass", "add", "11.5.3.0/24", "-c", "mine")["warnings"][0])
         host.rules("bypass", "del", "11.5.8.0/24")
         self.assertEqual([x for x, _ in self.listed(host)],
                          ["11.5.0.0/21", "11.5.9.0-11.6.255.255", "255.0.0.0/8", "2a00:5::/32"])
@@ -292,6 +294,19 @@ class Bypass(StateCase):
         host.rules("bypass", "del", "255.0.0.0/8")
         host.rules("bypass", "del", "2a00:5::/32")
         self.assertEqual(len(self.listed(host)), 2)
+
+    def test_what_is_listed_can_be_taken_out(self):
+        host = self.lonely()
+        host.rules("install")
+        added = ("11.5.1.0-11.5.255.255", "11.7.0.1-11.7.0.9", "2a00:1::1-2a00:1::7")
+        for network in added:
+            host.rules("bypass", "add", network)
+        self.assertEqual([x for x, _ in self.listed(host)], list(added))
+        self.assertIn("all of its addresses", self.json(host, "bypass", "add", "0.0.0.0/0")["warnings"][0])
+        self.assertIn("IPv6", self.json(host, "bypass", "add", "::/0")["warnings"][0])
+        for network, _ in self.listed(host):
+            self.assertEqual(self.json(host, "bypass", "del", network)["warnings"], [])
+        self.assertEqual(self.listed(host), [])
 
     def test_same_network_gets_the_new_comment(self):
         host = self.lonely()
@@ -376,7 +391,8 @@ class Bypass(StateCase):
         host = self.lonely()
         host.rules("install")
         for args in ((), ("add",), ("list", "x"), ("add", "11.0.0.0/8", "x"), ("put", "11.0.0.0/8"), ("add", "eleven"),
-                     ("add", "11.0.0.1/8"), ("add", "11.0.0.0/8", "-c", 'a "b"'), ("add", "11.0.0.0/8", "-c", "x" * 128),
+                     ("add", "11.0.0.1/8"), ("add", "11.0.0.9-11.0.0.1"),
+                     ("add", "11.0.0.1-::1"), ("add", "-"), ("add", "11.0.0.0/8-11.0.0.9"), ("add", "11.0.0.0/8", "-c", 'a "b"'), ("add", "11.0.0.0/8", "-c", "x" * 128),
                      ("add", "11.0.0.0/8", "-c", "a\nb")):
             with self.subTest(args):
                 self.json(host, "bypass", *args, code=64)
