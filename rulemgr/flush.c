@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * flush: the table goes when its last proxied flow has ended. Until then it is drained; with --now it goes at once
+ * flush: the table, or what iptables has, goes when its last proxied flow has ended. Until then it is drained; with --now it goes at once
  * and takes them with it.
  */
 #include "rulemgr/command.h"
@@ -11,11 +11,13 @@
 #include "rulemgr/conntrack.h"
 #include "rulemgr/drain.h"
 #include "rulemgr/iptables_cmd.h"
+#include "rulemgr/iptables_sync.h"
 #include "rulemgr/linger.h"
 #include "rulemgr/lock.h"
 #include "rulemgr/routes.h"
 
 struct flush {
+	const char *what; /* "table inet transocks" */
 	struct have have;
 	bool counted;
 	struct flows flows; /* redirected and alive: before with --now, else at the end */
@@ -53,10 +55,9 @@ static void flush_tell_cut(const struct flush *f, const struct args *a, struct s
 static void flush_tell(const struct flush *f, const struct args *a, struct strbuf *out)
 {
 	if (!f->have.present) {
-		strbuf_printf(out, "nothing to remove: there is no table %s\n", MODEL_TABLE_TEXT);
+		strbuf_printf(out, "nothing to remove: there is no %s\n", f->what);
 	} else if (f->removed) {
-		strbuf_printf(out, "%s table %s", a->dry_run ? "would remove" : "removed",
-			      MODEL_TABLE_TEXT);
+		strbuf_printf(out, "%s %s", a->dry_run ? "would remove" : "removed", f->what);
 		flush_tell_cut(f, a, out);
 	}
 	if (f->routes.n > 0)
@@ -105,9 +106,13 @@ static void flush_put_left(const struct flush *f, struct json *j)
 	json_array_end(j);
 }
 
-static void flush_put_json(const struct flush *f, const struct args *a, struct json *j)
+static void flush_put_json(const struct flush *f, bool iptables, const struct args *a,
+			   struct json *j)
 {
-	json_string(j, "table", MODEL_TABLE_TEXT);
+	if (iptables)
+		json_string(j, "backend", "iptables");
+	else
+		json_string(j, "table", MODEL_TABLE_TEXT);
 	json_bool(j, "dry_run", a->dry_run);
 	json_bool(j, "installed", f->have.present);
 	json_bool(j, "removed", f->removed && !a->dry_run);
@@ -121,11 +126,51 @@ static void flush_put_json(const struct flush *f, const struct args *a, struct j
 		json_uint(j, "entries_removed", f->n_entries);
 }
 
+/* `k` NULL, here and below: by iptables. */
+static int flush_read(struct kernel *k, struct have *have, struct diag *d)
+{
+	return k != NULL ? sync_look(k, have, d) : iptables_read_have(have, d);
+}
+
+static int flush_remove(struct kernel *k, bool dry_run, struct have *have, struct diag *d)
+{
+	struct iptables_result result;
+
+	return k != NULL ? sync_table(k, NULL, dry_run, have, d)
+			 : iptables_flush(dry_run, false, &result, d);
+}
+
+static int flush_start(struct kernel *k, struct have *have, struct diag *d)
+{
+	int err;
+
+	if (k != NULL)
+		return drain_start(k, have, d);
+	err = iptables_pause(d);
+	*have = (struct have){.present = false};
+	if (err == -ENOENT)
+		return 0;
+	return err == 0 ? iptables_read_have(have, d) : err;
+}
+
+static int flush_finish(struct kernel *k, bool *removed, struct diag *d)
+{
+	struct iptables_result result;
+	int err;
+
+	if (k != NULL)
+		return drain_finish(k, removed, d);
+	err = iptables_flush(false, true, &result, d);
+	if (err == 0)
+		*removed = result.present;
+	return err;
+}
+
 /* Counts first: without its rules, the kernel no longer tracks the flows. Returns 0 or a negative errno. */
 static int flush_now(struct kernel *k, const struct args *a, struct flush *f, struct report *r)
 {
 	struct diag found;
-	int err = sync_look(k, &f->have, &r->error);
+	int err = flush_read(k, &f->have, &r->error);
 
 	if (err == 0 && f->have.ours) {
 		f->counted = flows_read(&f->have, &f->flows, &found) == 0;
@@ -133,7 +178,7 @@ static int flush_now(struct kernel *k, const struct args *a, struct flush *f, st
 			report_warn(r, "%s", found.text);
 	}
 	if (err == 0)
-		err = sync_table(k, NULL, a->dry_run, &f->have, &r->error);
+		err = flush_remove(k, a->dry_run, &f->have, &r->error);
 	if (err < 0)
 		return err;
 	f->removed = f->have.present;
@@ -148,8 +193,10 @@ static int flush_now(struct kernel *k, const struct args *a, struct flush *f, st
 static int flush_count(struct kernel *k, struct flush *f, struct report *r)
 {
 	struct diag uncounted;
-	int err = sync_table(k, NULL, true, &f->have, &r->error);
+	int err = k != NULL ? 0 : flush_read(k, &f->have, &r->error);
 
+	if (err == 0)
+		err = flush_remove(k, true, &f->have, &r->error);
 	if (err < 0 || !f->have.present)
 		return err;
 	f->removed = true;
@@ -163,7 +210,7 @@ static int flush_count(struct kernel *k, struct flush *f, struct report *r)
 static int flush_leave(const struct flush *f, const struct lingered *l, struct report *r)
 {
 	static const char then[] =
-		"new flows go direct already, and the table stays for these; run flush again to go "
+		"new flows go direct already, and the rules stay for these; run flush again to go "
 		"on waiting, flush --now to cut them, or install to take new flows again";
 	size_t n = flows_total(&f->flows);
 
@@ -186,7 +233,7 @@ static int flush_drain(struct kernel *k, const struct args *a, struct flush *f, 
 	int err;
 
 	linger_hold_signals(); /* from here on the table is not as it was */
-	err = drain_start(k, &f->have, &r->error);
+	err = flush_start(k, &f->have, &r->error);
 	if (err < 0 || !f->have.present)
 		return report_exit_code(err);
 	err = linger(k, &f->have, a->drain_ms, !a->json, &l, &why);
@@ -196,7 +243,7 @@ static int flush_drain(struct kernel *k, const struct args *a, struct flush *f, 
 	}
 	if (err < 0) {
 		diag_set(&r->error, -err, NULL, 0,
-			 "%.300s; new flows go direct already, and the table stays for those that "
+			 "%.300s; new flows go direct already, and the rules stay for those that "
 			 "may be left: flush --now removes it all the same",
 			 why.text);
 		return report_exit_code(err);
@@ -205,7 +252,7 @@ static int flush_drain(struct kernel *k, const struct args *a, struct flush *f, 
 	f->flows = l.flows;
 	if (l.end != LINGER_DONE)
 		return flush_leave(f, &l, r);
-	return report_exit_code(drain_finish(k, &f->removed, &r->error));
+	return report_exit_code(flush_finish(k, &f->removed, &r->error));
 }
 
 /* Marked packets may need the routes for as long as the table is there, and so do those of somebody who has
@@ -217,16 +264,16 @@ static int flush_routes(struct kernel *k, const struct args *a, struct flush *f,
 
 	if (lock == -EBUSY)
 		return report_exit_code(lock);
-	err = sync_look(k, &now, &r->error);
+	err = flush_read(k, &now, &r->error);
 	if (err == 0 && (a->dry_run || !now.present))
 		err = routes_remove(a->dry_run, &f->routes, &r->error);
 	lock_drop(lock);
 	return report_exit_code(err);
 }
 
-static int flush_with(struct kernel *k, const struct args *a, struct report *r)
+static int flush_with(struct kernel *k, const struct args *a, bool tell_json, struct report *r)
 {
-	struct flush f = {0};
+	struct flush f = {.what = k != NULL ? "table " MODEL_TABLE_TEXT : "rules of iptables"};
 	int code;
 
 	if (a->now)
@@ -239,35 +286,55 @@ static int flush_with(struct kernel *k, const struct args *a, struct report *r)
 		code = flush_routes(k, a, &f, r);
 	if (code == 0)
 		flush_tell(&f, a, &r->text);
-	flush_put_json(&f, a, &r->json);
+	if (tell_json)
+		flush_put_json(&f, k == NULL, a, &r->json);
 	routes_change_free(&f.routes);
 	return code;
 }
 
-/* Whether there is nothing left for nf_tables to do; what it cannot tell, the removal will. */
-static bool flush_is_done(struct kernel *k, bool removed)
+/* Whether iptables has something. `beside_nft`: nf_tables is there, so that iptables failing is only a warning. An
+ * exit code. */
+static int flush_find_iptables(bool beside_nft, bool *found, struct report *r)
+{
+	struct have have;
+	int err = iptables_read_have(&have, &r->error);
+
+	*found = err == 0 && have.present;
+	if (err < 0 && beside_nft) {
+		report_warn(r, "whether there are rules of iptables is not known: %s",
+			    r->error.text);
+		err = 0;
+	}
+	return report_exit_code(err);
+}
+
+/* Whether there is nothing for nf_tables to do; what it cannot tell, the removal will. */
+static bool flush_is_all(struct kernel *k)
 {
 	struct have have;
 	struct diag d;
 
-	return removed && (k->sock == NULL || (have_read(k, &have, &d) == 0 && !have.present));
+	return k->sock == NULL || (have_read(k, &have, &d) == 0 && !have.present);
 }
 
 int flush_run(const struct args *a, struct report *r)
 {
 	struct kernel k;
-	bool removed;
+	bool iptables, all;
 	int code, err = kernel_open(&k, &r->error);
 
 	if (err < 0 && err != -EOPNOTSUPP)
 		return report_exit_code(err);
-	code = iptables_flush_run(a->dry_run, err == 0, &removed, r);
-	if (code != 0 || flush_is_done(&k, removed) || err < 0) {
-		kernel_close(&k);
-		return code != 0 || removed ? code : report_exit_code(err);
+	code = flush_find_iptables(err == 0, &iptables, r);
+	all = iptables && flush_is_all(&k);
+	if (code == 0 && iptables)
+		code = flush_with(NULL, a, all, r); /* a member of the object stands there once */
+	if (code == 0 && !all)
+		code = report_exit_code(err);
+	if (code == 0 && !all) {
+		k.control = a->conf != NULL ? a->conf->control : NULL;
+		code = flush_with(&k, a, true, r);
 	}
-	k.control = a->conf != NULL ? a->conf->control : NULL;
-	code = flush_with(&k, a, r);
 	kernel_close(&k);
 	return code;
 }

@@ -6,8 +6,6 @@
 #include <sysexits.h>
 
 #include "rulemgr/backend.h"
-#include "rulemgr/conntrack.h"
-#include "rulemgr/have.h"
 #include "rulemgr/iptables_run.h"
 #include "rulemgr/iptables_sync.h"
 #include "rulemgr/linger.h"
@@ -23,20 +21,13 @@ bool iptables_is_chosen(enum redirect_backend wanted, int nft)
 /* What cannot be told is a warning, and no. */
 static bool is_installed(struct report *r)
 {
-	struct iptables_have have;
-	char path[PATH_MAX];
+	struct have have;
 	struct diag why;
-	bool present;
 
-	if (iptables_find("iptables-save", path, sizeof(path)) == NULL)
-		return false;
-	if (iptables_read(&have, &why) < 0) {
-		report_warn(r, "whether there are rules of iptables is not known: %s", why.text);
-		return false;
-	}
-	present = have.present;
-	iptables_have_free(&have);
-	return present;
+	if (iptables_read_have(&have, &why) == 0)
+		return have.present;
+	report_warn(r, "whether there are rules of iptables is not known: %s", why.text);
+	return false;
 }
 
 bool iptables_is_used(struct kernel *k, int nft, enum redirect_backend wanted, struct report *r)
@@ -169,67 +160,31 @@ int iptables_install_run(const struct args *a, const struct want *w, struct repo
 	return report_exit_code(err);
 }
 
-/* Counts before the rules go; without them the kernel no longer tracks the flows. */
-static bool count_flows(const struct iptables_have *have, size_t *flows, struct report *r)
+void iptables_as_have(const struct iptables_have *from, struct have *have)
 {
-	struct have ports = {.ports.n = have->n_ports};
-	struct flows found = {0};
-	struct diag why;
-
-	memcpy(ports.ports.list, have->ports, sizeof(ports.ports.list));
-	if (conntrack_read_redirected(&ports, &found, &why) < 0) {
-		report_warn(r, "%s", why.text);
-		return false;
+	have->present = have->ours = from->present;
+	have->ports.n = from->n_ports;
+	memcpy(have->ports.list, from->ports, sizeof(have->ports.list));
+	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
+		for (size_t i = 0; i < from->text[f].n; i++)
+			have->transparent |= from->text[f].lines[i].kind == IPTABLES_RULE &&
+					     strstr(from->text[f].lines[i].rest, "-j TPROXY ");
 	}
-	*flows = flows_total(&found);
-	return true;
 }
 
-static int flush_present(const struct iptables_have *have, bool dry_run, struct report *r)
+int iptables_read_have(struct have *have, struct diag *d)
 {
-	struct routes_change change = {0};
-	struct iptables_result result;
-	size_t flows = 0;
-	bool counted = count_flows(have, &flows, r);
-	int err = iptables_flush(dry_run, &result, &r->error);
-
-	if (err == 0)
-		err = routes_remove(dry_run, &change, &r->error);
-	routes_change_free(&change);
-	if (err < 0)
-		return err;
-	strbuf_printf(&r->text, "%s rules of iptables; ", dry_run ? "would remove" : "removed");
-	if (counted)
-		strbuf_printf(&r->text, "%zu proxied flow%s %scut\n", flows, flows == 1 ? "" : "s",
-			      dry_run ? "would be " : "");
-	else
-		strbuf_puts(&r->text, "proxied flows not counted\n");
-	json_string(&r->json, "backend", "iptables");
-	if (counted)
-		json_uint(&r->json, "iptables_flows_cut", flows);
-	return 0;
-}
-
-int iptables_flush_run(bool dry_run, bool beside_nft, bool *removed, struct report *r)
-{
-	struct iptables_have have;
+	struct iptables_have found;
 	char path[PATH_MAX];
-	int err;
+	int r;
 
-	*removed = false;
+	*have = (struct have){.present = false};
 	if (iptables_find("iptables-save", path, sizeof(path)) == NULL)
 		return 0;
-	err = iptables_read(&have, &r->error);
-	if (err < 0 && beside_nft) {
-		report_warn(r, "whether there are rules of iptables is not known: %s",
-			    r->error.text);
-		return 0;
-	}
-	if (err < 0)
-		return report_exit_code(err);
-	*removed = have.present;
-	if (have.present)
-		err = flush_present(&have, dry_run, r);
-	iptables_have_free(&have);
-	return report_exit_code(err);
+	r = iptables_read(&found, d);
+	if (r < 0)
+		return r;
+	iptables_as_have(&found, have);
+	iptables_have_free(&found);
+	return 0;
 }

@@ -4,7 +4,7 @@
  * What the commands tell where the iptables backend did the work.
  */
 #include "rulemgr/command.h"
-#include "rulemgr/kernel.h"
+#include "rulemgr/have.h"
 
 /* Whether `install` is for iptables: by the option, or because the question to nf_tables failed with `nft`
  * (0, or a negative errno). */
@@ -25,9 +25,12 @@ int iptables_refuse_beside(struct report *r);
  * routing tables. The exit code. */
 int iptables_install_run(const struct args *a, const struct want *w, struct report *r);
 
-/* Removes what is ours and tells how many live flows that cuts; *removed says whether there was anything.
- * `beside_nft`: nf_tables is there, so that iptables failing is only a warning. The exit code. */
-int iptables_flush_run(bool dry_run, bool beside_nft, bool *removed, struct report *r);
+/* For those who look for live flows: what they want to know, `have` being zero before. */
+struct iptables_have;
+void iptables_as_have(const struct iptables_have *from, struct have *have);
+/* The same, of what is there now. 0, or a negative errno with `d` filled; where iptables is not installed,
+ * nothing is there. */
+int iptables_read_have(struct have *have, struct diag *d);
 
 /* `status` and `diff` about rules of iptables; the exit code. (iptables_status.c) */
 int iptables_status_run(const struct args *a, struct report *r);

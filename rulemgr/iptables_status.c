@@ -25,21 +25,6 @@ static void count_nothing(void *ctx, int family, bool missing, const struct ipta
 	(void)l;
 }
 
-/* For those who look for live flows. */
-static void view_set_have(struct view *v)
-{
-	struct have *have = &v->i.have;
-
-	have->present = have->ours = v->have.present;
-	have->ports.n = v->have.n_ports;
-	memcpy(have->ports.list, v->have.ports, sizeof(have->ports.list));
-	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
-		for (size_t k = 0; k < v->have.text[f].n; k++)
-			have->transparent |= v->have.text[f].lines[k].kind == IPTABLES_RULE &&
-					     strstr(v->have.text[f].lines[k].rest, "-j TPROXY ");
-	}
-}
-
 /* An exit code: 0 also where nothing is installed, or something else. */
 static int view_read(const struct args *a, struct view *v, struct report *r)
 {
@@ -52,7 +37,7 @@ static int view_read(const struct args *a, struct view *v, struct report *r)
 		err = iptables_read(&v->have, &r->error);
 	if (err < 0)
 		return report_exit_code(err);
-	view_set_have(v);
+	iptables_as_have(&v->have, &v->i.have);
 	if (!v->have.present)
 		return 0;
 	n = iptables_compare(&v->have, &v->i.want, count_nothing, NULL);
@@ -160,8 +145,9 @@ static int tell_rules(const struct view *v, struct report *r)
 	json_bool(&r->json, "in_sync", in_sync);
 	json_bool(&r->json, "draining", v->have.paused);
 	if (v->have.paused)
-		strbuf_puts(&r->text, "draining: new flows go direct, and the rules stay for the "
-				      "live ones (install ends it)\n");
+		strbuf_puts(&r->text,
+			    "draining: new flows go direct, and the rules stay for the "
+			    "live ones (`transocks-rules flush` goes on, install ends it)\n");
 	strbuf_printf(&r->text, "rules of iptables: %s\n",
 		      in_sync ? "in sync with the configuration" : "not as configured");
 	err = tell_differences(v, STATUS_DIFFERENCES_MAX, r);

@@ -249,7 +249,23 @@ static void choose_families(const struct want *w, struct want *reduced,
 	}
 }
 
-static int apply(const struct want *w, bool dry_run, struct iptables_result *result, struct diag *d)
+/* 0: so it is, or nothing is there. */
+static int check_paused(struct diag *d)
+{
+	struct iptables_have have;
+	int r = iptables_read(&have, d);
+
+	if (r < 0)
+		return r;
+	if (have.present && !have.paused)
+		r = diag_set(d, ECANCELED, NULL, 0,
+			     "rules of iptables were installed again meanwhile: they stay");
+	iptables_have_free(&have);
+	return r;
+}
+
+static int apply(const struct want *w, bool dry_run, bool paused_only,
+		 struct iptables_result *result, struct diag *d)
 {
 	struct iptables_text targets[LISTENERS_FAMILIES] = {0};
 	/* Between reading and writing nobody holds the lock of iptables. */
@@ -257,6 +273,8 @@ static int apply(const struct want *w, bool dry_run, struct iptables_result *res
 
 	if (lock == -EBUSY)
 		return lock;
+	if (paused_only)
+		r = check_paused(d);
 	for (int f = 0; r == 0 && f < LISTENERS_FAMILIES; f++) {
 		r = target_build(w, f, &targets[f]);
 		if (r < 0)
@@ -280,16 +298,16 @@ int iptables_install(const struct want *w, bool dry_run, struct iptables_result 
 	if (r < 0)
 		return r;
 	choose_families(w, &reduced, &done);
-	r = apply(&reduced, dry_run, &done, d);
+	r = apply(&reduced, dry_run, false, &done, d);
 	if (r == 0)
 		*result = done;
 	return r;
 }
 
-int iptables_flush(bool dry_run, struct iptables_result *result, struct diag *d)
+int iptables_flush(bool dry_run, bool paused_only, struct iptables_result *result, struct diag *d)
 {
 	struct iptables_result done = {0};
-	int r = apply(NULL, dry_run, &done, d);
+	int r = apply(NULL, dry_run, paused_only, &done, d);
 
 	if (r < 0)
 		return r;

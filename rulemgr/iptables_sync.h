@@ -45,8 +45,9 @@ int iptables_compare(const struct iptables_have *have, const struct want *w,
 int iptables_install(const struct want *w, bool dry_run, struct iptables_result *result,
 		     struct diag *d);
 
-/* Removes all that is ours. Live connections that are redirected end with it: see iptables_pause(). */
-int iptables_flush(bool dry_run, struct iptables_result *result, struct diag *d);
+/* Removes all that is ours. Live connections that are redirected end with it: see iptables_pause().
+ * `paused_only`: -ECANCELED if the rules take new flows. */
+int iptables_flush(bool dry_run, bool paused_only, struct iptables_result *result, struct diag *d);
 
 /* New flows go direct from now on, live ones go on as they are; until the next install or flush. -ENOENT
  * where nothing is installed. */

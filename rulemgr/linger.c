@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "rulemgr/drain.h"
+#include "rulemgr/iptables_sync.h"
 
 /* Between two looks; a look that takes long makes it longer. */
 #define LINGER_PAUSE_MIN_MS 100
@@ -17,7 +18,7 @@
 #define LINGER_LINE_MS 5000
 
 struct wait {
-	struct kernel *k;
+	struct kernel *k; /* NULL: iptables */
 	const struct have *have;
 	struct lingered l;
 	int64_t deadline;    /* ms */
@@ -64,6 +65,23 @@ static int64_t now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static int wait_check_iptables(struct diag *d)
+{
+	struct iptables_have have;
+	int r = iptables_read(&have, d);
+
+	if (r < 0)
+		return r;
+	if (!have.paused)
+		r = diag_set(d, ECANCELED, NULL, 0,
+			     have.present
+				     ? "rules of iptables were installed again meanwhile: they stay"
+				     : "the rules of iptables were removed by somebody else "
+				       "meanwhile");
+	iptables_have_free(&have);
+	return r;
 }
 
 /* Somebody may have changed the table, or any other. */
@@ -119,7 +137,7 @@ static int wait_pause(const sigset_t *signals, int64_t ms)
 static int wait_look(struct wait *w, int64_t *pause_ms, struct diag *d)
 {
 	int64_t began = now_ms(), now;
-	int r = wait_check_table(w, d);
+	int r = w->k != NULL ? wait_check_table(w, d) : wait_check_iptables(d);
 
 	if (r == 0)
 		r = flows_read(w->have, &w->l.flows, d);

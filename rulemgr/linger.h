@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * Waits for the proxied flows to end while the table is drained. One thread, blocking.
+ * Waits for the proxied flows to end while the table is drained, or the rules of iptables are paused. One thread, blocking.
  */
 #include "rulemgr/flows.h"
 #include "rulemgr/kernel.h"
@@ -28,7 +28,7 @@ void linger_hold_signals(void);
  * EXIT_SIGNAL and more with `d`: then nothing is to be begun. */
 int linger_begin(struct diag *d);
 
-/* At most `ms`; 0: only looks. With `show` says on standard error how many are left, always in one line
+/* `k` NULL: those of iptables. At most `ms`; 0: only looks. With `show` says on standard error how many are left, always in one line
  * on a terminal, else now and then. A signal that was held back ends it. 0 with *l; -ECANCELED: the
  * table takes new flows again, or is gone; another negative errno. All with `d` filled. */
 int linger(struct kernel *k, const struct have *have, int64_t ms, bool show, struct lingered *l,

@@ -167,6 +167,7 @@ class Text(IptablesCase):
         self.rules(host, "install")
         self.rules(host, "diff")
 
+    @lab.needs_uids
     def test_status_counts(self):
         t = self.build("host")
         t.inet.peer("echo", "::", 7)
@@ -240,6 +241,45 @@ class Text(IptablesCase):
         for net in ("11.8.0.1", "2a00:9::/32", "2a00:8::1", "::/0"):
             self.rules(host, "bypass", "del", net)
         self.assertEqual(self.saved(host), before)
+
+    @lab.needs_uids
+    def test_flush(self):
+        t = self.build("host")
+        t.inet.peer("echo", "::", 7)
+        server = self.listener(t.host)
+        self.rules(t.host, "install")
+        with t.host.inside():
+            flow = socket.create_connection(("11.0.0.1", 7), 5)
+        peer = server.accept()[0]
+        left = json.loads(self.rules(t.host, "flush", "--drain", "0", "--json", code=6).stdout)
+        self.assertEqual((left["backend"], left["removed"], left["flows_cut"], left["flows_left"],
+                          left["left"][0]["dest"]), ("iptables", False, 0, 1, "11.0.0.1:7"))
+        text = self.rules(t.host, "status").stdout
+        self.assertIn("draining: ", text)
+        self.assertIn("in sync", text)
+        with t.host.connect("11.0.0.1", 7) as direct:
+            direct.sendall(b"ping")
+            self.assertEqual(direct.recv(4), b"ping")
+        waiting = t.host.spawn(*self.argv(("flush", "--drain", "60s")),
+                               env={"PATH": str(self.path)})
+        lab.wait_until(lambda: "1 proxied flow left" in waiting.log())
+        self.rules(t.host, "install")
+        self.assertEqual(waiting.wait(30), 1)
+        self.assertIn("installed again meanwhile: they stay", waiting.log())
+        waiting = t.host.spawn(*self.argv(("flush", "--drain", "60s")),
+                               env={"PATH": str(self.path)})
+        lab.wait_until(lambda: "1 proxied flow left" in waiting.log())
+        flow.close()
+        peer.close()
+        self.assertEqual(waiting.wait(30), 0, waiting.log())
+        self.assertIn("removed rules of iptables; 0 proxied flows cut\n", waiting.log())
+        self.assertNotIn("TRANSOCKS", self.saved(t.host))
+        self.rules(t.host, "install")
+        with t.host.connect("11.0.0.1", 7), server.accept()[0]:
+            cut = json.loads(self.rules(t.host, "flush", "--now", "--json").stdout)
+        self.assertEqual((cut["removed"], cut["flows_cut"]), (True, 1))
+        self.assertGreaterEqual(cut["entries_removed"], 1)
+        self.assertNotIn("TRANSOCKS", self.saved(t.host))
 
     def test_what_cannot_be(self):
         host = self.lonely()

@@ -104,21 +104,22 @@ class Traffic(IptablesCase):
         self.assertTrue(all(map(talk, old)), "after install")
         proxied = self.opened(t)
         self.assertIn("2 proxied flows would be cut",
+                      self.rules(t.on, "flush", "--now", "--dry-run").stdout)
+        self.assertIn("when 2 proxied flows have ended",
                       self.rules(t.on, "flush", "--dry-run").stdout)
         for number in range(installs):
             self.rules(t.on, "install", *args)
             self.assertTrue(all(map(talk, old + proxied)), f"after reinstall {number}")
         self.assertEqual(t.transocksd.lines(type="access"), [])
-        # As a drain does: new flows direct, the redirect stays for the live ones.
-        for program in ("iptables-restore", "ip6tables-restore"):
-            self.tables(t.on, program, "--noflush",
-                        stdin="*nat\n-I TRANSOCKS_TAKE 1 -j RETURN\nCOMMIT\n")
+        left = self.rules(t.on, "flush", "--drain", "0", code=6)
+        self.assertIn("2 proxied flows are left: new flows go direct already", left.stderr)
         direct = self.opened(t)
         self.assertTrue(all(map(talk, old + proxied + direct)), "paused")
         for sock in proxied:
             sock.close()
         self.assertEqual({r["end"] for r in t.transocksd.wait_records(2)}, {"done"})
-        self.rules(t.on, "flush")
+        self.assertEqual(self.rules(t.on, "flush").stdout,
+                         "removed rules of iptables; 0 proxied flows cut\n")
         self.assertTrue(all(map(talk, old + direct)), "after flush")
         self.opened(t)
         t.transocksd.wait_records(2)
@@ -199,6 +200,12 @@ class Traffic(IptablesCase):
         self.addCleanup(sock.close)
         return sock
 
+    def both_ways(self, live):
+        for client, peer in live:
+            for a, b in ((client, peer), (peer, client)):
+                a.sendall(b"alive")
+                self.assertEqual(b.recv(5, socket.MSG_WAITALL), b"alive")
+
     def tproxy(self, kind, *args):
         t = self.build(kind)
         t.on = t.gateway if kind == "gateway" else t.host
@@ -215,10 +222,7 @@ class Traffic(IptablesCase):
             self.assertEqual(peer.getsockname()[0].replace("::ffff:", ""), address)
             live.append((client, peer))
         for _ in range(3):
-            for client, peer in live:
-                for a, b in ((client, peer), (peer, client)):
-                    a.sendall(b"alive")
-                    self.assertEqual(b.recv(5, socket.MSG_WAITALL), b"alive")
+            self.both_ways(live)
             self.assertTrue(all(map(talk, old)))
             self.rules(t.on, "install", "--mode", "tproxy", *args)
         with t.client.connect("10.91.3.1", 7) as private:
@@ -226,8 +230,16 @@ class Traffic(IptablesCase):
         for address in ("10.91.0.2", "fd91::2") if kind == "host" else ("10.91.1.1", "fd91:0:1::1"):
             with self.assertRaises(ConnectionRefusedError):
                 t.client.connect(address, 1081)
+        self.assertIn('"flows":2,', self.rules(t.on, "status", "--mode", "tproxy", "--json",
+                                               *args).stdout)
+        self.rules(t.on, "flush", "--drain", "0", code=6)
+        direct = self.opened(t)
+        self.both_ways(live)
+        for client, peer in live:
+            client.close()
+            peer.close()
         self.rules(t.on, "flush")
-        self.assertTrue(all(map(talk, old)))
+        self.assertTrue(all(map(talk, old + direct)))
         self.opened(t)
         self.assertNotIn("1081", t.on.run("ip", "rule").stdout)
 

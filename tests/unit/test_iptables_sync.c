@@ -138,7 +138,7 @@ static void flush(void)
 	struct iptables_result result;
 	struct diag d = {.text = ""};
 
-	if (iptables_flush(false, &result, &d) < 0)
+	if (iptables_flush(false, false, &result, &d) < 0)
 		fail_msg("%s", d.text);
 }
 
@@ -364,6 +364,7 @@ static void test_exceptions(void **state)
 
 static void test_pause(void **state)
 {
+	struct iptables_result result;
 	struct iptables_have have;
 	struct diag d;
 
@@ -372,6 +373,8 @@ static void test_pause(void **state)
 		use(variants[v]);
 		assert_int_equal(iptables_pause(&d), -ENOENT);
 		install(&wants[WITH_QUIC]);
+		assert_int_equal(iptables_flush(false, true, &result, &d), -ECANCELED);
+		assert_int_equal(differences(&wants[WITH_QUIC]), 0);
 		assert_int_equal(iptables_pause(&d), 0);
 		assert_int_equal(iptables_pause(&d), 0);
 		assert_int_equal(iptables_read(&have, &d), 0);
@@ -434,7 +437,7 @@ static void test_dry_run(void **state)
 		assert_int_equal(differences(NULL), 0);
 		install(&wants[HOST]);
 		assert_int_equal(iptables_install(&wants[TPROXY_GATEWAY], true, &result, &d), 0);
-		assert_int_equal(iptables_flush(true, &result, &d), 0);
+		assert_int_equal(iptables_flush(true, false, &result, &d), 0);
 		assert_true(result.present);
 		assert_int_equal(differences(&wants[HOST]), 0);
 	}
