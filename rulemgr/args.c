@@ -65,9 +65,9 @@ const struct flag args_confirm_flags[] = {
 
 const struct flag args_flush_flags[] = {
 	ROW_FILE,
-	{"drain", 0, "TIME", "wait so long for proxied flows to end (default 60s; 0: do not wait)",
-	 FLAG_DRAIN},
-	{"now", 0, NULL, "do not wait: cut the proxied flows", FLAG_NOW},
+	{"drain", 0, "TIME",
+	 "wait so long for redirected flows to end (default 60s; 0: do not wait)", FLAG_DRAIN},
+	{"now", 0, NULL, "do not wait: cut the redirected flows", FLAG_NOW},
 	ROW_DRY_RUN,
 	{.name = NULL},
 };

@@ -34,7 +34,7 @@ struct args {
 	const char *probe_in;   /* of test: an interface; NULL: a flow of this host */
 	const char *probe_from; /* of test: an address */
 	bool force;
-	int64_t drain_ms;   /* flush: how long to wait for proxied flows */
+	int64_t drain_ms;   /* flush: how long to wait for redirected flows */
 	bool drain;         /* it was given */
 	int64_t confirm_ms; /* install: 0: for good, else on trial */
 	bool now;           /* flush */

@@ -20,7 +20,7 @@ const struct command commands[] = {
 	{"diff", "compare the rules that are there with those that should be", args_diff_flags,
 	 diff_run},
 	{"print", "show the rules, and change nothing", args_print_flags, print_run},
-	{"bypass", "exceptions of the moment: bypass add NET, bypass del NET, bypass list",
+	{"bypass", "live exceptions: bypass add NET, bypass del NET, bypass list",
 	 args_bypass_flags, bypass_run},
 	{"test", "tell whether a flow to ADDRESS:PORT would be taken, and by which rule",
 	 args_test_flags, explain_run},

@@ -116,7 +116,8 @@ int conntrack_read_redirected(const struct have *have, struct flows *f, struct d
 	int r = search_run(&s, read_one);
 
 	if (r < 0)
-		return diag_set(d, -r, NULL, 0, "cannot count the proxied flows: %s", strerror(-r));
+		return diag_set(d, -r, NULL, 0, "cannot count the redirected flows: %s",
+				strerror(-r));
 	return 0;
 }
 
@@ -132,7 +133,7 @@ int conntrack_remove_redirected(const struct have *have, size_t *n, struct diag 
 		r = s.err;
 	if (r < 0)
 		return diag_set(d, -r, NULL, 0,
-				"cannot remove the conntrack entries of the proxied flows: %s",
+				"cannot remove the conntrack entries of the redirected flows: %s",
 				strerror(-r));
 	return 0;
 }

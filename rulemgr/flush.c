@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * flush: the table, or what iptables has, goes when its last proxied flow has ended. Until then it is drained; with --now it goes at once
+ * flush: the table, or what iptables has, goes when its last redirected flow has ended. Until then it is drained; with --now it goes at once
  * and takes them with it.
  */
 #include "rulemgr/command.h"
@@ -37,15 +37,15 @@ static void flush_tell_cut(const struct flush *f, const struct args *a, struct s
 	size_t n = flows_total(&f->flows);
 
 	if (!f->counted)
-		strbuf_puts(out, "; proxied flows not counted");
+		strbuf_puts(out, "; redirected flows not counted");
 	else if (a->now)
-		strbuf_printf(out, "; %zu proxied flow%s %scut", n, plural(n),
+		strbuf_printf(out, "; %zu redirected flow%s %scut", n, plural(n),
 			      a->dry_run ? "would be " : "");
 	else if (a->dry_run && n > 0)
-		strbuf_printf(out, " when %zu proxied flow%s %s ended", n, plural(n),
+		strbuf_printf(out, " when %zu redirected flow%s %s ended", n, plural(n),
 			      n == 1 ? "has" : "have");
 	else
-		strbuf_puts(out, "; 0 proxied flows cut");
+		strbuf_puts(out, "; 0 redirected flows cut");
 	if (f->entries_removed && f->n_entries > 0)
 		strbuf_printf(out, "; %zu conntrack entr%s removed", f->n_entries,
 			      f->n_entries == 1 ? "y" : "ies");
@@ -216,11 +216,11 @@ static int flush_leave(const struct flush *f, const struct lingered *l, struct r
 
 	flush_name_left(f, &r->text);
 	if (l->end == LINGER_SIGNAL) {
-		diag_set(&r->error, EINTR, NULL, 0, "stopped waiting for %zu proxied flow%s: %s", n,
-			 plural(n), then);
+		diag_set(&r->error, EINTR, NULL, 0, "stopped waiting for %zu redirected flow%s: %s",
+			 n, plural(n), then);
 		return EXIT_SIGNAL + l->signal;
 	}
-	diag_set(&r->error, EBUSY, NULL, 0, "%zu proxied flow%s left: %s", n,
+	diag_set(&r->error, EBUSY, NULL, 0, "%zu redirected flow%s left: %s", n,
 		 n == 1 ? " is" : "s are", then);
 	return EXIT_BUSY;
 }

@@ -41,7 +41,7 @@ int handover_check(struct kernel *k, const struct args *a, const struct want *w,
 	if (err <= 0)
 		return report_exit_code(err);
 	if (flows_read(&have, &flows, &why) < 0) {
-		report_warn(r, "%s; whether live proxied flows are cut is not known", why.text);
+		report_warn(r, "%s; whether live redirected flows are cut is not known", why.text);
 		return 0;
 	}
 	n = flows_total(&flows);
@@ -49,7 +49,7 @@ int handover_check(struct kernel *k, const struct args *a, const struct want *w,
 		return 0;
 	other_mode = have.transparent != (want_routes_mark(w) != NULL);
 	snprintf(text, sizeof(text),
-		 "another %s cuts %zu live proxied flow%s of the rules that are there: flush "
+		 "another %s cuts %zu live redirected flow%s of the rules that are there: flush "
 		 "first, which waits for %s",
 		 other_mode ? "mode" : "tproxy_mark", n, n == 1 ? "" : "s", n == 1 ? "it" : "them");
 	if (a->force) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * Waits for the proxied flows to end while the table is drained, or the rules of iptables are paused. One thread, blocking.
+ * Waits for the redirected flows to end while the table is drained, or the rules of iptables are paused. One thread, blocking.
  */
 #include "rulemgr/flows.h"
 #include "rulemgr/kernel.h"

@@ -138,8 +138,8 @@ static void tell_counter(const struct chain *c, const struct rule *rule, struct 
 {
 	if (rule->packets == 0)
 		return;
-	strbuf_printf(out, "%llu packets, %llu bytes: ", (unsigned long long)rule->packets,
-		      (unsigned long long)rule->bytes);
+	strbuf_printf(out, "%llu packet%s, %llu bytes: ", (unsigned long long)rule->packets,
+		      rule->packets == 1 ? "" : "s", (unsigned long long)rule->bytes);
 	strbuf_put_quoted(out, rule->comment, strlen(rule->comment));
 	strbuf_puts(out, " of chain ");
 	strbuf_put_quoted(out, c->name, strlen(c->name));

@@ -36,7 +36,7 @@ static int begin_model(struct beginning *b, const struct have *have, struct mode
 	model_free(&b->m);
 	if (want_build(b->want, &b->m) < 0)
 		return out_of_memory(d);
-	/* The exceptions of the moment are those of the table that decides at the moment. */
+	/* The live exceptions are those of the table that decides at the moment. */
 	if (running && carry_elements(&b->m, m) < 0)
 		return out_of_memory(d);
 	b->previous = take_previous(m, have);
@@ -155,9 +155,9 @@ static int check_flows(const struct ending *e, const struct have *have, struct d
 	if (e->cut || flows_read(have, &f, d) < 0)
 		return 0;
 	*e->flows = flows_total(&f);
-	return *e->flows == 0
-		       ? 0
-		       : diag_set(d, EBUSY, NULL, 0, "%zu proxied flows are left", *e->flows);
+	return *e->flows == 0 ? 0
+			      : diag_set(d, EBUSY, NULL, 0, "%zu redirected flow%s left", *e->flows,
+					 *e->flows == 1 ? " is" : "s are");
 }
 
 static int build_end(void *ctx, struct batch *b, const struct have *have, struct model *m,

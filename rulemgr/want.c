@@ -236,7 +236,7 @@ static void skip_destinations(struct build *b, uint8_t protocol)
 	} rows[] = {
 		{offsetof(struct family, special), "special-purpose"},
 		{offsetof(struct family, configured), "configured bypass,"},
-		{offsetof(struct family, bypass), "live bypass,"},
+		{offsetof(struct family, bypass), "live exception,"},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {

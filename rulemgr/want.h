@@ -37,15 +37,14 @@ struct want_cgroup {
 #define WANT_SET_SPECIAL6    "special6"
 #define WANT_SET_CONFIGURED4 "configured4" /* option bypass; only there if not empty */
 #define WANT_SET_CONFIGURED6 "configured6"
-#define WANT_SET_BYPASS4 \
-	"bypass4" /* exceptions of the moment: what is in them is not ours to judge */
-#define WANT_SET_BYPASS6   "bypass6"
-#define WANT_SET_UPSTREAM4 "upstream4" /* address and port; only there if not empty */
-#define WANT_SET_UPSTREAM6 "upstream6"
-#define WANT_SET_UIDS      "exempt_uids"    /* only there if not empty */
-#define WANT_SET_CGROUPS   "exempt_cgroups" /* only there if not empty; systemd may add to it */
-#define WANT_SET_PORTS     "ports"          /* only there if not empty */
-#define WANT_SET_GATEWAY   "gateway"        /* with --gateway, and under TPROXY */
+#define WANT_SET_BYPASS4     "bypass4" /* live exceptions: what is in them is not ours to judge */
+#define WANT_SET_BYPASS6     "bypass6"
+#define WANT_SET_UPSTREAM4   "upstream4" /* address and port; only there if not empty */
+#define WANT_SET_UPSTREAM6   "upstream6"
+#define WANT_SET_UIDS        "exempt_uids"    /* only there if not empty */
+#define WANT_SET_CGROUPS     "exempt_cgroups" /* only there if not empty; systemd may add to it */
+#define WANT_SET_PORTS       "ports"          /* only there if not empty */
+#define WANT_SET_GATEWAY     "gateway"        /* with --gateway, and under TPROXY */
 
 struct want {
 	const struct redirect *redirect; /* share, quic, ports, bypass, redirect_anyway, priority,

@@ -330,7 +330,7 @@ static int watch_look(struct watch *w, struct diag *d)
 		w->present = have.present;
 		if (found == IN_SYNC)
 			w->retry_ms = NEVER;
-		/* So that exceptions of the moment come back as well. */
+		/* So that live exceptions come back as well. */
 		if (found == IN_SYNC && carry_elements(&w->want, &m) < 0)
 			r = diag_set(d, ENOMEM, NULL, 0, "out of memory");
 		if (found != IN_SYNC && w->repair && !w->flushed)

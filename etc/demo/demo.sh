@@ -187,7 +187,7 @@ inside() {
 	say "${bold}6. What is in the kernel$plain: one table, each rule with its reason and its counter."
 	show on gateway nft list table inet transocks
 
-	say "${bold}7. Back to where we were.$plain flush sends new flows direct, and when the proxied" \
+	say "${bold}7. Back to where we were.$plain flush sends new flows direct, and when the redirected" \
 		"ones have ended it removes that table and nothing else."
 	show on gateway "$bin/transocks-rules" flush
 	show on gateway nft list ruleset

@@ -507,7 +507,7 @@ class Topology:
     host():     host --- inet --- proxy            client programs and daemons on `host`
     gateway():  client --- gateway --- inet --- proxy
 
-    `proxy` is where an upstream runs: a server on `inet` sees its address for a proxied flow, and
+    `proxy` is where an upstream runs: a server on `inet` sees its address for a redirected flow, and
     the client's own for a direct one. `inet` answers on every address of 11.0.0.0/8 and 2a00:1::/32
     except 11.8.0.0/16 and 2a00:1:8::/48, which swallow everything, and 11.9.0.0/16 and
     2a00:1:9::/48, which are unreachable.

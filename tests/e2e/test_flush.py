@@ -102,7 +102,7 @@ class Drain(FlushCase):
         self.all_pass(before)
         live = self.live(t)
         flush = self.flush(t, "--drain", "40s")
-        flush.wait_log(r"^[12] proxied flows? left, [34]\d s$")
+        flush.wait_log(r"^[12] redirected flows? left, [34]\d s$")
         before += self.direct(t)
         self.all_pass(before + live)
         self.assertTrue(flush.alive())
@@ -111,7 +111,7 @@ class Drain(FlushCase):
         self.assertTrue(flush.alive())
         self.end(live[1:])
         self.assertEqual(flush.wait(20), 0)
-        self.assertIn("removed table inet transocks; 0 proxied flows cut\n", flush.log())
+        self.assertIn("removed table inet transocks; 0 redirected flows cut\n", flush.log())
         self.assertEqual(t.router.ruleset(), "")
         self.all_pass(before + self.direct(t))
 
@@ -128,7 +128,7 @@ class Drain(FlushCase):
         live = self.live(t) + [self.proxied(t.host, server, f"11.1.3.{n}", 4000 + n) for n in range(11)]
         done = t.host.rules("flush", "--drain", "0", check=False)
         self.assertEqual(done.returncode, 6)
-        for word in ("13 proxied flows are left", "go direct already", "flush --now", "install"):
+        for word in ("13 redirected flows are left", "go direct already", "flush --now", "install"):
             self.assertIn(word, done.stderr)
         six = live[1][0].getsockname()
         self.assertIn(f"  [fd91::2]:{six[1]} -> [2a00:1:5::7]:80\n", done.stdout)
@@ -150,7 +150,7 @@ class Drain(FlushCase):
         live += [self.proxied(t.host, server, "11.1.2.3", 81)]
         self.all_pass(live)
         self.end(live)
-        self.assertIn("; 0 proxied flows cut", t.host.rules("flush").stdout)
+        self.assertIn("; 0 redirected flows cut", t.host.rules("flush").stdout)
 
     def test_killed(self):
         t = self.start()
@@ -177,7 +177,7 @@ class Drain(FlushCase):
             log = flush.log().splitlines()
             self.assertEqual(len(log), 2, log)  # no progress beside the object
             self.assertEqual(json.loads(log[1] if log[1][0] == "{" else log[0])["flows_left"], 2)
-            self.assertIn("stopped waiting for 2 proxied flows", flush.log())
+            self.assertIn("stopped waiting for 2 redirected flows", flush.log())
         self.all_pass(live + self.direct(t))
 
     def test_many_ports(self):
@@ -295,7 +295,7 @@ class Now(FlushCase):
         self.all_pass(live)
         self.assertEqual(conntrack_entries(t.host), others + 3)
         done = t.host.rules("flush", "--now")
-        self.assertIn("removed table inet transocks; 2 proxied flows cut; 3 conntrack entries removed\n", done.stdout)
+        self.assertIn("removed table inet transocks; 2 redirected flows cut; 3 conntrack entries removed\n", done.stdout)
         self.assertEqual(t.host.ruleset(), foreign_text)
         self.assertEqual(conntrack_entries(t.host), others)
         self.all_pass(foreign)

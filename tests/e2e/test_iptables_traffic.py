@@ -103,9 +103,9 @@ class Traffic(IptablesCase):
         self.rules(t.on, "install", *args)
         self.assertTrue(all(map(talk, old)), "after install")
         proxied = self.opened(t)
-        self.assertIn("2 proxied flows would be cut",
+        self.assertIn("2 redirected flows would be cut",
                       self.rules(t.on, "flush", "--now", "--dry-run").stdout)
-        self.assertIn("when 2 proxied flows have ended",
+        self.assertIn("when 2 redirected flows have ended",
                       self.rules(t.on, "flush", "--dry-run").stdout)
         for number in range(installs):
             self.rules(t.on, "install", *args)

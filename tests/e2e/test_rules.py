@@ -171,7 +171,7 @@ class Text(RulesCase):
     def test_flush(self):
         host = self.lonely()
         host.rules("install")
-        self.assertRegex(host.rules("flush").stdout, r"^removed table inet transocks; 0 proxied flows cut\n$")
+        self.assertRegex(host.rules("flush").stdout, r"^removed table inet transocks; 0 redirected flows cut\n$")
         self.assertEqual(host.ruleset(), "")
         self.assertIn("nothing to remove", host.rules("flush").stdout)
         result = self.json(host, "flush")
@@ -499,7 +499,7 @@ class Traffic(RulesCase):
         self.assertEqual(self.json(t.host, "flush", "--dry-run", "--now")["flows_cut"], 3)
         for client, server in alive[1:]:
             self.passes(client, server)
-        self.assertIn("3 proxied flows cut", t.host.rules("flush", "--now").stdout)
+        self.assertIn("3 redirected flows cut", t.host.rules("flush", "--now").stdout)
 
 
 if __name__ == "__main__":

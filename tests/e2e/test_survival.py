@@ -156,7 +156,7 @@ class SurvivalCase(lab.TestCase):
         proxied = self.opened(t)
         t.transocksd.kill()
         for sock in proxied:
-            self.assertFalse(talk(sock), "a proxied flow must have ended")
+            self.assertFalse(talk(sock), "a redirected flow must have ended")
         self.all_talk(old, "after the death of the daemon")
         for address in ways.PUBLIC.values():
             with self.assertRaises(self.refusal):

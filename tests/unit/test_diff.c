@@ -83,7 +83,7 @@ static void spoil_guard(struct model *m) /* lists as before in nft: meta nfproto
 
 static void spoil_register(struct model *m)
 {
-	rule_of(m, "live bypass, IPv4 address")->exprs[2].dest = 4;
+	rule_of(m, "live exception, IPv4 address")->exprs[2].dest = 4;
 }
 
 static void spoil_negation(struct model *m)
@@ -223,7 +223,7 @@ static const struct {
 	  "compares with 0x02, loads 4 bytes at 16 of the network header, asks for one of set "
 	  "special4, counts, returns"}},
 	{spoil_register,
-	 {"rule 15 \"live bypass, IPv4 address\" of chain output: loads 4 bytes at 16 of the "
+	 {"rule 15 \"live exception, IPv4 address\" of chain output: loads 4 bytes at 16 of the "
 	  "network "
 	  "header (register 0 to 4), configured: loads 4 bytes at 16 of the network header"}},
 	{spoil_negation,

@@ -291,7 +291,7 @@ static void test_errors_name_their_part(void **state)
 		 "rule \"direct connection to the redirect port\" of chain guard:"},
 		{spoil_element, 0, "element 100.65.0.0-100.127.255.255 of set special4:"},
 		{spoil_set, 0, "set special4:"},
-		{spoil_payload, 0, "rule \"live bypass, IPv4 address\" of chain output:"},
+		{spoil_payload, 0, "rule \"live exception, IPv4 address\" of chain output:"},
 	};
 	struct have have;
 	struct kernel k;
