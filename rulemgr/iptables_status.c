@@ -95,7 +95,7 @@ static void tell_difference(void *ctx, int family, bool missing, const struct ip
 	json_object_end(j);
 	if (t->n++ >= t->max)
 		return;
-	strbuf_printf(&t->r->text, "%s in table %s of %s: ", missing ? "missing" : "not ours",
+	strbuf_printf(&t->r->text, "%s in table %s of %s: ", missing ? "missing" : "not configured",
 		      l->table, listeners_family[family]);
 	put_line(l, &t->r->text);
 	strbuf_putc(&t->r->text, '\n');

@@ -152,8 +152,8 @@ class Text(IptablesCase):
         foreign = (f"*nat\n-D{jump.removeprefix('-A')}\n"
                    "-A TRANSOCKS_TAKE -p udp -j RETURN\nCOMMIT\n")
         self.tables(host, "iptables-restore", "--noflush", stdin=foreign)
-        expected = {f"not ours in table nat of IPv4: {rule[0]}",
-                    "not ours in table nat of IPv4: -A TRANSOCKS_TAKE -p udp -j RETURN",
+        expected = {f"not configured in table nat of IPv4: {rule[0]}",
+                    "not configured in table nat of IPv4: -A TRANSOCKS_TAKE -p udp -j RETURN",
                     f"missing in table nat of IPv4: {jump}"}
         done = self.rules(host, "diff", code=4)
         self.assertEqual(set(done.stdout.splitlines()), expected)

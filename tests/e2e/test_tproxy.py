@@ -266,7 +266,7 @@ class Tproxy(lab.TestCase):
             self.assertTrue(all(map(talk, live)))
             before = t.host.run("ip", "rule").stdout
             done = t.host.rules("install", *other, check=False)
-            words = f"another {what} cuts 2 live proxied flows of the rules that are there: flush first"
+            words = f"another {what} cuts 2 live redirected flows of the rules that are there: flush first"
             self.assertEqual(done.returncode, 1)
             self.assertIn(words, done.stderr)
             self.assertEqual(t.host.run("ip", "rule").stdout, before)
