@@ -13,14 +13,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "rulemgr/control.h"
 #include "rulemgr/drain.h"
+#include "rulemgr/endings.h"
 #include "rulemgr/explain.h"
 #include "rulemgr/iptables_cmd.h"
 #include "rulemgr/listeners.h"
+#include "rulemgr/neighbour.h"
 #include "rulemgr/peer.h"
 #include "rulemgr/resolve.h"
 #include "rulemgr/routes.h"
+#include "rulemgr/servers.h"
+#include "rulemgr/sync.h"
 #include "rulemgr/verdict.h"
 
 /* Where the probes want to go. Both are of the Internet, not special-purpose, and belong to the AS112
@@ -44,6 +47,7 @@ struct check {
 	struct report *report;
 	const struct conf *conf; /* what the daemons should be like */
 	uid_t uid;               /* of ordinary probes */
+	struct model found;      /* what is installed */
 	/* Of the family at work. */
 	int family; /* LISTENERS_IPV4, ... */
 	struct addr target;
@@ -323,84 +327,35 @@ static void check_say_unreached(struct check *c, const struct trace *t, int err)
 			  "%s, but not accepted there: %s", at, strerror(-err));
 }
 
-/* Why transocksd may have ended a flow that had only just come. Those that are not here are of flows that
- * worked, or whose client has ended them. */
-static const struct ending {
-	const char *word;
-	bool direct;      /* with no upstream it says something about that destination alone */
-	const char *hint; /* nothing can work; NULL: no more than this flow failed */
-} check_endings[] = {
-	{"not-redirected", false,
-	 "the rules and transocksd are of different modes, or the table is not ours: install with "
-	 "the mode that the daemon has (option mode)"},
-	{"loop", false, "transocksd gets its own flows: see the steps user and mark"},
-	{"no-destination", false, "the kernel does not say where flows were going: see its log"},
-	{"resolve-failed", true, "the upstream's name does not resolve: see its log"},
-	{"resolve-timeout", true, "the upstream's name does not resolve: see its log"},
-	{"connect-failed", true, "the upstream cannot be reached: see proxy_url, and its log"},
-	{"connect-timeout", true, "the upstream cannot be reached: see proxy_url, and its log"},
-	{"greeting-failed", false, "what is at proxy_url takes no SOCKS5 from us: see its log"},
-	{"greeting-timeout", false, "what is at proxy_url takes no SOCKS5 from us: see its log"},
-	{"reply-failed", false, NULL},
-	{"reply-refused", false, NULL},
-	{"reply-timeout", false, NULL},
-	{"setup-timeout", false, NULL},
-	{"client-limit", false, NULL},
-	{"no-memory", false, NULL},
-	{"cut", false, NULL},
-};
-
-/* The reasons that grew, joined in `words`, and the most harmless of them: other flows end as well, and
- * only if all say so nothing can work. NULL: none has. */
-static const struct ending *check_find_ending(const struct endings *before,
-					      const struct endings *after, struct strbuf *words)
-{
-	const struct ending *found = NULL;
-
-	for (size_t i = 0; i < ARRAY_LEN(check_endings); i++) {
-		const struct ending *e = &check_endings[i];
-
-		if (endings_grown(before, after, e->word) == 0)
-			continue;
-		strbuf_printf(words, "%s%s", found != NULL ? " or " : "", e->word);
-		if (found == NULL || e->hint == NULL || (e->direct && after->direct))
-			found = e;
-	}
-	return found;
-}
-
 /* A flow that was ended at once: the daemon knows why. `before`: what it had counted until then. */
 static void check_say_ended(struct check *c, const struct endings *before, const char *at)
 {
 	const struct timespec pause = {.tv_nsec = 10000000};
-	const struct ending *e = NULL;
+	struct endings_verdict v = {.hopeless = false};
 	struct endings after;
 	struct diag d;
-	char words[256];
-	struct strbuf sb;
+	bool known = false;
 	int r = 0;
 
 	/* It counts when it has ended the flow, maybe a moment after the client has seen that. */
-	for (int waited = 0; r == 0 && e == NULL && waited < CHECK_WAIT_MS; waited += 10) {
+	for (int waited = 0; r == 0 && !known && waited < CHECK_WAIT_MS; waited += 10) {
 		r = endings_read(c->conf->control, &after, &d);
-		strbuf_init(&sb, words, sizeof(words));
-		if (r == 0)
-			e = check_find_ending(before, &after, &sb);
-		if (r == 0 && e == NULL)
+		known = r == 0 && endings_judge(before, &after, &v);
+		if (r == 0 && !known)
 			nanosleep(&pause, NULL);
 	}
-	if (e == NULL)
+	if (!known)
 		check_say(c, CHECK_DOUBTFUL, "reached",
 			  "has transocksd a working upstream? see its log",
 			  "%s, accepted and ended there at once; %s", at,
 			  r < 0 ? d.text : "transocksd has counted no flow that failed");
-	else if (e->hint == NULL || (e->direct && after.direct))
+	else if (v.hopeless)
+		check_say(c, CHECK_FAILED, "reached", v.hint, "%s; transocksd ended it: %s", at,
+			  v.words);
+	else
 		check_say(c, CHECK_DOUBTFUL, "reached",
 			  "name a destination that answers: transocks-rules check ADDRESS:PORT",
-			  "%s; transocksd ended it: %s", at, words);
-	else
-		check_say(c, CHECK_FAILED, "reached", e->hint, "%s; transocksd ended it: %s", at,
-			  words);
+			  "%s; transocksd ended it: %s", at, v.words);
 }
 
 /* `asked`: what came of reading `before`, and `why` if that was an error. */
@@ -527,7 +482,7 @@ static int check_guard(struct check *c)
 	return 0;
 }
 
-static int check_family(struct check *c)
+static int check_host(struct check *c)
 {
 	struct peer peer = {.accepted = false};
 	int r = check_taken(c);
@@ -541,6 +496,76 @@ static int check_family(struct check *c)
 		r = check_mark(c);
 	if (r >= 0 && !check_is_tproxy(c))
 		r = check_guard(c);
+	return r;
+}
+
+/* A forwarded flow was redirected to `arrives`, an address that only its interface has. */
+static void check_say_forwarded(struct check *c, const char *what, const struct addr *arrives)
+{
+	char at[ADDR_TEXT_MAX], hint[64];
+	struct servers s = {.n = 0};
+	struct diag why;
+
+	addr_format(arrives, at, sizeof(at));
+	snprintf(hint, sizeof(hint), "start transocksd with listen = \":%u\"", arrives->port);
+	if (addr_equal(arrives, &c->target))
+		check_say(c, CHECK_OK, "forwarded", NULL, "%s: brought by TPROXY as %s", what, at);
+	else if (servers_read(arrives, &s, &why) < 0)
+		check_say(c, CHECK_SKIPPED, "forwarded", NULL, "%s: redirected to %s; %s", what, at,
+			  why.text);
+	else if (s.n_sockets == 0)
+		check_say(c, CHECK_NO_LISTENER, "forwarded", hint,
+			  "%s: redirected to %s, where nobody listens", what, at);
+	else
+		check_say(c, CHECK_OK, "forwarded", NULL,
+			  "%s: redirected to %s, where somebody listens", what, at);
+}
+
+/* A flow of a client behind a gateway interface. It is only shown the way: nobody there could answer. */
+static int check_forwarded(struct check *c, const char *in)
+{
+	struct probe p = {.to = c->target, .fd = -1};
+	char why[768], from[ADDR_TEXT_MAX], what[ADDR_TEXT_MAX + IFNAMSIZ + 32];
+	struct addr arrives = {.family = AF_UNSPEC};
+	int send_err, r = neighbour_choose(in, c->target.family, &p.from);
+
+	if (r < 0) {
+		check_say(c, CHECK_SKIPPED, "forwarded", NULL,
+			  "flows in by %s: no address there that a client could have: %s", in,
+			  strerror(-r));
+		return 0;
+	}
+	snprintf(p.in, sizeof(p.in), "%s", in);
+	snprintf(what, sizeof(what), "flows from %s in by %s",
+		 addr_format_ip(&p.from, from, sizeof(from)), in);
+	r = check_verdict(c, &p, why, sizeof(why), &arrives, &send_err);
+	if (r == -EOPNOTSUPP || r == -EPERM || r == -EACCES || r == -ENODEV)
+		check_say(c, CHECK_SKIPPED, "forwarded", NULL, "%s: %s", what,
+			  c->report->error.text);
+	else if (r == VERDICT_TAKEN)
+		check_say_forwarded(c, what, &arrives);
+	else if (r == VERDICT_LEFT)
+		check_say_left(c, "forwarded", what, why);
+	else if (r >= 0)
+		check_say(c, CHECK_FAILED, "forwarded", NULL, "%s: %s", what, why);
+	else
+		return r;
+	return 0;
+}
+
+static int check_family(struct check *c)
+{
+	const struct set *gateways = model_find_set(&c->found, WANT_SET_GATEWAY);
+	int r = check_host(c);
+
+	for (size_t i = 0; r >= 0 && gateways != NULL && i < gateways->n_elements; i++) {
+		char name[IFNAMSIZ];
+
+		memcpy(name, gateways->elements[i].first, sizeof(name));
+		name[sizeof(name) - 1] = '\0';
+		if (strcmp(name, "lo") != 0) /* under TPROXY: what this host sends */
+			r = check_forwarded(c, name);
+	}
 	return r;
 }
 
@@ -603,12 +628,16 @@ static int check_judge(const struct check *c, struct report *r)
 static int check_with(struct kernel *k, const struct args *a, struct report *r)
 {
 	struct check c = {.kernel = k, .report = r, .conf = a->conf};
-	int err;
+	struct have have;
+	int err = sync_read(k, &have, &c.found, &r->error);
 
+	if (err < 0)
+		return report_exit_code(err);
 	c.uid = check_can_be(CHECK_UID) ? CHECK_UID : geteuid();
 	json_array_begin(&r->json, "steps");
 	err = check_families(&c, a->words[0]);
 	json_array_end(&r->json);
+	model_free(&c.found);
 	if (err == -EINVAL)
 		return EX_USAGE;
 	return err < 0 ? report_exit_code(err) : check_judge(&c, r);

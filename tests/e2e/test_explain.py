@@ -620,6 +620,69 @@ class Check(ExplainCase):
         result = self.json(t.host, "check", "-f", config)
         self.ended(result, "doubtful", "has no control socket")
 
+    FORWARDED = {"IPv4": "flows from 10.91.1.2 in by lan0", "IPv6": "flows from fd91:0:1::2 in by lan0"}
+
+    def gateway(self, *flags, listen=":1081", mode="redirect"):
+        t = self.build("gateway")
+        upstream = t.proxy.listen("10.91.3.2", 1080)
+        self.addCleanup(upstream.close)
+        t.gateway.transocksd(f'listen = "{listen}"\nmode = "{mode}"\n' + UPSTREAM)
+        t.gateway.rules("install", "--gateway", "lan0", "--mode", mode, *flags)
+        return t
+
+    def forwarded(self, result):
+        return {s["family"]: s for s in result["steps"] if s["step"] == "forwarded"}
+
+    @needs_tun
+    @lab.needs_uids
+    def test_gateway(self):
+        t = self.gateway()
+        wires = [self.wire(t.client, "eth0")]
+        before = self.state(t.gateway)[:2]
+        found = self.forwarded(self.json(t.gateway, "check"))
+        for family, arrives in (("IPv4", Gateway.ADDRESS[4]), ("IPv6", Gateway.ADDRESS[6])):
+            self.assertEqual(found[family]["result"], "ok", found)
+            self.assertEqual(found[family]["text"], f"{self.FORWARDED[family]}: redirected to {arrives}, "
+                                                    "where somebody listens")
+        self.assertEqual(wires[0].packets(), [])
+        self.assertEqual(self.state(t.gateway)[:2], before)
+        # What closes the gateway alone is found.
+        t.gateway.nft("""table inet f {
+            chain x { type filter hook input priority 0; iifname "lan0" tcp dport 1081 drop; }
+        }""")
+        result = self.json(t.gateway, "check", code=1)
+        self.assertIn("flows from 10.91.1.2 in by lan0: dropped by rule 1 of chain x", result["error"])
+        self.assertEqual({s["result"] for s in result["steps"] if s["step"] != "forwarded"}, {"ok"})
+        t.gateway.run("nft", "delete table inet f")
+        t.gateway.ip("link set lan0 down")
+        found = self.forwarded(self.json(t.gateway, "check"))
+        self.assertEqual({s["result"] for s in found.values()}, {"skipped"}, found)
+
+    @needs_tun
+    @lab.needs_uids
+    def test_gateway_by_tproxy(self):
+        found = self.forwarded(self.json(self.gateway(mode="tproxy").gateway, "check"))
+        self.assertEqual({s["result"] for s in found.values()}, {"ok"}, found)
+        self.assertIn("brought by TPROXY as 192.31.196.1:443", found["IPv4"]["text"])
+
+    @needs_tun
+    @lab.needs_uids
+    def test_gateway_without_listener(self):
+        t = self.gateway("--force", listen="localhost:1081")
+        result = self.json(t.gateway, "check", code=5)
+        self.assertIn(f"redirected to {Gateway.ADDRESS[4]}, where nobody listens", result["error"])
+
+    @lab.needs_uids
+    def test_gateway_without_tun(self):
+        t = self.gateway()
+        done = t.gateway.run("unshare", "-m", "sh", "-c",
+                             f"mount -t tmpfs none /dev && exec {lab.BUILD}/transocks-rules check --json",
+                             check=False)
+        found = self.forwarded(json.loads(done.stdout))
+        self.assertEqual({s["result"] for s in found.values()}, {"skipped"}, found)
+        self.assertIn("/dev/net/tun", found["IPv4"]["text"])
+        self.assertEqual(done.returncode, 0)
+
     def test_not_installed(self):
         t, _, wire = self.running()
         self.json(t.host, "check", code=3)

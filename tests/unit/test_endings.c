@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "rulemgr/control.h"
+#include "rulemgr/endings.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,6 +8,10 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/flow/why.h"
 
 static void test_parse(void **state)
 {
@@ -50,11 +54,57 @@ static void test_mistakes(void **state)
 		assert_int_equal(endings_parse(wrong[i], &e), -EPROTO);
 }
 
+static void judge(const char *ended, bool direct, const char *words, bool hopeless)
+{
+	struct endings before = {.n_rows = 0}, after;
+	struct endings_verdict v;
+	char answer[256];
+
+	snprintf(answer, sizeof(answer), "{\"upstream\":\"%s\",\"ended\":{%s}}\n",
+		 direct ? "direct" : "socks5://h:1", ended);
+	assert_int_equal(endings_parse(answer, &after), 0);
+	assert_int_equal(endings_judge(&before, &after, &v), words != NULL);
+	if (words == NULL)
+		return;
+	assert_string_equal(v.words, words);
+	assert_int_equal(v.hopeless, hopeless);
+	assert_true(!hopeless || v.hint != NULL);
+}
+
+static void test_judge(void **state)
+{
+	(void)state;
+	judge("\"done\":3,\"client-lost\":1,\"loop\":0", false, NULL, false);
+	judge("\"connect-failed\":1", false, "connect-failed", true);
+	judge("\"connect-failed\":1", true, "connect-failed", false);
+	judge("\"loop\":1", true, "loop", true);
+	judge("\"reply-refused\":1", false, "reply-refused", false);
+	/* One of them is ours; which one is not known. */
+	judge("\"loop\":1,\"connect-failed\":1", false, "loop or connect-failed", true);
+	judge("\"cut\":1,\"connect-failed\":1", false, "connect-failed or cut", false);
+}
+
+/* Each is a word of the daemon's, and all that it has fit. */
+static void test_words(void **state)
+{
+	(void)state;
+	assert_true(WHY_COUNT <= ENDINGS_MAX);
+	for (const struct ending *e = endings_early; e->word != NULL; e++) {
+		bool known = false;
+
+		for (size_t i = 0; i < WHY_COUNT; i++)
+			known |= strcmp(why_rows[i].word, e->word) == 0;
+		assert_true(known);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_parse),
 		cmocka_unit_test(test_mistakes),
+		cmocka_unit_test(test_judge),
+		cmocka_unit_test(test_words),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
