@@ -471,7 +471,7 @@ static int check_guard(struct check *c)
 		return r;
 	if (connected == -ECONNREFUSED)
 		check_say(c, CHECK_OK, "guard", NULL, "direct connections to %s are reset", at);
-	else if (connected == 0)
+	else if (connected == 0 || connected == -ECONNRESET) /* by the daemon, at once */
 		check_say(
 			c, CHECK_FAILED, "guard",
 			"transocksd would dial itself: transocks-rules install puts the guard back",
