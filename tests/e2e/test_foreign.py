@@ -34,7 +34,7 @@ class Installers(lab.TestCase):
         args = ["--mode", mode, "--bypass", f"11.{number}.0.0/16,2a00:1:{number:x}::/48", "--uid", lab.RULES_UID]
         args += ["--ports", f"80,{1000 + number}"] if number % 3 == 0 else []
         args += ["--quic", "reject"] if number % 4 == 0 else []
-        args += ["--exempt-marks", f"{number + 1}/0xff"] if number % 5 == 0 else []
+        args += ["--exempt-marks", f"{number * 0x100 + 0x100}/0xff00"] if number % 5 == 0 else []
         args += ["--share", number] if number % 7 == 0 else []
         return args
 

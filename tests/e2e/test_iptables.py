@@ -262,17 +262,17 @@ class Text(IptablesCase):
             self.assertEqual(direct.recv(4), b"ping")
         waiting = t.host.spawn(*self.argv(("flush", "--drain", "60s")),
                                env={"PATH": str(self.path)})
-        lab.wait_until(lambda: "1 proxied flow left" in waiting.log())
+        lab.wait_until(lambda: "1 redirected flow left" in waiting.log())
         self.rules(t.host, "install")
         self.assertEqual(waiting.wait(30), 1)
         self.assertIn("installed again meanwhile: they stay", waiting.log())
         waiting = t.host.spawn(*self.argv(("flush", "--drain", "60s")),
                                env={"PATH": str(self.path)})
-        lab.wait_until(lambda: "1 proxied flow left" in waiting.log())
+        lab.wait_until(lambda: "1 redirected flow left" in waiting.log())
         flow.close()
         peer.close()
         self.assertEqual(waiting.wait(30), 0, waiting.log())
-        self.assertIn("removed rules of iptables; 0 proxied flows cut\n", waiting.log())
+        self.assertIn("removed rules of iptables; 0 redirected flows cut\n", waiting.log())
         self.assertNotIn("TRANSOCKS", self.saved(t.host))
         self.rules(t.host, "install")
         with t.host.connect("11.0.0.1", 7), server.accept()[0]:

@@ -112,14 +112,14 @@ class Traffic(IptablesCase):
             self.assertTrue(all(map(talk, old + proxied)), f"after reinstall {number}")
         self.assertEqual(t.transocksd.lines(type="access"), [])
         left = self.rules(t.on, "flush", "--drain", "0", code=6)
-        self.assertIn("2 proxied flows are left: new flows go direct already", left.stderr)
+        self.assertIn("2 redirected flows are left: new flows go direct already", left.stderr)
         direct = self.opened(t)
         self.assertTrue(all(map(talk, old + proxied + direct)), "paused")
         for sock in proxied:
             sock.close()
         self.assertEqual({r["end"] for r in t.transocksd.wait_records(2)}, {"done"})
         self.assertEqual(self.rules(t.on, "flush").stdout,
-                         "removed rules of iptables; 0 proxied flows cut\n")
+                         "removed rules of iptables; 0 redirected flows cut\n")
         self.assertTrue(all(map(talk, old + direct)), "after flush")
         self.opened(t)
         t.transocksd.wait_records(2)
