@@ -149,7 +149,7 @@ static int want_gateways(const struct conf *c, struct want *w, bool for_install,
 	const struct string_list *names = &c->redirect.gateway;
 
 	for (size_t i = 0; i < names->n; i++) {
-		char found[IFNAMSIZ];
+		char found[IFNAMSIZ] = ""; /* rules compare all of it */
 		bool known = false;
 		int err = find_gateway(found, names->strings[i], for_install, r);
 

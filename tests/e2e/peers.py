@@ -34,13 +34,13 @@ import threading
 # multiple of a buffer: a lost, doubled or swapped piece shows at its first byte.
 PERIOD = 65521
 PATTERN = random.Random(1928).randbytes(PERIOD)
-_TWICE = PATTERN + PATTERN
+_REPEATED = PATTERN * 3
 
 
 def pattern(seed, position, length):
-    """The bytes [position, position + length) of stream `seed`; at most PERIOD of them."""
+    """The bytes [position, position + length) of stream `seed`; at most 2 * PERIOD of them."""
     start = (position + seed) % PERIOD
-    return _TWICE[start:start + length]
+    return _REPEATED[start:start + length]
 
 
 def say(text):
