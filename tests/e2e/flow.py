@@ -60,6 +60,16 @@ def ends_by_reset(case, sock, within, least=0):
     case.assertGreaterEqual(time.monotonic() - started, least)
 
 
+def talk(sock, text=b"ping"):
+    """One round trip to an echo server; False if the connection is dead or mute."""
+    try:
+        sock.settimeout(3)
+        sock.sendall(text)
+        return sock.recv(100) == text
+    except OSError:
+        return False
+
+
 def send_pattern(sock, length):
     for position in range(0, length, peers.PERIOD):
         sock.sendall(peers.pattern(0, position, min(peers.PERIOD, length - position)))

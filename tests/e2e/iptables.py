@@ -33,12 +33,6 @@ class IptablesCase(lab.TestCase):
             (path / program).chmod(0o755)
         return path
 
-    def lonely(self):
-        t = lab.Topology("host")
-        lab.TestCase.live.append(t)
-        self.addCleanup(self._close, t)
-        return t.host
-
     def argv(self, args, backend="iptables"):
         if args[0] in ("install", "status", "diff"):
             args += ("--backend", backend) if backend else ()

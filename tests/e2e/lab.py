@@ -606,7 +606,13 @@ class TestCase(unittest.TestCase):
 
     def build(self, kind):
         """kind: "host" or "gateway"."""
-        topology = getattr(Topology, kind)()
+        return self._keep(getattr(Topology, kind)())
+
+    def lonely(self):
+        """A host without a network: nothing counts packets there."""
+        return self._keep(Topology("host")).host
+
+    def _keep(self, topology):
         TestCase.live.append(topology)
         self.addCleanup(self._close, topology)
         return topology

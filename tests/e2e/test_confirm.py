@@ -4,7 +4,6 @@ import os
 import pathlib
 import re
 import signal
-import socket
 
 import lab
 from test_flush import DRAIN, FlushCase

@@ -17,13 +17,11 @@ RULES = lab.BUILD / "transocks-rules"
 PLACES = ((), ("--gateway", "lan0"))
 
 
-def lonely(case):
-    """A host without a network: nothing counts packets there."""
-    t = lab.Topology("host")
-    lab.TestCase.live.append(t)
-    case.addCleanup(case._close, t)
-    t.host.ip("link add lan0 type veth peer name lan1")
-    return t.host
+def with_lan(case):
+    """A host without a network, but with an interface that can be a gateway's."""
+    host = case.lonely()
+    host.ip("link add lan0 type veth peer name lan1")
+    return host
 
 
 class Installers(lab.TestCase):
@@ -46,7 +44,7 @@ class Installers(lab.TestCase):
 
     def all_at_once(self, mode):
         """One of them has the last word, whole; and what it says of itself is true."""
-        host = lonely(self)
+        host = with_lan(self)
         host.transocksd(f'listen = ":1081"\nproxy_url = "direct://"\nmode = "{mode}"\n')
         configurations = [self.configuration(number, mode) for number in range(self.COUNT)]
         states = []
@@ -78,7 +76,7 @@ class Seeded(lab.TestCase):
         first = int(os.environ.get("SEED", time.time_ns() % 2**32))
         for seed in range(first, first + (1 if "SEED" in os.environ else count)):
             with self.subTest(f"SEED={seed}"):
-                test(lonely(self), random.Random(seed))
+                test(with_lan(self), random.Random(seed))
 
     def through(self, rules, state):
         """Both modes, with and without a gateway: the others' rules are as before, at every step."""

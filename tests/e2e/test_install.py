@@ -16,13 +16,6 @@ DROPINS = pathlib.Path("/etc/transocks.d")
 
 
 class InstallCase(lab.TestCase):
-    def lonely(self):
-        """A host without a network."""
-        t = lab.Topology("host")
-        lab.TestCase.live.append(t)
-        self.addCleanup(self._close, t)
-        return t.host
-
     def json(self, host, *args, code=0):
         done = host.rules(*args, "--json", check=False)
         self.assertEqual(done.returncode, code, done.stderr)

@@ -4,22 +4,13 @@ import pathlib
 import socket
 
 import lab
+from flow import talk
 from iptables import IptablesCase
 
 UPSTREAM = "socks5://10.91.3.2:1080"
 SO_MARK, IP_TRANSPARENT, IPV6_TRANSPARENT = 36, 19, 75
 DIRECT = {"11.0.0.1": "10.91.0.2", "2a00:1::1": "fd91::2"}
 PROXIED = {"11.0.0.1": "10.91.3.2", "2a00:1::1": "fd91:0:3::2"}
-
-
-def talk(sock, text=b"ping"):
-    """One round trip; False if the connection is dead or mute."""
-    try:
-        sock.settimeout(3)
-        sock.sendall(text)
-        return sock.recv(100) == text
-    except OSError:
-        return False
 
 
 class Traffic(IptablesCase):

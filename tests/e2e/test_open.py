@@ -11,21 +11,12 @@ import struct
 import time
 
 import lab
+from flow import talk
 
 CONTROL = pathlib.Path("/run/transocks/transocksd.sock")
 UPSTREAM = "socks5://10.91.3.2:1080"
 ADDRESSES = ("11.0.0.1", "2a00:1::1")
 OWNED = "\tflags owner"
-
-
-def talk(sock):
-    """One round trip; False if the connection is dead or mute."""
-    try:
-        sock.settimeout(3)
-        sock.sendall(b"ping")
-        return sock.recv(100) == b"ping"
-    except OSError:
-        return False
 
 
 class OpenCase(lab.TestCase):

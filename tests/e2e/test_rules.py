@@ -36,13 +36,6 @@ def original_destination(sock):
 
 
 class RulesCase(lab.TestCase):
-    def lonely(self):
-        """A host without a network: nothing counts packets there."""
-        t = lab.Topology("host")
-        lab.TestCase.live.append(t)
-        self.addCleanup(self._close, t)
-        return t.host
-
     def json(self, host, *args, code=0):
         done = host.rules(*args, "--json", check=False)
         self.assertEqual(done.returncode, code, done.stderr)

@@ -5,6 +5,7 @@ import socket
 
 import lab
 import ways
+from flow import talk
 
 UPSTREAM = "socks5://10.91.3.2:1080"
 SO_MARK = 36
@@ -62,16 +63,6 @@ table ip6 transocks {
     }
 }
 """
-
-
-def talk(sock, text=b"ping"):
-    """One round trip; False if the connection is dead or mute."""
-    try:
-        sock.settimeout(3)
-        sock.sendall(text)
-        return sock.recv(100) == text
-    except OSError:
-        return False
 
 
 class Live:

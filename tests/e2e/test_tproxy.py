@@ -6,6 +6,7 @@ import signal
 import socket
 
 import lab
+from flow import talk
 
 UPSTREAM = "socks5://10.91.3.2:1080"
 SO_MARK = 36
@@ -33,16 +34,6 @@ HOST_ITSELF = (("11.0.0.1", "10.91.0.2"), ("2a00:1::1", "fd91::2"))
 
 def url(address, port=80):
     return f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
-
-
-def talk(sock):
-    """One round trip; False if the connection is dead or mute."""
-    try:
-        sock.settimeout(3)
-        sock.sendall(b"ping")
-        return sock.recv(100) == b"ping"
-    except OSError:
-        return False
 
 
 class Tproxy(lab.TestCase):

@@ -20,12 +20,9 @@ NFNLGRP_NFTABLES, NEWGEN = 7, 10 << 8 | 15
 
 class WatchCase(lab.TestCase):
     def lonely(self):
-        """A host without a network: nothing counts packets there."""
-        t = lab.Topology("host")
-        lab.TestCase.live.append(t)
-        self.addCleanup(self._close, t)
+        host = super().lonely()
         self.addCleanup(shutil.rmtree, CONTROL, ignore_errors=True)
-        return t.host
+        return host
 
     def watch(self, host, *args):
         watch = host.spawn(RULES, "watch", "--uid", lab.RULES_UID, *args)
