@@ -500,8 +500,7 @@ static void daemon_control(struct daemon *dm, const struct priv_user *user)
 
 	if (o.path[0] == '\0')
 		return;
-	snprintf(serves, sizeof(serves), "%s %u",
-		 dm->conf->mode == REDIRECT_MODE_TPROXY ? "tproxy" : "redirect",
+	snprintf(serves, sizeof(serves), "%s %u", redirect_mode_words[dm->conf->mode],
 		 dm->conf->listen.addrs[0].port);
 	rc = control_start(&dm->control, &dm->loop, &o, &d);
 	if (rc == -EADDRINUSE) {

@@ -243,27 +243,27 @@ static void client_answer(struct control_client *cl, enum control_request reques
 	client_send(cl);
 }
 
-/* Takes one descriptor that comes along. The kernel closes what does not fit: CMSG_SPACE() has padding that a
- * second one would fit into. */
-static ssize_t client_receive_some(struct control_client *cl)
+/* recv(2) that also takes one descriptor that comes along into *passed, in place of the one that is there (-1:
+ * none). The kernel closes what does not fit: CMSG_SPACE() has padding that a second one would fit into. */
+static ssize_t receive_passed(int fd, void *bytes, size_t cap, int *passed)
 {
 	union {
 		struct cmsghdr align;
 		char bytes[CMSG_LEN(sizeof(int))];
 	} control;
-	struct iovec iov = {cl->request + cl->len, sizeof(cl->request) - cl->len};
+	struct iovec iov = {bytes, cap};
 	struct msghdr m = {.msg_iov = &iov,
 			   .msg_iovlen = 1,
 			   .msg_control = control.bytes,
 			   .msg_controllen = CMSG_LEN(sizeof(int))};
-	ssize_t n = recvmsg(cl->source->fd, &m, MSG_CMSG_CLOEXEC);
+	ssize_t n = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
 	struct cmsghdr *c = n >= 0 ? CMSG_FIRSTHDR(&m) : NULL;
 
 	if (c == NULL || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
 		return n;
-	if (cl->passed_fd >= 0)
-		close(cl->passed_fd);
-	memcpy(&cl->passed_fd, CMSG_DATA(c), sizeof(int));
+	if (*passed >= 0)
+		close(*passed);
+	memcpy(passed, CMSG_DATA(c), sizeof(int));
 	return n;
 }
 
@@ -272,7 +272,8 @@ static void client_receive(struct control_client *cl)
 	enum control_request request = CONTROL_MORE;
 
 	while (request == CONTROL_MORE) {
-		ssize_t n = client_receive_some(cl);
+		ssize_t n = receive_passed(cl->source->fd, cl->request + cl->len,
+					   sizeof(cl->request) - cl->len, &cl->passed_fd);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -354,30 +355,12 @@ static int control_make_dir(const char *path, const struct priv_user *user)
 /* Asks who listens at the other end of `fd` to give way. *rules is what it kept, if it kept something. */
 static void control_ask_way(const struct control *c, int fd, int wait_ms, int *rules)
 {
-	char request[sizeof(GIVE_WAY) + CONTROL_SERVES_MAX + 2];
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_LEN(sizeof(int))];
-	} control;
+	char request[sizeof(GIVE_WAY) + CONTROL_SERVES_MAX + 2], answer[64];
 	struct pollfd p = {.fd = fd, .events = POLLIN};
-	char answer[64];
-	struct iovec iov = {answer, sizeof(answer)};
-	struct msghdr m = {.msg_iov = &iov,
-			   .msg_iovlen = 1,
-			   .msg_control = control.bytes,
-			   .msg_controllen = CMSG_LEN(sizeof(int))};
-	struct cmsghdr *h;
 
 	snprintf(request, sizeof(request), GIVE_WAY " %s\n", c->serves);
-	if (send(fd, request, strlen(request), MSG_NOSIGNAL) < 0 || poll(&p, 1, wait_ms) <= 0 ||
-	    recvmsg(fd, &m, MSG_CMSG_CLOEXEC) < 0)
-		return;
-	h = CMSG_FIRSTHDR(&m);
-	if (h == NULL || h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
-		return;
-	if (*rules >= 0)
-		close(*rules);
-	memcpy(rules, CMSG_DATA(h), sizeof(int));
+	if (send(fd, request, strlen(request), MSG_NOSIGNAL) >= 0 && poll(&p, 1, wait_ms) > 0)
+		receive_passed(fd, answer, sizeof(answer), rules);
 }
 
 /* Who cannot make a file there would leave nobody to answer. */
