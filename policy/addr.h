@@ -19,6 +19,11 @@ struct addr {
 	uint8_t ip[16]; /* network byte order; IPv4 uses the first 4, the rest is zero */
 };
 
+struct addr_list {
+	struct addr *addrs; /* owned by whoever owns the list */
+	size_t n;
+};
+
 /* Room for "[ipv6%scope]:port" and the NUL. */
 #define ADDR_TEXT_MAX (INET6_ADDRSTRLEN + 24)
 

@@ -15,7 +15,8 @@
 #include "policy/mark.h"
 #include "policy/option.h"
 #include "policy/redirect.h"
-#include "policy/url.h"
+#include "policy/rules.h"
+#include "policy/upstream.h"
 
 enum log_level {
 	LOG_LEVEL_CRITICAL,
@@ -35,11 +36,6 @@ extern const char *const handshake_mode_words[];
 extern const char *const log_level_words[];
 extern const char *const log_level_aliases[];
 extern const char *const log_format_words[];
-
-struct addr_list {
-	struct addr *addrs; /* owned by the configuration */
-	size_t n;
-};
 
 struct conf_program;
 
@@ -88,6 +84,17 @@ struct conf {
 	struct {
 		struct addr_list servers; /* empty: /etc/resolv.conf */
 	} dns;
+
+	/* transocksd. `proxy_url` is one upstream without a name in the default group. */
+	struct upstream_conf *upstreams;
+	size_t n_upstreams;
+	struct group_conf *groups; /* groups[0] is DEFAULT_GROUP, with or without members */
+	size_t n_groups;
+	struct flow_rules rules;
+	struct {
+		struct port_list ports; /* where clients speak first and say a name */
+		int64_t timeout;        /* ms; how long their first bytes are waited for */
+	} sniff;
 
 	struct { /* usocksd's names for `listen` */
 		uint16_t port;
