@@ -47,7 +47,7 @@ static int socks_answer(struct session *s, enum why why, int err)
 }
 
 /* For the record alone, which escapes it: as it came, but as one C string. */
-static void socks_keep_bad_name(char name[NAME_MAX_LEN + 1], const struct socks5_dest *dest)
+static void socks_keep_bad_name(char name[NAME_MAX_LEN + 1], const struct proto_dest *dest)
 {
 	size_t n = dest->name_len < NAME_MAX_LEN ? dest->name_len : NAME_MAX_LEN;
 
@@ -59,7 +59,7 @@ static void socks_keep_bad_name(char name[NAME_MAX_LEN + 1], const struct socks5
 /* The request is complete. */
 static void socks_request(struct session *s)
 {
-	const struct socks5_dest *dest = &s->setup->server.dest;
+	const struct proto_dest *dest = &s->setup->server.dest;
 	int rc;
 
 	s->state = SES_DIAL;
@@ -93,7 +93,7 @@ static bool socks_step(struct session *s, struct buf *in)
 {
 	struct socks5_server *server = &s->setup->server;
 	uint8_t out[SOCKS5_OUT_MAX];
-	enum socks5_step step;
+	enum proto_step step;
 	size_t used, n_out;
 	int rc;
 
@@ -105,11 +105,11 @@ static bool socks_step(struct session *s, struct buf *in)
 			session_end_failed(s, WHY_CLIENT_GONE, -rc);
 			return false;
 		}
-		if (step == SOCKS5_MORE)
+		if (step == PROTO_MORE)
 			return true;
-		if (step == SOCKS5_FAIL)
+		if (step == PROTO_FAIL)
 			session_end(s, WHY_REQUEST_BAD, 0, server->error);
-		if (step != SOCKS5_SEND)
+		if (step != PROTO_SEND)
 			return false;
 	}
 }

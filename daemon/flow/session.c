@@ -381,7 +381,7 @@ static void session_handshake_begin(struct session *s)
 	struct setup *setup = s->setup;
 	struct handshake *h = &setup->handshake;
 
-	h->dest = (struct socks5_dest){.addr = s->dest, .port = s->dest.port};
+	h->dest = (struct proto_dest){.addr = s->dest, .port = s->dest.port};
 	if (!setup->again)
 		setup->way = flight_begin(&s->view->flight, s->view->conf->handshake,
 					  s->engine->loop.now_ms);

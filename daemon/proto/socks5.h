@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * SOCKS version 5 (RFC 1928) with username/password (RFC 1929), both sides, as pure state machines:
- * bytes in, bytes out, no socket. Bytes may come in any pieces; those behind the handshake are not
- * touched: they are payload.
- *
- * A step takes bytes from `in`, says in *used how many of `n` it consumed, may put bytes to be sent
- * into `out` (at least SOCKS5_OUT_MAX; their number in *out_len, 0 if none), and returns what to do.
+ * SOCKS version 5 (RFC 1928) with username/password (RFC 1929), both sides, as step.h says; `out` has
+ * at least SOCKS5_OUT_MAX bytes.
  */
-#include "policy/addr.h"
+#include "daemon/proto/step.h"
 
 #define SOCKS5_OUT_MAX (3 + 513 + 262) /* greeting, password and request in one flight */
 
@@ -28,21 +24,6 @@ enum socks5_reply {
 /* The words of the RFC, "connection refused"; for other codes "unassigned reply code". */
 const char *socks5_reply_text(uint8_t reply);
 
-enum socks5_step {
-	SOCKS5_MORE, /* nothing more can be done without more input */
-	SOCKS5_SEND, /* send `out`, which may be empty, then step again with what is left of `in`, which may suffice */
-	SOCKS5_DONE, /* client: the relay may begin. Server: the request is complete */
-	SOCKS5_FAIL, /* the handshake is over; send `out` if there is any, then close */
-};
-
-/* What a request names: an address, or a name as it came on the wire. */
-struct socks5_dest {
-	struct addr addr; /* AF_UNSPEC: it is a name */
-	uint8_t name_len;
-	char name[256]; /* NUL-terminated, but a NUL inside is possible: not checked here */
-	uint16_t port;
-};
-
 /* ---- the client's side, towards an upstream ---- */
 
 struct socks5_client {
@@ -50,17 +31,17 @@ struct socks5_client {
 	bool greeted;                /* private: a method was agreed on */
 	bool one_flight;             /* private */
 	const char *user, *password; /* user "" : no authentication is offered */
-	const struct socks5_dest *dest;
-	/* At SOCKS5_FAIL: */
+	const struct proto_dest *dest;
+	/* At PROTO_FAIL: */
 	uint8_t reply;     /* the upstream's code, 1..255; 0: it did not get that far */
 	const char *error; /* a constant sentence */
-	/* At SOCKS5_DONE: */
+	/* At PROTO_DONE: */
 	struct addr bound; /* AF_UNSPEC if it was a name */
 };
 
 /* The pointers must live until the handshake is over. */
 void socks5_client_init(struct socks5_client *c, const char *user, const char *password,
-			const struct socks5_dest *dest);
+			const struct proto_dest *dest);
 /* Sends everything at once, before the first answer: one round trip instead of two or three. The RFC does
  * not forbid it, but some servers read one message for each recv(2) and lose the rest. Offers one method
  * only. After init, before the first step. */
@@ -69,8 +50,8 @@ void socks5_client_one_flight(struct socks5_client *c);
  * before that, this stays true. */
 bool socks5_client_greeting(const struct socks5_client *c);
 /* Call it first with n = 0: it gives the greeting to be sent. */
-enum socks5_step socks5_client_step(struct socks5_client *c, const uint8_t *in, size_t n,
-				    size_t *used, uint8_t *out, size_t *out_len);
+enum proto_step socks5_client_step(struct socks5_client *c, const uint8_t *in, size_t n,
+				   size_t *used, uint8_t *out, size_t *out_len);
 
 /* ---- the server's side, towards a client ---- */
 
@@ -78,17 +59,17 @@ enum socks5_step socks5_client_step(struct socks5_client *c, const uint8_t *in, 
 
 struct socks5_server {
 	uint8_t state; /* private */
-	/* At SOCKS5_FAIL: */
+	/* At PROTO_FAIL: */
 	const char *error; /* a constant sentence */
-	/* At SOCKS5_DONE: */
-	struct socks5_dest dest;
+	/* At PROTO_DONE: */
+	struct proto_dest dest;
 };
 
 void socks5_server_init(struct socks5_server *s);
 /* Method 00 is chosen if offered, else `05 FF`. Only CONNECT is served: other commands fail with 07,
  * other address types with 08. The caller keeps unconsumed bytes and offers them again with more. */
-enum socks5_step socks5_server_step(struct socks5_server *s, const uint8_t *in, size_t n,
-				    size_t *used, uint8_t *out, size_t *out_len);
+enum proto_step socks5_server_step(struct socks5_server *s, const uint8_t *in, size_t n,
+				   size_t *used, uint8_t *out, size_t *out_len);
 
 /* The answer to a request: `bound` is our own end of the new connection (always sent as IPv4 or IPv6,
  * never as a name); with a failure it may be NULL and zeros are sent. Returns its length. */

@@ -15,7 +15,7 @@ enum client_state {
 };
 
 void socks5_client_init(struct socks5_client *c, const char *user, const char *password,
-			const struct socks5_dest *dest)
+			const struct proto_dest *dest)
 {
 	BUG_ON(strlen(user) > 255 || strlen(password) > 255);
 	*c = (struct socks5_client){
@@ -31,11 +31,11 @@ bool socks5_client_greeting(const struct socks5_client *c)
 	return !c->greeted;
 }
 
-static enum socks5_step client_fail(struct socks5_client *c, const char *error)
+static enum proto_step client_fail(struct socks5_client *c, const char *error)
 {
 	c->state = CLIENT_FAILED;
 	c->error = error;
-	return SOCKS5_FAIL;
+	return PROTO_FAIL;
 }
 
 void socks5_client_one_flight(struct socks5_client *c)
@@ -59,14 +59,14 @@ static size_t client_put_auth(const struct socks5_client *c, uint8_t *out)
 
 static size_t client_put_request(const struct socks5_client *c, uint8_t *out)
 {
-	const struct socks5_dest *d = c->dest;
+	const struct proto_dest *d = c->dest;
 
 	if (d->addr.family == AF_UNSPEC)
 		return socks5_put_name(out, SOCKS5_CONNECT, d->name, d->name_len, d->port);
 	return socks5_put_addr(out, SOCKS5_CONNECT, &d->addr, d->port);
 }
 
-static enum socks5_step client_send_all(struct socks5_client *c, uint8_t *out, size_t *out_len)
+static enum proto_step client_send_all(struct socks5_client *c, uint8_t *out, size_t *out_len)
 {
 	bool with_password = c->user[0] != '\0';
 	size_t n = 3;
@@ -78,10 +78,10 @@ static enum socks5_step client_send_all(struct socks5_client *c, uint8_t *out, s
 		n += client_put_auth(c, out + n);
 	*out_len = n + client_put_request(c, out + n);
 	c->state = CLIENT_METHOD;
-	return SOCKS5_SEND;
+	return PROTO_SEND;
 }
 
-static enum socks5_step client_send_greeting(struct socks5_client *c, uint8_t *out, size_t *out_len)
+static enum proto_step client_send_greeting(struct socks5_client *c, uint8_t *out, size_t *out_len)
 {
 	bool with_password = c->user[0] != '\0';
 
@@ -91,30 +91,30 @@ static enum socks5_step client_send_greeting(struct socks5_client *c, uint8_t *o
 	out[3] = SOCKS5_METHOD_PASSWORD;
 	*out_len = 2u + out[1];
 	c->state = CLIENT_METHOD;
-	return SOCKS5_SEND;
+	return PROTO_SEND;
 }
 
-static enum socks5_step client_send_auth(struct socks5_client *c, uint8_t *out, size_t *out_len)
+static enum proto_step client_send_auth(struct socks5_client *c, uint8_t *out, size_t *out_len)
 {
 	*out_len = c->one_flight ? 0 : client_put_auth(c, out);
 	c->state = CLIENT_AUTH;
-	return SOCKS5_SEND;
+	return PROTO_SEND;
 }
 
-static enum socks5_step client_send_request(struct socks5_client *c, uint8_t *out, size_t *out_len)
+static enum proto_step client_send_request(struct socks5_client *c, uint8_t *out, size_t *out_len)
 {
 	*out_len = c->one_flight ? 0 : client_put_request(c, out);
 	c->state = CLIENT_REPLY;
-	return SOCKS5_SEND;
+	return PROTO_SEND;
 }
 
-static enum socks5_step client_read_method(struct socks5_client *c, const uint8_t *in, size_t n,
-					   size_t *used, uint8_t *out, size_t *out_len)
+static enum proto_step client_read_method(struct socks5_client *c, const uint8_t *in, size_t n,
+					  size_t *used, uint8_t *out, size_t *out_len)
 {
 	if (n >= 1 && in[0] != SOCKS5_VERSION)
 		return client_fail(c, "the upstream does not speak SOCKS5");
 	if (n < 2)
-		return SOCKS5_MORE;
+		return PROTO_MORE;
 	*used = 2;
 	if (in[1] == SOCKS5_METHOD_NONE && !(c->one_flight && c->user[0] != '\0')) {
 		c->greeted = true;
@@ -132,24 +132,24 @@ static enum socks5_step client_read_method(struct socks5_client *c, const uint8_
 			   : "the upstream wants authentication, and no user is configured");
 }
 
-static enum socks5_step client_read_auth(struct socks5_client *c, const uint8_t *in, size_t n,
-					 size_t *used, uint8_t *out, size_t *out_len)
+static enum proto_step client_read_auth(struct socks5_client *c, const uint8_t *in, size_t n,
+					size_t *used, uint8_t *out, size_t *out_len)
 {
 	/* Some servers answer with the version of SOCKS instead of that of RFC 1929. */
 	if (n >= 1 && in[0] != SOCKS5_AUTH_VERSION && in[0] != SOCKS5_VERSION)
 		return client_fail(c, "the upstream's answer to the password is malformed");
 	if (n < 2)
-		return SOCKS5_MORE;
+		return PROTO_MORE;
 	*used = 2;
 	if (in[1] != 0)
 		return client_fail(c, "the upstream refused the user name or password");
 	return client_send_request(c, out, out_len);
 }
 
-static enum socks5_step client_read_reply(struct socks5_client *c, const uint8_t *in, size_t n,
-					  size_t *used)
+static enum proto_step client_read_reply(struct socks5_client *c, const uint8_t *in, size_t n,
+					 size_t *used)
 {
-	struct socks5_dest bound;
+	struct proto_dest bound;
 	int len;
 
 	if (n >= 1 && in[0] != SOCKS5_VERSION)
@@ -164,16 +164,16 @@ static enum socks5_step client_read_reply(struct socks5_client *c, const uint8_t
 	if (len < 0)
 		return client_fail(c, "the upstream's reply has an unknown address type");
 	if (len == 0 || n < (size_t)len)
-		return SOCKS5_MORE;
+		return PROTO_MORE;
 	*used = (size_t)len;
 	socks5_message_dest(in, &bound);
 	c->bound = bound.addr;
 	c->state = CLIENT_DONE;
-	return SOCKS5_DONE;
+	return PROTO_DONE;
 }
 
-enum socks5_step socks5_client_step(struct socks5_client *c, const uint8_t *in, size_t n,
-				    size_t *used, uint8_t *out, size_t *out_len)
+enum proto_step socks5_client_step(struct socks5_client *c, const uint8_t *in, size_t n,
+				   size_t *used, uint8_t *out, size_t *out_len)
 {
 	*used = 0;
 	*out_len = 0;
@@ -188,9 +188,9 @@ enum socks5_step socks5_client_step(struct socks5_client *c, const uint8_t *in, 
 	case CLIENT_REPLY:
 		return client_read_reply(c, in, n, used);
 	case CLIENT_DONE:
-		return SOCKS5_DONE;
+		return PROTO_DONE;
 	case CLIENT_FAILED:
 		break;
 	}
-	return SOCKS5_FAIL;
+	return PROTO_FAIL;
 }

@@ -18,21 +18,21 @@ void socks5_server_init(struct socks5_server *s)
 	s->error = NULL;
 }
 
-static enum socks5_step server_fail(struct socks5_server *s, const char *error)
+static enum proto_step server_fail(struct socks5_server *s, const char *error)
 {
 	s->state = SERVER_FAILED;
 	s->error = error;
-	return SOCKS5_FAIL;
+	return PROTO_FAIL;
 }
 
-static enum socks5_step server_read_greeting(struct socks5_server *s, const uint8_t *in, size_t n,
-					     size_t *used, uint8_t *out, size_t *out_len)
+static enum proto_step server_read_greeting(struct socks5_server *s, const uint8_t *in, size_t n,
+					    size_t *used, uint8_t *out, size_t *out_len)
 {
 	/* Whatever this is, it would not understand an answer of SOCKS. */
 	if (n >= 1 && in[0] != SOCKS5_VERSION)
 		return server_fail(s, "the client does not speak SOCKS5");
 	if (n < 2 || n < 2u + in[1])
-		return SOCKS5_MORE;
+		return PROTO_MORE;
 	*used = 2u + in[1];
 	*out_len = 2;
 	out[0] = SOCKS5_VERSION;
@@ -42,18 +42,18 @@ static enum socks5_step server_read_greeting(struct socks5_server *s, const uint
 	}
 	out[1] = SOCKS5_METHOD_NONE;
 	s->state = SERVER_REQUEST;
-	return SOCKS5_SEND;
+	return PROTO_SEND;
 }
 
-static enum socks5_step server_refuse(struct socks5_server *s, enum socks5_reply reply,
-				      const char *error, uint8_t *out, size_t *out_len)
+static enum proto_step server_refuse(struct socks5_server *s, enum socks5_reply reply,
+				     const char *error, uint8_t *out, size_t *out_len)
 {
 	*out_len = socks5_server_reply(reply, NULL, out);
 	return server_fail(s, error);
 }
 
-static enum socks5_step server_read_request(struct socks5_server *s, const uint8_t *in, size_t n,
-					    size_t *used, uint8_t *out, size_t *out_len)
+static enum proto_step server_read_request(struct socks5_server *s, const uint8_t *in, size_t n,
+					   size_t *used, uint8_t *out, size_t *out_len)
 {
 	int len = socks5_message_len(in, n);
 
@@ -64,7 +64,7 @@ static enum socks5_step server_read_request(struct socks5_server *s, const uint8
 		return server_refuse(s, SOCKS5_BAD_ADDRESS_TYPE,
 				     "the request has an unknown address type", out, out_len);
 	if (len == 0 || n < (size_t)len)
-		return SOCKS5_MORE;
+		return PROTO_MORE;
 	*used = (size_t)len;
 	/* Not before the address has been read: closing with bytes unread resets the connection, and
 	 * the client would lose the reply (RFC 1122 section 4.2.2.13). */
@@ -74,11 +74,11 @@ static enum socks5_step server_read_request(struct socks5_server *s, const uint8
 				     out_len);
 	socks5_message_dest(in, &s->dest);
 	s->state = SERVER_DONE;
-	return SOCKS5_DONE;
+	return PROTO_DONE;
 }
 
-enum socks5_step socks5_server_step(struct socks5_server *s, const uint8_t *in, size_t n,
-				    size_t *used, uint8_t *out, size_t *out_len)
+enum proto_step socks5_server_step(struct socks5_server *s, const uint8_t *in, size_t n,
+				   size_t *used, uint8_t *out, size_t *out_len)
 {
 	*used = 0;
 	*out_len = 0;
@@ -88,11 +88,11 @@ enum socks5_step socks5_server_step(struct socks5_server *s, const uint8_t *in, 
 	case SERVER_REQUEST:
 		return server_read_request(s, in, n, used, out, out_len);
 	case SERVER_DONE:
-		return SOCKS5_DONE;
+		return PROTO_DONE;
 	case SERVER_FAILED:
 		break;
 	}
-	return SOCKS5_FAIL;
+	return PROTO_FAIL;
 }
 
 size_t socks5_server_reply(enum socks5_reply reply, const struct addr *bound,

@@ -22,7 +22,7 @@ int socks5_message_len(const uint8_t *in, size_t n)
 	}
 }
 
-void socks5_message_dest(const uint8_t *in, struct socks5_dest *dest)
+void socks5_message_dest(const uint8_t *in, struct proto_dest *dest)
 {
 	const uint8_t *port = in + socks5_message_len(in, HEAD + 1) - 2;
 

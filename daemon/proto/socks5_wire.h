@@ -30,7 +30,7 @@ enum socks5_atyp {
 int socks5_message_len(const uint8_t *in, size_t n);
 
 /* Address or name and port of a message that is there completely. */
-void socks5_message_dest(const uint8_t *in, struct socks5_dest *dest);
+void socks5_message_dest(const uint8_t *in, struct proto_dest *dest);
 
 /* Writes a message about an address, or about a name of `name_len` bytes; returns its length. */
 size_t socks5_put_addr(uint8_t *out, uint8_t code, const struct addr *a, uint16_t port);

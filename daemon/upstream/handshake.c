@@ -74,7 +74,7 @@ enum handshake_result handshake_step(struct handshake *h, int fd, struct buf *in
 				     bool behind)
 {
 	enum handshake_result r;
-	enum socks5_step step;
+	enum proto_step step;
 	size_t used;
 
 	for (;;) {
@@ -85,16 +85,16 @@ enum handshake_result handshake_step(struct handshake *h, int fd, struct buf *in
 					  &h->out_len);
 		buf_consume(in, used);
 		switch (step) {
-		case SOCKS5_SEND:
+		case PROTO_SEND:
 			continue;
-		case SOCKS5_MORE:
+		case PROTO_MORE:
 			r = handshake_receive(h, fd, in, readable, behind);
 			if (r != HANDSHAKE_DONE)
 				return r;
 			continue;
-		case SOCKS5_DONE:
+		case PROTO_DONE:
 			return HANDSHAKE_DONE;
-		case SOCKS5_FAIL:
+		case PROTO_FAIL:
 			h->reply = h->client.reply;
 			h->error = h->client.error;
 			return h->reply != 0 ? HANDSHAKE_REFUSED : HANDSHAKE_BAD;

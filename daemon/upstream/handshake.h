@@ -20,7 +20,7 @@ enum handshake_result {
 
 struct handshake {
 	struct socks5_client client;
-	struct socks5_dest dest; /* to be filled before handshake_start() */
+	struct proto_dest dest; /* to be filled before handshake_start() */
 	uint8_t reply;
 	const char *error;
 	int err; /* errno */

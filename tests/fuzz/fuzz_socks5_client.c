@@ -14,24 +14,24 @@ struct machine {
 	bool one_flight, begun;
 };
 
-static enum socks5_step step(void *machine, const uint8_t *in, size_t n, size_t *used, uint8_t *out,
-			     size_t *out_len)
+static enum proto_step step(void *machine, const uint8_t *in, size_t n, size_t *used, uint8_t *out,
+			    size_t *out_len)
 {
 	struct machine *m = machine;
 	const struct socks5_client *c = &m->client;
-	enum socks5_step r = socks5_client_step(&m->client, in, n, used, out, out_len);
+	enum proto_step r = socks5_client_step(&m->client, in, n, used, out, out_len);
 
 	/* One flight is sent before the first answer, and nothing after it. */
-	BUG_ON((r == SOCKS5_SEND && !(m->one_flight && m->begun)) != (*out_len > 0));
+	BUG_ON((r == PROTO_SEND && !(m->one_flight && m->begun)) != (*out_len > 0));
 	m->begun = true;
-	BUG_ON(r == SOCKS5_FAIL && c->error == NULL);
-	BUG_ON(r != SOCKS5_FAIL && c->reply != 0);
+	BUG_ON(r == PROTO_FAIL && c->error == NULL);
+	BUG_ON(r != PROTO_FAIL && c->reply != 0);
 	return r;
 }
 
 static void init(struct machine *m, uint8_t how)
 {
-	static const struct socks5_dest dests[] = {
+	static const struct proto_dest dests[] = {
 		{.addr = {.family = AF_INET, .ip = {11, 0, 0, 1}}, .port = 80},
 		{.addr = {.family = AF_INET6, .ip = {0x2a, 0, 0, 1}}, .port = 443},
 		{.name = "host.lan", .name_len = 8, .port = 8080},

@@ -8,17 +8,17 @@
 
 #include "tests/fuzz/pieces.h"
 
-static enum socks5_step step(void *machine, const uint8_t *in, size_t n, size_t *used, uint8_t *out,
-			     size_t *out_len)
+static enum proto_step step(void *machine, const uint8_t *in, size_t n, size_t *used, uint8_t *out,
+			    size_t *out_len)
 {
 	struct socks5_server *s = machine;
-	enum socks5_step r = socks5_server_step(s, in, n, used, out, out_len);
+	enum proto_step r = socks5_server_step(s, in, n, used, out, out_len);
 
-	BUG_ON(r == SOCKS5_SEND && *out_len != 2);
-	BUG_ON(r == SOCKS5_FAIL && *out_len != 0 && *out_len != 2 && *out_len != 10);
-	BUG_ON(r == SOCKS5_FAIL && s->error == NULL);
-	BUG_ON((r == SOCKS5_MORE || r == SOCKS5_DONE) && *out_len != 0);
-	BUG_ON(r == SOCKS5_MORE && n - *used >= SOCKS5_REQUEST_MAX);
+	BUG_ON(r == PROTO_SEND && *out_len != 2);
+	BUG_ON(r == PROTO_FAIL && *out_len != 0 && *out_len != 2 && *out_len != 10);
+	BUG_ON(r == PROTO_FAIL && s->error == NULL);
+	BUG_ON((r == PROTO_MORE || r == PROTO_DONE) && *out_len != 0);
+	BUG_ON(r == PROTO_MORE && n - *used >= SOCKS5_REQUEST_MAX);
 	return r;
 }
 
@@ -28,7 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct pieces_result a, b;
 	static struct socks5_server one, other;
-	const struct socks5_dest *dest = &one.dest;
+	const struct proto_dest *dest = &one.dest;
 
 	if (size < 2)
 		return 0;
@@ -40,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	pieces_feed(&b, step, &other, data + 2, size - 2, data);
 	pieces_compare(&a, &b);
 	BUG_ON(one.error != other.error);
-	if (a.step != SOCKS5_DONE)
+	if (a.step != PROTO_DONE)
 		return 0;
 	BUG_ON(memcmp(dest, &other.dest, sizeof(*dest)) != 0);
 	BUG_ON(dest->name[dest->name_len] != '\0');

@@ -9,14 +9,14 @@
 #include "daemon/proto/socks5.h"
 
 struct pieces_result {
-	enum socks5_step step;
+	enum proto_step step;
 	size_t consumed, out_len;
 	uint8_t out[4 * SOCKS5_OUT_MAX];
 };
 
 /* One step of the machine, and what must hold after it. */
-typedef enum socks5_step pieces_fn(void *machine, const uint8_t *in, size_t n, size_t *used,
-				   uint8_t *out, size_t *out_len);
+typedef enum proto_step pieces_fn(void *machine, const uint8_t *in, size_t n, size_t *used,
+				  uint8_t *out, size_t *out_len);
 
 /* The pieces are piece[0] + 1 and piece[1] + 1 bytes long, in turn. */
 static inline void pieces_feed(struct pieces_result *r, pieces_fn *run, void *machine,
@@ -35,9 +35,9 @@ static inline void pieces_feed(struct pieces_result *r, pieces_fn *run, void *ma
 		memcpy(r->out + r->out_len, out, out_len);
 		r->out_len += out_len;
 		r->consumed += used;
-		if (r->step == SOCKS5_SEND)
+		if (r->step == PROTO_SEND)
 			continue;
-		if (r->step != SOCKS5_MORE || end == n)
+		if (r->step != PROTO_MORE || end == n)
 			return;
 		end = n - end > piece[turn % 2] ? end + 1 + piece[turn % 2] : n;
 	}

@@ -12,7 +12,7 @@
 #define BYTES(s) (const uint8_t *)(s), sizeof(s) - 1
 
 struct result {
-	enum socks5_step step;
+	enum proto_step step;
 	size_t consumed;
 	uint8_t out[2 * SOCKS5_OUT_MAX];
 	size_t out_len;
@@ -25,7 +25,7 @@ struct result {
 struct run {
 	const char *user, *password;
 	bool one_flight;
-	struct socks5_dest dest;
+	struct proto_dest dest;
 	const struct result *want; /* NULL: keep what comes */
 	struct result got;
 };
@@ -43,7 +43,7 @@ static void run_pieces(void *ctx, const uint8_t *bytes, const size_t *ends, size
 	if (r->one_flight)
 		socks5_client_one_flight(&c);
 	got->step = socks5_client_step(&c, bytes, 0, &used, out, &out_len);
-	assert_int_equal(got->step, SOCKS5_SEND);
+	assert_int_equal(got->step, PROTO_SEND);
 	memcpy(got->out, out, out_len);
 	got->out_len = out_len;
 	for (size_t i = 0; i < n_ends; i++) {
@@ -57,12 +57,12 @@ static void run_pieces(void *ctx, const uint8_t *bytes, const size_t *ends, size
 			test_free(in);
 			assert_true(used <= n);
 			assert_true(out_len <= SOCKS5_OUT_MAX);
-			assert_true((got->step == SOCKS5_SEND && !r->one_flight) == (out_len > 0));
+			assert_true((got->step == PROTO_SEND && !r->one_flight) == (out_len > 0));
 			got->consumed += used;
 			memcpy(got->out + got->out_len, out, out_len);
 			got->out_len += out_len;
-		} while (got->step == SOCKS5_SEND);
-		if (got->step != SOCKS5_MORE)
+		} while (got->step == PROTO_SEND);
+		if (got->step != PROTO_MORE)
 			break;
 	}
 	got->reply = c.reply;
@@ -81,9 +81,9 @@ static void run_pieces(void *ctx, const uint8_t *bytes, const size_t *ends, size
 	assert_memory_equal(&got->bound, &r->want->bound, sizeof(got->bound));
 }
 
-static struct socks5_dest dest_of(const char *text)
+static struct proto_dest dest_of(const char *text)
 {
-	struct socks5_dest d = {.port = 443};
+	struct proto_dest d = {.port = 443};
 
 	if (addr_parse_endpoint(&d.addr, text) == 0) {
 		d.port = d.addr.port;
@@ -102,7 +102,7 @@ struct client_case {
 	size_t in_len;
 	const uint8_t *out;
 	size_t out_len;
-	enum socks5_step step;
+	enum proto_step step;
 	size_t payload; /* bytes at the end that must be left alone */
 	uint8_t reply;
 	const char *error;
@@ -127,78 +127,78 @@ struct client_case {
 
 static const struct client_case cases[] = {
 	{"no user, IPv4", "", "11.0.0.1:80", BYTES("\x05\x00" OK4), BYTES(GREETING REQUEST4),
-	 SOCKS5_DONE, 0, 0, NULL, "11.0.0.9:40000"},
+	 PROTO_DONE, 0, 0, NULL, "11.0.0.9:40000"},
 	{"IPv6", "", "[2a00:1::7]:8080", BYTES("\x05\x00" OK6), BYTES(GREETING REQUEST6),
-	 SOCKS5_DONE, 0, 0, NULL, "[2a00:1::9]:40000"},
-	{"name", "", "host.lan", BYTES("\x05\x00" OK4), BYTES(GREETING REQUEST_NAME), SOCKS5_DONE,
-	 0, 0, NULL, "11.0.0.9:40000"},
+	 PROTO_DONE, 0, 0, NULL, "[2a00:1::9]:40000"},
+	{"name", "", "host.lan", BYTES("\x05\x00" OK4), BYTES(GREETING REQUEST_NAME), PROTO_DONE, 0,
+	 0, NULL, "11.0.0.9:40000"},
 	{"user, but the upstream asks for none", "bob", "11.0.0.1:80", BYTES("\x05\x00" OK4),
-	 BYTES(GREETING_AUTH REQUEST4), SOCKS5_DONE, 0, 0, NULL, "11.0.0.9:40000"},
+	 BYTES(GREETING_AUTH REQUEST4), PROTO_DONE, 0, 0, NULL, "11.0.0.9:40000"},
 	{"user and password", "bob", "11.0.0.1:80", BYTES("\x05\x02\x01\x00" OK4),
-	 BYTES(GREETING_AUTH AUTH REQUEST4), SOCKS5_DONE, 0, 0, NULL, "11.0.0.9:40000"},
+	 BYTES(GREETING_AUTH AUTH REQUEST4), PROTO_DONE, 0, 0, NULL, "11.0.0.9:40000"},
 	{"answer to the password with version 5", "bob", "11.0.0.1:80",
-	 BYTES("\x05\x02\x05\x00" OK4), BYTES(GREETING_AUTH AUTH REQUEST4), SOCKS5_DONE, 0, 0, NULL,
+	 BYTES("\x05\x02\x05\x00" OK4), BYTES(GREETING_AUTH AUTH REQUEST4), PROTO_DONE, 0, 0, NULL,
 	 "11.0.0.9:40000"},
 	{"payload behind the reply", "", "11.0.0.1:80", BYTES("\x05\x00" OK4 "\x05\x01SSH-2.0"),
-	 BYTES(GREETING REQUEST4), SOCKS5_DONE, 9, 0, NULL, "11.0.0.9:40000"},
+	 BYTES(GREETING REQUEST4), PROTO_DONE, 9, 0, NULL, "11.0.0.9:40000"},
 	{"reserved byte set", "", "11.0.0.1:80",
 	 BYTES("\x05\x00\x05\x00\xff\x01\x0b\x00\x00\x09\x9c\x40"), BYTES(GREETING REQUEST4),
-	 SOCKS5_DONE, 0, 0, NULL, "11.0.0.9:40000"},
+	 PROTO_DONE, 0, 0, NULL, "11.0.0.9:40000"},
 	{"bound is a name", "", "11.0.0.1:80",
 	 BYTES("\x05\x00\x05\x00\x00\x03\x03"
 	       "abc"
 	       "\0\x50!"),
-	 BYTES(GREETING REQUEST4), SOCKS5_DONE, 1, 0, NULL, NULL},
+	 BYTES(GREETING REQUEST4), PROTO_DONE, 1, 0, NULL, NULL},
 	{"bound is an empty name", "", "11.0.0.1:80", BYTES("\x05\x00\x05\x00\x00\x03\x00\0\x50"),
-	 BYTES(GREETING REQUEST4), SOCKS5_DONE, 0, 0, NULL, NULL},
+	 BYTES(GREETING REQUEST4), PROTO_DONE, 0, 0, NULL, NULL},
 	{"bound is IPv4 in IPv6", "", "11.0.0.1:80",
 	 BYTES("\x05\x00\x05\x00\x00\x04\0\0\0\0\0\0\0\0\0\0\xff\xff\x0b\0\0\x09\x9c\x40"),
-	 BYTES(GREETING REQUEST4), SOCKS5_DONE, 0, 0, NULL, "11.0.0.9:40000"},
+	 BYTES(GREETING REQUEST4), PROTO_DONE, 0, 0, NULL, "11.0.0.9:40000"},
 
-	{"nothing came", "", "11.0.0.1:80", BYTES(""), BYTES(GREETING), SOCKS5_MORE, 0, 0, NULL,
+	{"nothing came", "", "11.0.0.1:80", BYTES(""), BYTES(GREETING), PROTO_MORE, 0, 0, NULL,
 	 NULL},
-	{"cut in the method", "", "11.0.0.1:80", BYTES("\x05"), BYTES(GREETING), SOCKS5_MORE, 1, 0,
+	{"cut in the method", "", "11.0.0.1:80", BYTES("\x05"), BYTES(GREETING), PROTO_MORE, 1, 0,
 	 NULL, NULL},
 	{"cut in the answer to the password", "bob", "11.0.0.1:80", BYTES("\x05\x02\x01"),
-	 BYTES(GREETING_AUTH AUTH), SOCKS5_MORE, 1, 0, NULL, NULL},
+	 BYTES(GREETING_AUTH AUTH), PROTO_MORE, 1, 0, NULL, NULL},
 	{"cut in the reply", "", "11.0.0.1:80",
 	 BYTES("\x05\x00\x05\x00\x00\x01\x0b\x00\x00\x09\x9c"), BYTES(GREETING REQUEST4),
-	 SOCKS5_MORE, 9, 0, NULL, NULL},
+	 PROTO_MORE, 9, 0, NULL, NULL},
 	{"cut before the length of a name", "", "11.0.0.1:80", BYTES("\x05\x00\x05\x00\x00\x03"),
-	 BYTES(GREETING REQUEST4), SOCKS5_MORE, 4, 0, NULL, NULL},
+	 BYTES(GREETING REQUEST4), PROTO_MORE, 4, 0, NULL, NULL},
 
 	{"HTTP", "", "11.0.0.1:80", BYTES("HTTP/1.1 400 Bad Request\r\n"), BYTES(GREETING),
-	 SOCKS5_FAIL, 26, 0, "the upstream does not speak SOCKS5", NULL},
-	{"SOCKS4 answer", "", "11.0.0.1:80", BYTES("\x00\x5b"), BYTES(GREETING), SOCKS5_FAIL, 2, 0,
+	 PROTO_FAIL, 26, 0, "the upstream does not speak SOCKS5", NULL},
+	{"SOCKS4 answer", "", "11.0.0.1:80", BYTES("\x00\x5b"), BYTES(GREETING), PROTO_FAIL, 2, 0,
 	 "the upstream does not speak SOCKS5", NULL},
-	{"no method, no user", "", "11.0.0.1:80", BYTES("\x05\xff"), BYTES(GREETING), SOCKS5_FAIL,
-	 0, 0, "the upstream wants authentication, and no user is configured", NULL},
+	{"no method, no user", "", "11.0.0.1:80", BYTES("\x05\xff"), BYTES(GREETING), PROTO_FAIL, 0,
+	 0, "the upstream wants authentication, and no user is configured", NULL},
 	{"no method, user", "bob", "11.0.0.1:80", BYTES("\x05\xff"), BYTES(GREETING_AUTH),
-	 SOCKS5_FAIL, 0, 0, "the upstream accepts neither no authentication nor a password", NULL},
+	 PROTO_FAIL, 0, 0, "the upstream accepts neither no authentication nor a password", NULL},
 	{"password, though not offered", "", "11.0.0.1:80", BYTES("\x05\x02"), BYTES(GREETING),
-	 SOCKS5_FAIL, 0, 0, "the upstream chose a method that was not offered", NULL},
+	 PROTO_FAIL, 0, 0, "the upstream chose a method that was not offered", NULL},
 	{"GSSAPI, though not offered", "bob", "11.0.0.1:80", BYTES("\x05\x01"),
-	 BYTES(GREETING_AUTH), SOCKS5_FAIL, 0, 0,
-	 "the upstream chose a method that was not offered", NULL},
+	 BYTES(GREETING_AUTH), PROTO_FAIL, 0, 0, "the upstream chose a method that was not offered",
+	 NULL},
 	{"password refused", "bob", "11.0.0.1:80", BYTES("\x05\x02\x01\x01"),
-	 BYTES(GREETING_AUTH AUTH), SOCKS5_FAIL, 0, 0,
+	 BYTES(GREETING_AUTH AUTH), PROTO_FAIL, 0, 0,
 	 "the upstream refused the user name or password", NULL},
 	{"answer to the password malformed", "bob", "11.0.0.1:80", BYTES("\x05\x02\x00\x00"),
-	 BYTES(GREETING_AUTH AUTH), SOCKS5_FAIL, 2, 0,
+	 BYTES(GREETING_AUTH AUTH), PROTO_FAIL, 2, 0,
 	 "the upstream's answer to the password is malformed", NULL},
 	{"reply of another version", "", "11.0.0.1:80", BYTES("\x05\x00\x04\x5a"),
-	 BYTES(GREETING REQUEST4), SOCKS5_FAIL, 2, 0, "the upstream's reply is not SOCKS5", NULL},
+	 BYTES(GREETING REQUEST4), PROTO_FAIL, 2, 0, "the upstream's reply is not SOCKS5", NULL},
 	{"unknown address type", "", "11.0.0.1:80", BYTES("\x05\x00\x05\x00\x00\x02"),
-	 BYTES(GREETING REQUEST4), SOCKS5_FAIL, 4, 0,
+	 BYTES(GREETING REQUEST4), PROTO_FAIL, 4, 0,
 	 "the upstream's reply has an unknown address type", NULL},
 	{"refused, whole reply", "", "11.0.0.1:80",
 	 BYTES("\x05\x00\x05\x05\x00\x01\x00\x00\x00\x00\x00\x00"), BYTES(GREETING REQUEST4),
-	 SOCKS5_FAIL, 8, SOCKS5_REFUSED, "the upstream refused the request", NULL},
+	 PROTO_FAIL, 8, SOCKS5_REFUSED, "the upstream refused the request", NULL},
 	{"refused in two bytes", "", "11.0.0.1:80", BYTES("\x05\x00\x05\x04"),
-	 BYTES(GREETING REQUEST4), SOCKS5_FAIL, 0, SOCKS5_HOST_UNREACHABLE,
+	 BYTES(GREETING REQUEST4), PROTO_FAIL, 0, SOCKS5_HOST_UNREACHABLE,
 	 "the upstream refused the request", NULL},
 	{"refused with an unassigned code", "", "11.0.0.1:80", BYTES("\x05\x00\x05\xff"),
-	 BYTES(GREETING REQUEST4), SOCKS5_FAIL, 0, 255, "the upstream refused the request", NULL},
+	 BYTES(GREETING REQUEST4), PROTO_FAIL, 0, 255, "the upstream refused the request", NULL},
 };
 
 static void test_cases(void **state)
@@ -239,19 +239,19 @@ static void test_one_flight(void **state)
 {
 	static const struct client_case flights[] = {
 		{"no user", "", "11.0.0.1:80", BYTES("\x05\x00" OK4 "!"), BYTES(GREETING REQUEST4),
-		 SOCKS5_DONE, 1, 0, NULL, NULL},
+		 PROTO_DONE, 1, 0, NULL, NULL},
 		{"user", "bob", "host.lan", BYTES("\x05\x02\x01\x00" OK4),
-		 BYTES("\x05\x01\x02" AUTH REQUEST_NAME), SOCKS5_DONE, 0, 0, NULL, NULL},
+		 BYTES("\x05\x01\x02" AUTH REQUEST_NAME), PROTO_DONE, 0, 0, NULL, NULL},
 		{"user, none chosen", "bob", "11.0.0.1:80", BYTES("\x05\x00" OK4),
-		 BYTES("\x05\x01\x02" AUTH REQUEST4), SOCKS5_FAIL, 10, 0,
+		 BYTES("\x05\x01\x02" AUTH REQUEST4), PROTO_FAIL, 10, 0,
 		 "the upstream chose a method that was not offered", NULL},
 		{"no method", "", "11.0.0.1:80", BYTES("\x05\xff"), BYTES(GREETING REQUEST4),
-		 SOCKS5_FAIL, 0, 0, "the upstream wants authentication, and no user is configured",
+		 PROTO_FAIL, 0, 0, "the upstream wants authentication, and no user is configured",
 		 NULL},
 		{"refused", "", "11.0.0.1:80", BYTES("\x05\x00\x05\x05"), BYTES(GREETING REQUEST4),
-		 SOCKS5_FAIL, 0, SOCKS5_REFUSED, "the upstream refused the request", NULL},
+		 PROTO_FAIL, 0, SOCKS5_REFUSED, "the upstream refused the request", NULL},
 		{"request lost", "", "11.0.0.1:80", BYTES("\x05\x00"), BYTES(GREETING REQUEST4),
-		 SOCKS5_MORE, 0, 0, NULL, NULL},
+		 PROTO_MORE, 0, 0, NULL, NULL},
 	};
 
 	(void)state;
@@ -284,7 +284,7 @@ static void test_every_reply_code(void **state)
 		size_t n = sizeof(in);
 
 		run_pieces(&r, in, &n, 1);
-		assert_int_equal(r.got.step, SOCKS5_FAIL);
+		assert_int_equal(r.got.step, PROTO_FAIL);
 		assert_int_equal(r.got.reply, code);
 	}
 }
@@ -292,7 +292,7 @@ static void test_every_reply_code(void **state)
 static void test_longest_messages(void **state)
 {
 	struct socks5_client c;
-	struct socks5_dest dest = {.name_len = 255, .port = 0x1234};
+	struct proto_dest dest = {.name_len = 255, .port = 0x1234};
 	char text[256];
 	uint8_t out[SOCKS5_OUT_MAX];
 	size_t used, out_len;
@@ -303,17 +303,17 @@ static void test_longest_messages(void **state)
 	memset(dest.name, 'n', 255);
 	socks5_client_init(&c, text, text, &dest);
 	assert_true(socks5_client_greeting(&c));
-	assert_int_equal(socks5_client_step(&c, out, 0, &used, out, &out_len), SOCKS5_SEND);
+	assert_int_equal(socks5_client_step(&c, out, 0, &used, out, &out_len), PROTO_SEND);
 	assert_true(socks5_client_greeting(&c));
 	assert_int_equal(socks5_client_step(&c, BYTES("\x05\x02"), &used, out, &out_len),
-			 SOCKS5_SEND);
+			 PROTO_SEND);
 	assert_false(socks5_client_greeting(&c));
 	assert_int_equal(out_len, 513);
 	assert_int_equal(out[1], 255);
 	assert_int_equal(out[257], 255);
 	assert_int_equal(out[512], 'x');
 	assert_int_equal(socks5_client_step(&c, BYTES("\x01\x00"), &used, out, &out_len),
-			 SOCKS5_SEND);
+			 PROTO_SEND);
 	assert_int_equal(out_len, 262);
 	assert_int_equal(out[4], 255);
 	assert_int_equal(out[259], 'n');
@@ -335,7 +335,7 @@ static void test_empty_password(void **state)
 static void test_end_is_final(void **state)
 {
 	struct socks5_client c;
-	struct socks5_dest dest = dest_of("11.0.0.1:80");
+	struct proto_dest dest = dest_of("11.0.0.1:80");
 	uint8_t out[SOCKS5_OUT_MAX];
 	size_t used, out_len;
 
@@ -343,16 +343,16 @@ static void test_end_is_final(void **state)
 	socks5_client_init(&c, "", "", &dest);
 	socks5_client_step(&c, out, 0, &used, out, &out_len);
 	assert_int_equal(socks5_client_step(&c, BYTES("\x05\xff"), &used, out, &out_len),
-			 SOCKS5_FAIL);
+			 PROTO_FAIL);
 	assert_int_equal(socks5_client_step(&c, BYTES("\x05\x00"), &used, out, &out_len),
-			 SOCKS5_FAIL);
+			 PROTO_FAIL);
 	assert_int_equal(used + out_len, 0);
 
 	socks5_client_init(&c, "", "", &dest);
 	socks5_client_step(&c, out, 0, &used, out, &out_len);
 	socks5_client_step(&c, BYTES("\x05\x00"), &used, out, &out_len);
-	assert_int_equal(socks5_client_step(&c, BYTES(OK4), &used, out, &out_len), SOCKS5_DONE);
-	assert_int_equal(socks5_client_step(&c, BYTES(OK4), &used, out, &out_len), SOCKS5_DONE);
+	assert_int_equal(socks5_client_step(&c, BYTES(OK4), &used, out, &out_len), PROTO_DONE);
+	assert_int_equal(socks5_client_step(&c, BYTES(OK4), &used, out, &out_len), PROTO_DONE);
 	assert_int_equal(used + out_len, 0);
 }
 

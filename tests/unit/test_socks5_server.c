@@ -12,12 +12,12 @@
 #define BYTES(s) (const uint8_t *)(s), sizeof(s) - 1
 
 struct result {
-	enum socks5_step step;
+	enum proto_step step;
 	size_t consumed;
 	uint8_t out[2 * SOCKS5_OUT_MAX];
 	size_t out_len;
 	const char *error;
-	struct socks5_dest dest;
+	struct proto_dest dest;
 };
 
 struct run {
@@ -47,18 +47,18 @@ static void run_pieces(void *ctx, const uint8_t *bytes, const size_t *ends, size
 			test_free(in);
 			assert_true(used <= n);
 			assert_true(out_len <= SOCKS5_OUT_MAX);
-			if (got->step != SOCKS5_FAIL)
-				assert_true(got->step == SOCKS5_SEND ? out_len > 0 : out_len == 0);
+			if (got->step != PROTO_FAIL)
+				assert_true(got->step == PROTO_SEND ? out_len > 0 : out_len == 0);
 			got->consumed += used;
 			memcpy(got->out + got->out_len, out, out_len);
 			got->out_len += out_len;
-		} while (got->step == SOCKS5_SEND);
-		if (got->step != SOCKS5_MORE)
+		} while (got->step == PROTO_SEND);
+		if (got->step != PROTO_MORE)
 			break;
 	}
-	if (got->step == SOCKS5_FAIL)
+	if (got->step == PROTO_FAIL)
 		got->error = s.error;
-	if (got->step == SOCKS5_DONE) {
+	if (got->step == PROTO_DONE) {
 		got->dest.addr = s.dest.addr;
 		got->dest.port = s.dest.port;
 		got->dest.name_len = s.dest.name_len;
@@ -83,10 +83,10 @@ struct server_case {
 	size_t in_len;
 	const uint8_t *out;
 	size_t out_len;
-	enum socks5_step step;
+	enum proto_step step;
 	size_t payload;    /* bytes at the end that must be left alone */
-	const char *error; /* SOCKS5_FAIL */
-	const char *addr;  /* SOCKS5_DONE: the address, or NULL for the name */
+	const char *error; /* PROTO_FAIL */
+	const char *addr;  /* PROTO_DONE: the address, or NULL for the name */
 	const char *name;
 	size_t name_len;
 	uint16_t port;
@@ -98,74 +98,74 @@ struct server_case {
 #define NAME(s)    (s), sizeof(s) - 1
 
 static const struct server_case cases[] = {
-	{"IPv4", BYTES("\x05\x01\x00" REQUEST4), BYTES(CHOICE), SOCKS5_DONE, 0, NULL, "11.0.0.1:80",
+	{"IPv4", BYTES("\x05\x01\x00" REQUEST4), BYTES(CHOICE), PROTO_DONE, 0, NULL, "11.0.0.1:80",
 	 NAME(""), 80},
 	{"IPv6",
 	 BYTES("\x05\x01\x00\x05\x01\x00\x04\x2a\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\x07\x1f\x90"),
-	 BYTES(CHOICE), SOCKS5_DONE, 0, NULL, "[2a00:1::7]:8080", NAME(""), 8080},
+	 BYTES(CHOICE), PROTO_DONE, 0, NULL, "[2a00:1::7]:8080", NAME(""), 8080},
 	{"IPv4 in IPv6",
 	 BYTES("\x05\x01\x00\x05\x01\x00\x04\0\0\0\0\0\0\0\0\0\0\xff\xff\x7f\0\0\x01\0\x50"),
-	 BYTES(CHOICE), SOCKS5_DONE, 0, NULL, "127.0.0.1:80", NAME(""), 80},
+	 BYTES(CHOICE), PROTO_DONE, 0, NULL, "127.0.0.1:80", NAME(""), 80},
 	{"name",
 	 BYTES("\x05\x01\x00\x05\x01\x00\x03\x08"
 	       "host.lan"
 	       "\x01\xbb"),
-	 BYTES(CHOICE), SOCKS5_DONE, 0, NULL, NULL, NAME("host.lan"), 443},
+	 BYTES(CHOICE), PROTO_DONE, 0, NULL, NULL, NAME("host.lan"), 443},
 	{"name with NUL and line break",
 	 BYTES("\x05\x01\x00\x05\x01\x00\x03\x05"
 	       "a\0b\r\n"
 	       "\x01\xbb"),
-	 BYTES(CHOICE), SOCKS5_DONE, 0, NULL, NULL, NAME("a\0b\r\n"), 443},
-	{"empty name", BYTES("\x05\x01\x00\x05\x01\x00\x03\x00\x01\xbb"), BYTES(CHOICE),
-	 SOCKS5_DONE, 0, NULL, NULL, NAME(""), 443},
+	 BYTES(CHOICE), PROTO_DONE, 0, NULL, NULL, NAME("a\0b\r\n"), 443},
+	{"empty name", BYTES("\x05\x01\x00\x05\x01\x00\x03\x00\x01\xbb"), BYTES(CHOICE), PROTO_DONE,
+	 0, NULL, NULL, NAME(""), 443},
 	{"payload sent ahead", BYTES("\x05\x01\x00" REQUEST4 "GET / HTTP/1.0\r\n"), BYTES(CHOICE),
-	 SOCKS5_DONE, 16, NULL, "11.0.0.1:80", NAME(""), 80},
+	 PROTO_DONE, 16, NULL, "11.0.0.1:80", NAME(""), 80},
 	{"reserved byte set", BYTES("\x05\x01\x00\x05\x01\xff\x01\x0b\x00\x00\x01\x00\x50"),
-	 BYTES(CHOICE), SOCKS5_DONE, 0, NULL, "11.0.0.1:80", NAME(""), 80},
-	{"none among others", BYTES("\x05\x04\x01\x02\x80\x00" REQUEST4), BYTES(CHOICE),
-	 SOCKS5_DONE, 0, NULL, "11.0.0.1:80", NAME(""), 80},
-	{"the same method twice", BYTES("\x05\x02\x00\x00" REQUEST4), BYTES(CHOICE), SOCKS5_DONE, 0,
+	 BYTES(CHOICE), PROTO_DONE, 0, NULL, "11.0.0.1:80", NAME(""), 80},
+	{"none among others", BYTES("\x05\x04\x01\x02\x80\x00" REQUEST4), BYTES(CHOICE), PROTO_DONE,
+	 0, NULL, "11.0.0.1:80", NAME(""), 80},
+	{"the same method twice", BYTES("\x05\x02\x00\x00" REQUEST4), BYTES(CHOICE), PROTO_DONE, 0,
 	 NULL, "11.0.0.1:80", NAME(""), 80},
 	{"port 0", BYTES("\x05\x01\x00\x05\x01\x00\x01\x0b\x00\x00\x01\x00\x00"), BYTES(CHOICE),
-	 SOCKS5_DONE, 0, NULL, "11.0.0.1:0", NAME(""), 0},
+	 PROTO_DONE, 0, NULL, "11.0.0.1:0", NAME(""), 0},
 
-	{"nothing came", BYTES(""), BYTES(""), SOCKS5_MORE, 0, NULL, NULL, NULL, 0, 0},
-	{"cut in the greeting", BYTES("\x05\x02\x00"), BYTES(""), SOCKS5_MORE, 3, NULL, NULL, NULL,
+	{"nothing came", BYTES(""), BYTES(""), PROTO_MORE, 0, NULL, NULL, NULL, 0, 0},
+	{"cut in the greeting", BYTES("\x05\x02\x00"), BYTES(""), PROTO_MORE, 3, NULL, NULL, NULL,
 	 0, 0},
 	{"cut in the request", BYTES("\x05\x01\x00\x05\x01\x00\x01\x0b\x00\x00\x01\x00"),
-	 BYTES(CHOICE), SOCKS5_MORE, 9, NULL, NULL, NULL, 0, 0},
+	 BYTES(CHOICE), PROTO_MORE, 9, NULL, NULL, NULL, 0, 0},
 	{"cut in the name",
 	 BYTES("\x05\x01\x00\x05\x01\x00\x03\x08"
 	       "host"),
-	 BYTES(CHOICE), SOCKS5_MORE, 9, NULL, NULL, NULL, 0, 0},
+	 BYTES(CHOICE), PROTO_MORE, 9, NULL, NULL, NULL, 0, 0},
 
-	{"HTTP", BYTES("GET / HTTP/1.1\r\n"), BYTES(""), SOCKS5_FAIL, 16,
+	{"HTTP", BYTES("GET / HTTP/1.1\r\n"), BYTES(""), PROTO_FAIL, 16,
 	 "the client does not speak SOCKS5", NULL, NULL, 0, 0},
-	{"TLS", BYTES("\x16\x03\x01\x02\x00"), BYTES(""), SOCKS5_FAIL, 5,
+	{"TLS", BYTES("\x16\x03\x01\x02\x00"), BYTES(""), PROTO_FAIL, 5,
 	 "the client does not speak SOCKS5", NULL, NULL, 0, 0},
-	{"no methods", BYTES("\x05\x00"), BYTES("\x05\xff"), SOCKS5_FAIL, 0,
+	{"no methods", BYTES("\x05\x00"), BYTES("\x05\xff"), PROTO_FAIL, 0,
 	 "the client offers no method that is served", NULL, NULL, 0, 0},
-	{"GSSAPI only", BYTES("\x05\x01\x01"), BYTES("\x05\xff"), SOCKS5_FAIL, 0,
+	{"GSSAPI only", BYTES("\x05\x01\x01"), BYTES("\x05\xff"), PROTO_FAIL, 0,
 	 "the client offers no method that is served", NULL, NULL, 0, 0},
-	{"password only", BYTES("\x05\x01\x02\x01\x01u\x01p"), BYTES("\x05\xff"), SOCKS5_FAIL, 5,
+	{"password only", BYTES("\x05\x01\x02\x01\x01u\x01p"), BYTES("\x05\xff"), PROTO_FAIL, 5,
 	 "the client offers no method that is served", NULL, NULL, 0, 0},
 	{"SOCKS4 request after the greeting", BYTES("\x05\x01\x00\x04\x01\x00\x50"),
-	 BYTES(CHOICE REFUSAL("\x05\x01")), SOCKS5_FAIL, 4, "the request is not SOCKS5", NULL, NULL,
+	 BYTES(CHOICE REFUSAL("\x05\x01")), PROTO_FAIL, 4, "the request is not SOCKS5", NULL, NULL,
 	 0, 0},
 	{"BIND", BYTES("\x05\x01\x00\x05\x02\x00\x01\x0b\x00\x00\x01\x00\x50"),
-	 BYTES(CHOICE REFUSAL("\x05\x07")), SOCKS5_FAIL, 0,
+	 BYTES(CHOICE REFUSAL("\x05\x07")), PROTO_FAIL, 0,
 	 "the client asks for a command other than CONNECT", NULL, NULL, 0, 0},
 	{"UDP ASSOCIATE of a name",
 	 BYTES("\x05\x01\x00\x05\x03\x00\x03\x01"
 	       "a"
 	       "\x00\x50"),
-	 BYTES(CHOICE REFUSAL("\x05\x07")), SOCKS5_FAIL, 0,
+	 BYTES(CHOICE REFUSAL("\x05\x07")), PROTO_FAIL, 0,
 	 "the client asks for a command other than CONNECT", NULL, NULL, 0, 0},
 	{"command 9", BYTES("\x05\x01\x00\x05\x09\x00\x01\x0b\x00\x00\x01\x00\x50"),
-	 BYTES(CHOICE REFUSAL("\x05\x07")), SOCKS5_FAIL, 0,
+	 BYTES(CHOICE REFUSAL("\x05\x07")), PROTO_FAIL, 0,
 	 "the client asks for a command other than CONNECT", NULL, NULL, 0, 0},
 	{"address type 2", BYTES("\x05\x01\x00\x05\x01\x00\x02\x0b\x00\x00\x01\x00\x50"),
-	 BYTES(CHOICE REFUSAL("\x05\x08")), SOCKS5_FAIL, 10,
+	 BYTES(CHOICE REFUSAL("\x05\x08")), PROTO_FAIL, 10,
 	 "the request has an unknown address type", NULL, NULL, 0, 0},
 };
 
@@ -187,7 +187,7 @@ static void test_cases(void **state)
 		assert_int_equal(k->in_len - want.consumed, k->payload);
 		if (k->error != NULL)
 			assert_string_equal(want.error, k->error);
-		if (k->step == SOCKS5_DONE) {
+		if (k->step == PROTO_DONE) {
 			assert_int_equal(want.dest.name_len, k->name_len);
 			assert_memory_equal(want.dest.name, k->name, k->name_len + 1);
 			assert_int_equal(want.dest.port, k->port);
@@ -217,7 +217,7 @@ static void test_longest_messages(void **state)
 	memcpy(in + 257, "\x05\x01\x00\x03\xff", 5);
 	memset(in + 262, 'n', 255);
 	run_pieces(&r, in, &n, 1);
-	assert_int_equal(r.got.step, SOCKS5_DONE);
+	assert_int_equal(r.got.step, PROTO_DONE);
 	assert_int_equal(r.got.consumed, SOCKS5_REQUEST_MAX);
 	assert_int_equal(r.got.dest.name_len, 255);
 	assert_int_equal(strlen(r.got.dest.name), 255);
@@ -252,62 +252,60 @@ static void test_end_is_final(void **state)
 
 	(void)state;
 	socks5_server_init(&s);
-	assert_int_equal(socks5_server_step(&s, BYTES("\x04"), &used, out, &out_len), SOCKS5_FAIL);
+	assert_int_equal(socks5_server_step(&s, BYTES("\x04"), &used, out, &out_len), PROTO_FAIL);
 	assert_int_equal(socks5_server_step(&s, BYTES("\x05\x01\x00"), &used, out, &out_len),
-			 SOCKS5_FAIL);
+			 PROTO_FAIL);
 	assert_int_equal(used + out_len, 0);
 
 	socks5_server_init(&s);
 	assert_int_equal(socks5_server_step(&s, BYTES("\x05\x01\x00"), &used, out, &out_len),
-			 SOCKS5_SEND);
-	assert_int_equal(socks5_server_step(&s, BYTES(REQUEST4), &used, out, &out_len),
-			 SOCKS5_DONE);
-	assert_int_equal(socks5_server_step(&s, BYTES(REQUEST4), &used, out, &out_len),
-			 SOCKS5_DONE);
+			 PROTO_SEND);
+	assert_int_equal(socks5_server_step(&s, BYTES(REQUEST4), &used, out, &out_len), PROTO_DONE);
+	assert_int_equal(socks5_server_step(&s, BYTES(REQUEST4), &used, out, &out_len), PROTO_DONE);
 	assert_int_equal(used + out_len, 0);
 }
 
 /* Our client against our server, `chunk` bytes at a time each way. */
-static void converse(const char *user, const struct socks5_dest *dest, enum socks5_reply reply,
+static void converse(const char *user, const struct proto_dest *dest, enum socks5_reply reply,
 		     const struct addr *bound, size_t chunk)
 {
 	struct socks5_client c;
 	struct socks5_server s;
 	uint8_t up[1024], down[1024], out[SOCKS5_OUT_MAX];
 	size_t up_len = 0, down_len = 0, up_at = 0, down_at = 0, up_end = 0, down_end = 0;
-	enum socks5_step cs = SOCKS5_MORE, ss = SOCKS5_MORE;
+	enum proto_step cs = PROTO_MORE, ss = PROTO_MORE;
 	size_t used, n;
 
 	socks5_client_init(&c, user, "secret", dest);
 	socks5_server_init(&s);
-	for (int turn = 0; turn < 2000 && (cs == SOCKS5_MORE || cs == SOCKS5_SEND); turn++) {
+	for (int turn = 0; turn < 2000 && (cs == PROTO_MORE || cs == PROTO_SEND); turn++) {
 		cs = socks5_client_step(&c, down + down_at, down_end - down_at, &used, out, &n);
 		memcpy(up + up_len, out, n);
 		up_len += n;
 		down_at += used;
 		up_end = up_end + chunk < up_len ? up_end + chunk : up_len;
-		if (ss != SOCKS5_DONE) {
+		if (ss != PROTO_DONE) {
 			ss = socks5_server_step(&s, up + up_at, up_end - up_at, &used, out, &n);
-			assert_int_not_equal(ss, SOCKS5_FAIL);
+			assert_int_not_equal(ss, PROTO_FAIL);
 			up_at += used;
-			if (ss == SOCKS5_DONE)
+			if (ss == PROTO_DONE)
 				n = socks5_server_reply(reply, bound, out);
 			memcpy(down + down_len, out, n);
 			down_len += n;
 		}
 		down_end = down_end + chunk < down_len ? down_end + chunk : down_len;
 	}
-	assert_int_equal(ss, SOCKS5_DONE);
+	assert_int_equal(ss, PROTO_DONE);
 	assert_memory_equal(&s.dest.addr, &dest->addr, sizeof(dest->addr));
 	assert_int_equal(s.dest.port, dest->port);
 	assert_int_equal(s.dest.name_len, dest->name_len);
 	assert_memory_equal(s.dest.name, dest->name, dest->name_len + 1u);
 	if (reply != SOCKS5_SUCCEEDED) {
-		assert_int_equal(cs, SOCKS5_FAIL);
+		assert_int_equal(cs, PROTO_FAIL);
 		assert_int_equal(c.reply, reply);
 		return;
 	}
-	assert_int_equal(cs, SOCKS5_DONE);
+	assert_int_equal(cs, PROTO_DONE);
 	assert_int_equal(up_at, up_len);
 	assert_int_equal(down_at, down_len);
 	assert_memory_equal(&c.bound, bound, sizeof(*bound));
@@ -324,11 +322,11 @@ static void test_client_meets_server(void **state)
 		const char *user = users[i % 2];
 		size_t b = i / 2 % 2, d = i / 4 % 3, chunk = 1 + i / 12 % 16;
 		enum socks5_reply reply = (enum socks5_reply)(i / 192);
-		struct socks5_dest dest = {.port = 443, .name_len = 8, .name = "host.lan"};
+		struct proto_dest dest = {.port = 443, .name_len = 8, .name = "host.lan"};
 		struct addr bound;
 
 		if (d < ARRAY_LEN(dests)) {
-			dest = (struct socks5_dest){.name_len = 0};
+			dest = (struct proto_dest){.name_len = 0};
 			assert_int_equal(addr_parse_endpoint(&dest.addr, dests[d]), 0);
 			dest.port = dest.addr.port;
 		}
