@@ -19,6 +19,10 @@ const char *proxy_scheme_name(enum proxy_scheme scheme)
 		return "direct";
 	case PROXY_SOCKS5:
 		return "socks5";
+	case PROXY_SOCKS4A:
+		return "socks4a";
+	case PROXY_HTTP:
+		return "http";
 	case PROXY_NONE:
 		break;
 	}

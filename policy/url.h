@@ -11,7 +11,15 @@ enum proxy_scheme {
 	PROXY_NONE, /* not configured */
 	PROXY_DIRECT,
 	PROXY_SOCKS5,
+	PROXY_SOCKS4A,
+	PROXY_HTTP, /* CONNECT */
 };
+
+/* Whether there is somebody to speak with before the destination. */
+static inline bool proxy_scheme_is_proxy(enum proxy_scheme scheme)
+{
+	return scheme != PROXY_NONE && scheme != PROXY_DIRECT;
+}
 
 struct proxy_url {
 	enum proxy_scheme scheme;
