@@ -667,7 +667,7 @@ int daemon_main(const struct daemon_program *p, int argc, char **argv)
 	if (dm.options.check)
 		strbuf_puts(&text, "configuration OK\n");
 	else if (dm.options.dump)
-		option_dump(p->conf->options, dm.conf, &text);
+		conf_dump(dm.conf, &text);
 	else
 		return daemon_serve(&dm);
 	conf_unref(dm.conf);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "policy/conf_sections.h"
 #include "policy/strbuf.h"
 
 #define CONF_FILE_MAX ((size_t)16 << 20)
@@ -110,9 +111,10 @@ static int conf_read_file(struct conf *c, const char *file, struct diag *d)
 	if (r == 0)
 		r = toml_parse(text.data, text.len, file, &doc, d);
 	if (r == 0)
-		r = option_set_all(c->program->options, c, doc, d);
-	if (r == 0)
 		r = conf_note_file(c, file, d);
+	if (r == 0)
+		r = option_section_set_all(c->program->options, c->program->sections, c, doc,
+					   c->files.strings[c->files.n - 1], d);
 	toml_free(doc);
 	strbuf_free(&text);
 	return r;
@@ -215,6 +217,12 @@ int conf_set_string(struct conf *c, const char *name, const char *value, struct 
 	return option_set(c->program->options, c, &item, d);
 }
 
+void conf_dump(const struct conf *c, struct strbuf *out)
+{
+	option_dump(c->program->options, c, out);
+	option_section_dump(c->program->sections, c, out);
+}
+
 struct conf *conf_ref(struct conf *c)
 {
 	atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
@@ -227,6 +235,7 @@ void conf_unref(struct conf *c)
 	if (c == NULL || atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	option_release(c->program->options, c);
+	conf_sections_release(c);
 	for (size_t i = 0; i < c->files.n; i++)
 		free(c->files.strings[i]);
 	free(c->files.strings);

@@ -14,6 +14,7 @@
 #include "policy/diag.h"
 #include "policy/mark.h"
 #include "policy/option.h"
+#include "policy/option_section.h"
 #include "policy/redirect.h"
 #include "policy/rules.h"
 #include "policy/upstream.h"
@@ -48,7 +49,8 @@ struct conf {
 	/* `listen` names both families alike (localhost, or all addresses; so does the default):
 	 * nobody asked for one of them, and one that the host lacks may be left out. */
 	bool listen_default;
-	struct proxy_url upstream; /* transocksd */
+	struct proxy_url proxy_url; /* transocksd: the short form of one upstream */
+	struct proxy_url upstream;  /* transocksd: of the first upstream */
 	enum handshake_mode handshake;
 	enum redirect_mode mode;
 	struct mark tproxy_mark;  /* of packets on their way to a transparent listener */
@@ -109,6 +111,7 @@ struct conf_program {
 	const char *dropin_dir;   /* "/etc/transocks.d" */
 	bool file_optional;       /* the default file may be missing */
 	const struct option *options;
+	const struct option_section *sections; /* NULL: none */
 	/* What no single row can check; fills what is derived. 0 or -EINVAL with `d`. */
 	int (*finish)(struct conf *c, const char *file, struct diag *d);
 };
@@ -129,6 +132,10 @@ int conf_load_defaults(const struct conf_program *p, struct conf **c, struct dia
 /* For flags of the command line that stand above the file, such as -logfile: sets the option `name` of a
  * new configuration that nobody else holds yet. 0, -EINVAL or -ENOMEM with `d` (no file or line). */
 int conf_set_string(struct conf *c, const char *name, const char *value, struct diag *d);
+
+/* The whole configuration as TOML, as --dump-config prints it. Loading it gives the same configuration. It
+ * has the passwords that its files have; never for a log. */
+void conf_dump(const struct conf *c, struct strbuf *out);
 
 /* Two entries that want the same address and port are an error: 0 or -EINVAL with `d`. */
 int addr_list_check_distinct(const struct addr_list *list, const char *option, const char *file,

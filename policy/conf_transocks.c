@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "policy/conf_rows.h"
+#include "policy/conf_sections.h"
 
 /* What rulemgr/want.h has room for. */
 #define GATEWAYS_MAX 64
@@ -46,7 +47,7 @@ static const struct option options[] = {
 	{
 		.name = "proxy_url",
 		.type = &option_proxy_url,
-		.offset = FIELD(upstream),
+		.offset = FIELD(proxy_url),
 		.help = "the upstream: socks5://[user:password@]host:port, or direct://",
 	},
 	{
@@ -80,6 +81,24 @@ static const struct option options[] = {
 	ROWS_FLOW_TIMEOUTS,
 	ROWS_LIMITS,
 	ROW_DNS_SERVERS,
+	{
+		.name = "sniff.ports",
+		.type = &option_ports,
+		.offset = FIELD(sniff.ports),
+		.def = "[80, 443]",
+		.min = 0,
+		.max = PORTS_MAX,
+		.help = "where a flow's first bytes are read for the name of its destination",
+	},
+	{
+		.name = "sniff.timeout",
+		.type = &option_duration,
+		.offset = FIELD(sniff.timeout),
+		.def = "\"300ms\"",
+		.min = 1,
+		.max = SECONDS(10),
+		.help = "how long they are waited for",
+	},
 	REDIRECT_WORD_ROW(backend, "\"auto\"", redirect_backend_words,
 			  "what holds the rules: auto, nft or iptables"),
 	REDIRECT_LIST_ROW(gateway, option_interfaces, GATEWAYS_MAX,
@@ -155,6 +174,10 @@ static int check_exempt_marks(const struct conf *c, const char *file, struct dia
 /* What the daemon and its rules have to agree on. */
 static int finish_rules(struct conf *c, const char *file, struct diag *d)
 {
+	int r = conf_sections_finish(c, file, d);
+
+	if (r < 0)
+		return r;
 	if (c->mode == REDIRECT_MODE_TPROXY && c->tproxy_mark.mask == 0)
 		return diag_set(d, EINVAL, file, 0,
 				"option \"tproxy_mark\": mode \"tproxy\" does not work without");
@@ -170,10 +193,12 @@ static int finish_rules(struct conf *c, const char *file, struct diag *d)
 
 static int finish(struct conf *c, const char *file, struct diag *d)
 {
-	if (c->upstream.scheme == PROXY_NONE)
-		return diag_set(d, EINVAL, file, 0,
-				"option \"proxy_url\" must be set: \"socks5://host:port\", or "
-				"\"direct://\" to connect to destinations without an upstream");
+	if (c->proxy_url.scheme == PROXY_NONE && c->n_upstreams == 0)
+		return diag_set(
+			d, EINVAL, file, 0,
+			"option \"proxy_url\" must be set, or an [[upstream]] be there: "
+			"\"socks5://host:port\", or \"direct://\" to connect to destinations "
+			"without an upstream");
 	return finish_rules(c, file, d);
 }
 
@@ -182,6 +207,7 @@ const struct conf_program conf_transocks = {
 	.default_file = "/etc/transocks.toml",
 	.dropin_dir = "/etc/transocks.d",
 	.options = options,
+	.sections = conf_sections,
 	.finish = finish,
 };
 
@@ -192,5 +218,6 @@ const struct conf_program conf_transocks_rules = {
 	.dropin_dir = "/etc/transocks.d",
 	.file_optional = true,
 	.options = options,
+	.sections = conf_sections,
 	.finish = finish_rules,
 };

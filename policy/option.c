@@ -14,7 +14,7 @@ static void *option_field(const struct option *o, void *conf)
 	return (char *)conf + o->offset;
 }
 
-static const struct option *option_find(const struct option *table, const char *path)
+const struct option *option_find(const struct option *table, const char *path)
 {
 	for (const struct option *o = table; o->name != NULL; o++) {
 		if (strcasecmp(o->name, path) == 0)
@@ -56,6 +56,11 @@ static int option_unknown(const struct option *table, const struct toml_item *it
 	return diag_set(d, EINVAL, item->file, item->line, "unknown option \"%s\"", item->path);
 }
 
+bool option_is_known(const struct option *table, const struct toml_item *item)
+{
+	return option_find(table, item->path) != NULL || option_is_table(table, item->path);
+}
+
 int option_set(const struct option *table, void *conf, const struct toml_item *item, struct diag *d)
 {
 	const struct option *o = option_find(table, item->path);
@@ -67,17 +72,38 @@ int option_set(const struct option *table, void *conf, const struct toml_item *i
 	return option_unknown(table, item, d);
 }
 
-/* The items before `i` were all known and different, so there are fewer of them than rows. */
-static int option_check_twice(const struct toml_item *items, size_t i, struct diag *d)
+/* By path, and of one path by line. */
+static int item_compare(const void *a, const void *b)
 {
-	for (size_t j = 0; j < i; j++) {
-		if (strcasecmp(items[j].path, items[i].path) == 0)
-			return diag_set(d, EINVAL, items[i].file, items[i].line,
-					"option \"%s\" is already set in line %d (letter case does "
-					"not count)",
-					items[i].path, items[j].line);
+	const struct toml_item *const *x = a, *const *y = b;
+	int order = strcasecmp((*x)->path, (*y)->path);
+
+	return order != 0 ? order : (*x > *y) - (*x < *y);
+}
+
+int option_check_twice(const struct toml_item *items, size_t n, struct diag *d)
+{
+	const struct toml_item **sorted = calloc(n + 1, sizeof(*sorted)), *first = NULL,
+			       *second = NULL;
+
+	if (sorted == NULL)
+		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+	for (size_t i = 0; i < n; i++)
+		sorted[i] = &items[i];
+	qsort(sorted, n, sizeof(*sorted), item_compare);
+	for (size_t i = 1; i < n; i++) {
+		if (strcasecmp(sorted[i - 1]->path, sorted[i]->path) == 0 &&
+		    (second == NULL || sorted[i] < second)) {
+			first = sorted[i - 1];
+			second = sorted[i];
+		}
 	}
-	return 0;
+	free(sorted);
+	if (second == NULL)
+		return 0;
+	return diag_set(d, EINVAL, second->file, second->line,
+			"option \"%s\" is already set in line %d (letter case does not count)",
+			second->path, first->line);
 }
 
 int option_set_all(const struct option *table, void *conf, const struct toml_doc *doc,
@@ -85,16 +111,11 @@ int option_set_all(const struct option *table, void *conf, const struct toml_doc
 {
 	size_t n;
 	const struct toml_item *items = toml_items(doc, &n);
+	int r = option_check_twice(items, n, d);
 
-	for (size_t i = 0; i < n; i++) {
-		int r = option_check_twice(items, i, d);
-
-		if (r == 0)
-			r = option_set(table, conf, &items[i], d);
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = option_set(table, conf, &items[i], d);
+	return r;
 }
 
 int option_set_defaults(const struct option *table, void *conf)
@@ -208,7 +229,7 @@ static size_t table_len(const char *name)
 	return dot != NULL ? (size_t)(dot - name) : 0;
 }
 
-static void option_dump_row(const struct option *o, const void *conf, struct strbuf *out)
+static void option_dump_row(const struct option *o, const void *conf, bool help, struct strbuf *out)
 {
 	size_t prefix = table_len(o->name);
 	const char *key = o->name + prefix + (prefix > 0);
@@ -217,12 +238,19 @@ static void option_dump_row(const struct option *o, const void *conf, struct str
 	strbuf_init_heap(&value);
 	o->type->dump(o, (const char *)conf + o->offset, &value);
 	out->truncated |= value.truncated;
-	strbuf_printf(out, "# %s\n", o->help);
+	if (help)
+		strbuf_printf(out, "# %s\n", o->help);
 	if (value.len > 0)
 		strbuf_printf(out, "%s = %s\n", key, value.data);
 	else
 		strbuf_printf(out, "#%s =\n", key);
 	strbuf_free(&value);
+}
+
+void option_dump_rows(const struct option *table, const void *conf, struct strbuf *out)
+{
+	for (const struct option *o = table; o->name != NULL; o++)
+		option_dump_row(o, conf, false, out);
 }
 
 void option_dump(const struct option *table, const void *conf, struct strbuf *out)
@@ -234,7 +262,7 @@ void option_dump(const struct option *table, const void *conf, struct strbuf *ou
 
 		if (n != table_len(previous) || strncmp(o->name, previous, n) != 0)
 			strbuf_printf(out, "\n[%.*s]\n", (int)n, o->name);
-		option_dump_row(o, conf, out);
+		option_dump_row(o, conf, true, out);
 		previous = o->name;
 	}
 }

@@ -55,6 +55,11 @@ struct option_type {
  * BUG. 0 or -ENOMEM. */
 int option_set_defaults(const struct option *table, void *conf);
 
+/* The row of that name, letter case aside; NULL: there is none. */
+const struct option *option_find(const struct option *table, const char *path);
+/* Whether the item names an option, or a table of options. */
+bool option_is_known(const struct option *table, const struct toml_item *item);
+
 /* Finds the row for `item->path` (letter case does not count) and sets the field. An unknown name is
  * -EINVAL, with the nearest known name in the text if there is one near enough. */
 int option_set(const struct option *table, void *conf, const struct toml_item *item,
@@ -65,6 +70,9 @@ int option_set(const struct option *table, void *conf, const struct toml_item *i
 int option_set_all(const struct option *table, void *conf, const struct toml_doc *doc,
 		   struct diag *d);
 
+/* That no two of the items have one path, letter case aside: 0, -EINVAL or -ENOMEM. */
+int option_check_twice(const struct toml_item *items, size_t n, struct diag *d);
+
 /* What flags of a command line say of the option `name`, in the same types as a file: of a list all
  * `values`, each cut at commas ("" is the empty list); of anything else the last one. `label`, such as
  * "--share", stands for the option in errors. 0, -EINVAL or -ENOMEM with `d` (no file or line). */
@@ -74,6 +82,9 @@ int option_set_values(const struct option *table, void *conf, const char *name, 
 /* The whole configuration as TOML, grouped by table, each option with its help as a comment. Loading
  * it gives the same configuration. */
 void option_dump(const struct option *table, const void *conf, struct strbuf *out);
+
+/* The rows alone, which are of one table, without header and help. */
+void option_dump_rows(const struct option *table, const void *conf, struct strbuf *out);
 
 /* The options that a reload cannot change and that `new` says otherwise than `old`: their names, each with the
  * value of `old`, such as `workers (still 2), user (still "a")`. Appends nothing if there are none. */

@@ -12,6 +12,7 @@
 #include <strings.h>
 
 #include "policy/conf.h"
+#include "policy/name.h"
 #include "policy/option_check.h"
 
 #define DNS_PORT 53
@@ -115,6 +116,8 @@ static void list_dump(const struct option *o, const void *field, struct strbuf *
 	struct list list;
 
 	memcpy(&list, field, sizeof(list));
+	if (list.n == 0 && o->min > 0)
+		return;
 	strbuf_putc(out, '[');
 	for (size_t i = 0; i < list.n; i++) {
 		strbuf_puts(out, i > 0 ? ", " : "");
@@ -356,6 +359,46 @@ static int cgroup_parse(const struct option *o, void *out, const struct toml_ite
 static const struct option_list cgroups_list = {
 	.size = sizeof(char *), .parse = cgroup_parse, .dump = string_dump, .strings = true};
 const struct option_type option_cgroups = LIST_TYPE(cgroups_list, "list of strings", "PATH,...");
+
+/* domains */
+
+/* NULL, or what an entry is instead of a domain. */
+static const char *domain_fault(const char *text, size_t n)
+{
+	char name[NAME_MAX_LEN + 1];
+	struct addr literal;
+	int r;
+
+	if (n > 1 && text[0] == '*' && text[1] == '.')
+		return "a domain: write \".example.com\" for a domain and all below it, without "
+		       "'*'";
+	if (n > 0 && text[0] == '.') {
+		text++;
+		n--;
+	}
+	r = name_normalise(text, n, name, &literal);
+	if (r > 0)
+		return "a domain, but an address: write it into \"networks\"";
+	return r < 0 ? "a domain such as \"www.example.com\" or \".example.com\"" : NULL;
+}
+
+static int domain_parse(const struct option *o, void *out, const struct toml_item *item,
+			struct diag *d)
+{
+	int r = check_entry(o, item, d);
+	const char *fault;
+
+	if (r < 0)
+		return r;
+	fault = domain_fault(item->string, item->len);
+	if (fault != NULL)
+		return bad_entry(o, item, fault, d);
+	return string_copy(o, out, item, item->string, item->len, d);
+}
+
+static const struct option_list domains_list = {
+	.size = sizeof(char *), .parse = domain_parse, .dump = string_dump, .strings = true};
+const struct option_type option_domains = LIST_TYPE(domains_list, "list of strings", "DOMAIN,...");
 
 /* networks */
 

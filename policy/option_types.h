@@ -6,6 +6,8 @@
  */
 #include "policy/option.h"
 
+/* Lists with min > 0 that are empty have not been set: dumped as nothing. */
+
 /* unsigned; integer in min..max */
 extern const struct option_type option_integer;
 /* int; integer in min..max */
@@ -46,6 +48,18 @@ extern const struct option_type option_marks;
 extern const struct option_type option_mark;
 /* struct proxy_url; dumped whole, password included */
 extern const struct option_type option_proxy_url;
+/* The same within a struct upstream_conf; what came from its auth_file is not dumped */
+extern const struct option_type option_upstream_url;
+/* bool */
+extern const struct option_type option_boolean;
+/* char *, owned; "" or the path of a file, from the root */
+extern const struct option_type option_path;
+/* char *, owned; the NAME of a table [group.NAME] */
+extern const struct option_type option_key;
+/* char *, owned; "" or "host:port", an IPv6 address in brackets */
+extern const struct option_type option_endpoint;
+/* struct string_list, min..max entries; domain names, as domain_set_add() takes them; kept as written */
+extern const struct option_type option_domains;
 
 /* The index of `text` in `words` (ends with NULL), directly or through `aliases` (pairs of another
  * spelling and its word, ends with NULL; or NULL itself); -1 if it is not there. */

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "policy/conf.h"
+#include "policy/duration.h"
 #include "policy/option_types.h"
 #include "tests/unit/temp_files.h"
 
@@ -85,6 +86,16 @@ static char *manual_entry(const char *manual, const char *name)
 	return strndup(start, (size_t)((end != NULL && end < list_end ? end : list_end) - start));
 }
 
+static void duration_range(const struct option *o, char *out, size_t cap)
+{
+	struct strbuf sb;
+
+	strbuf_init(&sb, out, cap);
+	strbuf_puts(&sb, "duration up to ");
+	duration_put(&sb, o->max);
+	strbuf_putc(&sb, ';');
+}
+
 /* What the entry must say of the row's range, "" for nothing. */
 static void range_text(const struct option *o, char *out, size_t cap)
 {
@@ -94,7 +105,7 @@ static void range_text(const struct option *o, char *out, size_t cap)
 	else if (o->type == &option_port)
 		snprintf(out, cap, "integer 1..65535;");
 	else if (o->type == &option_duration)
-		snprintf(out, cap, "duration up to %" PRId64 "h;", o->max / 3600000);
+		duration_range(o, out, cap);
 }
 
 static void default_text(const struct option *o, char *out, size_t cap)

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The tables of transocks.toml that there may be many of: [[upstream]], [group.NAME] and [[rule]]. Rows, and what
+ * they have to agree on. Pure; the configuration owns what is built. Included by conf*.c and tests only.
+ */
+#include "policy/conf.h"
+#include "policy/option_section.h"
+
+#define GROUPS_MAX 1024
+#define RULES_MAX  4096
+
+extern const struct option_section conf_sections[];
+
+/* Once all files are read: `proxy_url` becomes an upstream, names and groups that nobody wrote come into being,
+ * and what refers to a group gets its index. `file` is named where no line is at fault. Without an upstream:
+ * 0, and no group has members. 0, -EINVAL or -ENOMEM with `d`. */
+int conf_sections_finish(struct conf *c, const char *file, struct diag *d);
+
+/* Frees what is there; the configuration may be half built. */
+void conf_sections_release(struct conf *c);

@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * [[upstream]], [group.NAME] and [[rule]]: what files make of them, and what is refused.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "policy/conf.h"
+#include "tests/unit/temp_files.h"
+
+/* A directory of its own for each test, with "main.toml" and "d/" as the files of `program`. */
+struct fixture {
+	char dir[TEMP_DIR_MAX], file[96], dropins[96];
+	struct conf_program program;
+};
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_int_equal(temp_dir_make(f->dir, "test_conf_sections"), 0);
+	snprintf(f->file, sizeof(f->file), "%s/main.toml", f->dir);
+	snprintf(f->dropins, sizeof(f->dropins), "%s/d", f->dir);
+	f->program = conf_transocks;
+	f->program.default_file = f->file;
+	f->program.dropin_dir = f->dropins;
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	int rc = temp_dir_remove(f->dir);
+
+	free(f);
+	return rc;
+}
+
+static void write_main(const struct fixture *f, const char *text)
+{
+	temp_write(f->file, text, strlen(text));
+}
+
+static void write_dropin(const struct fixture *f, const char *name, const char *text)
+{
+	char path[256];
+
+	mkdir(f->dropins, 0755);
+	snprintf(path, sizeof(path), "%s/%s", f->dropins, name);
+	temp_write(path, text, strlen(text));
+}
+
+static struct conf *load(const struct fixture *f)
+{
+	struct conf *c = NULL;
+	struct diag d = {0};
+	char text[1024];
+
+	if (conf_load(&f->program, NULL, &c, &d) != 0)
+		fail_msg("%s", diag_format(&d, text, sizeof(text)));
+	return c;
+}
+
+static struct conf *load_text(const struct fixture *f, const char *text)
+{
+	write_main(f, text);
+	return load(f);
+}
+
+static void assert_url(const struct upstream_conf *u, const char *expected)
+{
+	char text[PROXY_URL_TEXT_MAX];
+
+	assert_string_equal(proxy_url_format(&u->url, text, sizeof(text)), expected);
+}
+
+static void assert_members(const struct group_conf *g, const char *name, const size_t *members,
+			   size_t n)
+{
+	assert_string_equal(g->name, name);
+	assert_int_equal(g->n_members, n);
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(g->members[i], members[i]);
+}
+
+static void test_short_form(void **state)
+{
+	struct conf *c = load_text(*state, "proxy_url = \"socks5://u:p@10.0.0.1\"\n");
+
+	assert_int_equal(c->n_upstreams, 1);
+	assert_string_equal(c->upstreams[0].name, "socks5://10.0.0.1:1080");
+	assert_url(&c->upstreams[0], "socks5://10.0.0.1:1080");
+	assert_string_equal(c->upstreams[0].url.password, "p");
+	assert_string_equal(c->upstreams[0].group, "default");
+	assert_null(c->upstreams[0].place.file);
+	assert_int_equal(c->upstreams[0].weight, 1);
+	assert_int_equal(c->n_groups, 1);
+	assert_members(&c->groups[0], "default", (const size_t[]){0}, 1);
+	assert_int_equal(c->rules.n, 0);
+	assert_int_equal(c->upstream.scheme, PROXY_SOCKS5);
+	assert_int_equal(c->sniff.ports.n, 2);
+	assert_int_equal(c->sniff.timeout, 300);
+	conf_unref(c);
+}
+
+static const char two_groups[] = "[[upstream]]\n"
+				 "url = \"socks5://10.0.0.1\"\n"
+				 "group = \"far\"\n"
+				 "name = \"a\"\n"
+				 "weight = 7\nwarm = 3\naddress = \"auto\"\nproxy_protocol = true\n"
+				 "name_fallback = true\nsource = [\"10.0.0.9\", \"fd00::9\"]\n"
+				 "[[upstream]]\n"
+				 "url = \"direct://\"\n"
+				 "[group.far]\n"
+				 "choose = \"failover\"\nwhen_all_down = \"direct\"\n"
+				 "probe_interval = \"5s\"\nprobe_dest = \"[::1]:80\"\n";
+
+static void test_upstreams(void **state)
+{
+	struct fixture *f = *state;
+	struct conf *c = load_text(f, two_groups);
+	const struct upstream_conf *a = &c->upstreams[0], *b = &c->upstreams[1];
+
+	assert_int_equal(c->n_upstreams, 2);
+	assert_string_equal(a->name, "a");
+	assert_string_equal(a->place.file, f->file);
+	assert_int_equal(a->place.line, 2);
+	assert_int_equal(a->weight, 7);
+	assert_int_equal(a->warm, 3);
+	assert_int_equal(a->address, UPSTREAM_ADDRESS_AUTO);
+	assert_true(a->proxy_protocol && a->name_fallback);
+	assert_int_equal(a->source.n, 2);
+	assert_int_equal(a->group_index, 1);
+	assert_string_equal(b->name, "direct://");
+	assert_int_equal(b->place.line, 12);
+	assert_int_equal(b->address, UPSTREAM_ADDRESS_NAME);
+	assert_false(b->proxy_protocol || b->name_fallback);
+	assert_int_equal(c->n_groups, 2);
+	assert_members(&c->groups[0], "default", (const size_t[]){1}, 1);
+	assert_null(c->groups[0].place.file);
+	assert_members(&c->groups[1], "far", (const size_t[]){0}, 1);
+	assert_int_equal(c->groups[1].choose, GROUP_FAILOVER);
+	assert_int_equal(c->groups[1].when_all_down, GROUP_ALL_DOWN_DIRECT);
+	assert_int_equal(c->groups[1].probe_interval, 5000);
+	assert_string_equal(c->groups[1].probe_dest, "[::1]:80");
+	assert_int_equal(c->groups[1].place.line, 14);
+	conf_unref(c);
+}
+
+static void test_rules(void **state)
+{
+	struct fixture *f = *state;
+	struct conf *c;
+	char text[2048], name[128];
+	const struct flow_rule *r;
+
+	snprintf(text, sizeof(text), "%s%s", two_groups,
+		 "[[rule]]\n"
+		 "name = \"first\"\n"
+		 "domains = [\".Example.com\", \"x.test\"]\nnetworks = [\"11.0.0.0/8\"]\n"
+		 "ports = [\"8000-8999\", 443]\nclients = [\"10.1.0.0/16\", \"fd00::1\"]\n"
+		 "unknown_name = \"match\"\nobserve = true\naction = \"refuse\"\n"
+		 "[[rule]]\n"
+		 "group = \"far\"\n"
+		 "[[rule]]\n");
+	c = load_text(f, text);
+	assert_int_equal(c->rules.n, 3);
+	r = c->rules.rules;
+	assert_string_equal(r[0].name, "first");
+	assert_int_equal(r[0].domains.n, 2);
+	assert_string_equal(r[0].domains.strings[0], ".Example.com");
+	assert_int_equal(r[0].networks.n, 1);
+	assert_int_equal(r[0].clients.n, 2);
+	assert_int_equal(r[0].ports.n, 2);
+	assert_int_equal(r[0].ports.ranges[0].first, 443);
+	assert_int_equal(r[0].unknown_name, RULE_UNKNOWN_MATCH);
+	assert_true(r[0].observe);
+	assert_int_equal(r[0].action, RULE_REFUSE);
+	assert_null(r[0].group);
+	assert_int_equal(r[1].action, RULE_PROXY);
+	assert_int_equal(r[1].unknown_name, RULE_UNKNOWN_AUTO);
+	assert_int_equal(r[1].group_index, 1);
+	snprintf(name, sizeof(name), "%s:%d", f->file, r[1].place.line);
+	assert_string_equal(r[1].name, name);
+	assert_int_equal(r[2].place.line, r[1].place.line + 1); /* empty: its header */
+	assert_int_equal(r[2].group_index, 0);
+	assert_string_equal(r[2].group, "default");
+	conf_unref(c);
+}
+
+/* Lists grow, groups of one name are one, and each knows its own file. */
+static void test_dropins(void **state)
+{
+	struct fixture *f = *state;
+	struct conf *c;
+
+	write_main(f, two_groups);
+	write_dropin(f, "1.toml",
+		     "[[upstream]]\nurl = \"socks5://10.0.0.3\"\ngroup = \"far\"\n"
+		     "[group.far]\nprobe_interval = 0\nprobe_dest = \"\"\n"
+		     "[[rule]]\naction = \"direct\"\nports = [22]\n"
+		     "[[rule]]\ngroup = \"far\"\n");
+	write_dropin(f, "2.toml", "[[upstream]]\nurl = \"socks5://10.0.0.4\"\n[[rule]]\n");
+	c = load(f);
+	assert_int_equal(c->n_upstreams, 4);
+	assert_url(&c->upstreams[2], "socks5://10.0.0.3:1080");
+	assert_non_null(strstr(c->upstreams[2].place.file, "d/1.toml"));
+	assert_non_null(strstr(c->upstreams[3].place.file, "d/2.toml"));
+	assert_members(&c->groups[0], "default", (const size_t[]){1, 3}, 2);
+	assert_members(&c->groups[1], "far", (const size_t[]){0, 2}, 2);
+	assert_int_equal(c->groups[1].choose, GROUP_FAILOVER);
+	assert_int_equal(c->groups[1].probe_interval, 0);
+	assert_int_equal(c->rules.n, 3);
+	assert_non_null(strstr(c->rules.rules[2].name, "d/2.toml:3"));
+	conf_unref(c);
+}
+
+static void test_default_group_is_first(void **state)
+{
+	struct conf *c = load_text(*state, "[[upstream]]\nurl = \"direct://\"\ngroup = \"z\"\n"
+					   "[[upstream]]\nurl = \"socks5://10.0.0.1\"\n"
+					   "[group.z]\n[group.default]\nchoose = \"failover\"\n");
+
+	assert_int_equal(c->n_groups, 2);
+	assert_members(&c->groups[0], "default", (const size_t[]){1}, 1);
+	assert_int_equal(c->groups[0].choose, GROUP_FAILOVER);
+	assert_int_equal(c->groups[0].place.line, 8);
+	assert_members(&c->groups[1], "z", (const size_t[]){0}, 1);
+	conf_unref(c);
+}
+
+static void test_many(void **state)
+{
+	struct fixture *f = *state;
+	struct strbuf text;
+	struct conf *c;
+
+	strbuf_init_heap(&text);
+	for (int i = 0; i < UPSTREAMS_MAX; i++)
+		strbuf_printf(&text, "[[upstream]]\nurl = \"socks5://10.0.%d.%d\"\n", i / 256,
+			      i % 256);
+	c = load_text(f, text.data);
+	assert_int_equal(c->n_upstreams, UPSTREAMS_MAX);
+	assert_int_equal(c->groups[0].n_members, UPSTREAMS_MAX);
+	assert_url(&c->upstreams[UPSTREAMS_MAX - 1], "socks5://10.0.3.255:1080");
+	conf_unref(c);
+	strbuf_free(&text);
+}
+
+/* The rules may be there before the daemon has an upstream. */
+static void test_rules_program(void **state)
+{
+	struct fixture *f = *state;
+	struct conf *c;
+
+	f->program = conf_transocks_rules;
+	f->program.default_file = f->file;
+	f->program.dropin_dir = f->dropins;
+	c = load_text(f, "[[rule]]\ngroup = \"far\"\n");
+	assert_int_equal(c->n_upstreams, 0);
+	conf_unref(c);
+	c = load_text(f, two_groups);
+	assert_int_equal(c->n_upstreams, 2);
+	conf_unref(c);
+}
+
+static const struct refusal {
+	const char *text;
+	int line; /* 0: none */
+	const char *why;
+} refusals[] = {
+	{"[[upstream]]\nurl = \"direct://\"\n[upstream.x]\n", 3, "upstream"},
+	{"[upstream]\nurl = \"direct://\"\n", 2, "write [[upstream]] and its options below"},
+	{"upstream = \"direct://\"\n", 1, "write [[upstream]] and its options below"},
+	{"upstream = []\n", 1, "write [[upstream]]"},
+	{"[upstream]\n", 1, "write [[upstream]]"},
+	{"[[group]]\nchoose = \"failover\"\n", 2, "write [group.NAME] and its options below"},
+	{"[group]\nchoose = \"failover\"\n", 2, "write [group.NAME]"},
+	{"[group]\n", 1, "write [group.NAME]"},
+	{"[[group.a]]\nchoose = \"failover\"\n", 2, "write [group.NAME]"},
+	{"[group.\"a b\"]\nchoose = \"failover\"\n", 2, "letters, digits, '-' and '_' only"},
+	{"[group.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]\n", 1,
+	 "at most 63 letters"},
+	{"[[upstreem]]\nurl = \"direct://\"\n", 2, "did you mean [[upstream]]?"},
+	{"[groups.far]\nchoose = \"failover\"\n", 2, "did you mean [group.NAME]?"},
+	{"[[rules]]\n", 1, "did you mean [[rule]]?"},
+	{"[[upstream]]\nurll = \"direct://\"\n", 2,
+	 "unknown option \"urll\" in [[upstream]]; did you mean \"url\"?"},
+	{"[[upstream]]\nurl = \"direct://\"\nfoo.bar = 1\n", 3,
+	 "unknown option \"foo.bar\" in [[upstream]]"},
+	{"[group.far]\nchose = \"failover\"\n", 2,
+	 "unknown option \"chose\" in [group.far]; did you mean \"choose\"?"},
+	{"[[upstream]]\nurl = 7\n", 2, "option \"upstream.url\" wants a string"},
+	{"[[upstream]]\nurl = \"direct://\"\nURL = \"direct://\"\n", 3,
+	 "\"upstream[0].URL\" is already set in line 2"},
+	{"[[upstream]]\nname = \"x\"\n", 2, "[[upstream]] without \"url\""},
+	{"[[upstream]]\n", 1, "[[upstream]] without \"url\""},
+	{"proxy_url = \"direct://\"\n[[upstream]]\nurl = \"direct://\"\n", 3,
+	 "[[upstream]] beside \"proxy_url\""},
+	{"[[upstream]]\nurl = \"socks5://h\"\n[[upstream]]\nurl = \"socks5://h:1080\"\n", 4,
+	 "another upstream is called \"socks5://h:1080\" as well"},
+	{"[[rule]]\n", 0, "\"proxy_url\" must be set, or an [[upstream]]"},
+	{"proxy_url = \"direct://\"\n[group.far]\nchoose = \"failover\"\n", 3,
+	 "[group.far]: no upstream is in the group \"far\"; write group = \"far\""},
+	{"[[upstream]]\nurl = \"direct://\"\ngroup = \"tokyo\"\n[group.tokio]\n", 4,
+	 "did you mean \"tokyo\"?"},
+	{"proxy_url = \"direct://\"\n[[rule]]\ngroup = \"far\"\n", 3,
+	 "[[rule]]: no upstream is in the group \"far\""},
+	{"proxy_url = \"direct://\"\n[[rule]]\naction = \"direct\"\ngroup = \"default\"\n", 3,
+	 "option \"rule.group\" is for action \"proxy\", not \"direct\""},
+	{"[[upstream]]\nurl = \"direct://\"\ngroup = \"far\"\n", 0,
+	 "no upstream is in the group \"default\""},
+	{"[[upstream]]\nurl = \"direct://\"\ngroup = \"far\"\n[[rule]]\ngroup = \"far\"\n"
+	 "observe = true\n",
+	 0, "no upstream is in the group \"default\""},
+	{"proxy_url = \"direct://\"\n[[rule]]\nports = []\n", 3,
+	 "option \"rule.ports\": a list of 0 is out of range"},
+	{"proxy_url = \"direct://\"\n[[rule]]\ndomains = [\"*.example.com\"]\n", 3, "without '*'"},
+	{"proxy_url = \"direct://\"\n[[rule]]\ndomains = [\"10.0.0.1\"]\n", 3,
+	 "write it into \"networks\""},
+	{"proxy_url = \"direct://\"\n[[rule]]\ndomains = [\".\"]\n", 3, "is not a domain"},
+	{"proxy_url = \"direct://\"\n[[rule]]\nobserve = 1\n", 3, "wants true or false"},
+};
+
+static void test_refusals(void **state)
+{
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(refusals); i++) {
+		const struct refusal *r = &refusals[i];
+		struct conf *c = NULL;
+		struct diag d = {0};
+		char text[1024];
+
+		write_main(f, r->text);
+		assert_int_equal(conf_load(&f->program, NULL, &c, &d), -EINVAL);
+		diag_format(&d, text, sizeof(text));
+		if (strcmp(d.file, f->file) != 0 || d.line != r->line ||
+		    strstr(d.text, r->why) == NULL)
+			fail_msg("%s\ngave: %s\nnot line %d: %s", r->text, text, r->line, r->why);
+	}
+}
+
+static void test_too_many(void **state)
+{
+	struct fixture *f = *state;
+	struct strbuf text;
+	struct conf *c = NULL;
+	struct diag d = {0};
+
+	strbuf_init_heap(&text);
+	for (int i = 0; i <= UPSTREAMS_MAX; i++)
+		strbuf_puts(&text, "[[upstream]]\nurl = \"direct://\"\n");
+	write_main(f, text.data);
+	assert_int_equal(conf_load(&f->program, NULL, &c, &d), -EINVAL);
+	assert_int_equal(d.line, 2 * UPSTREAMS_MAX + 2);
+	assert_string_equal(d.text, "more than 1024 tables [[upstream]]");
+	strbuf_free(&text);
+}
+
+/* What --dump-config prints is the same configuration. */
+static void test_dump(void **state)
+{
+	struct fixture *f = *state;
+	struct strbuf text, first, second;
+	struct conf *c;
+
+	strbuf_init_heap(&text);
+	strbuf_printf(&text, "%s[[rule]]\ndomains = [\"a.b\"]\naction = \"direct\"\n[[rule]]\n",
+		      two_groups);
+	c = load_text(f, text.data);
+	strbuf_init_heap(&first);
+	conf_dump(c, &first);
+	conf_unref(c);
+	c = load_text(f, first.data);
+	assert_int_equal(c->n_upstreams, 2);
+	assert_int_equal(c->rules.n, 2);
+	strbuf_init_heap(&second);
+	conf_dump(c, &second);
+	assert_string_equal(second.data, first.data);
+	conf_unref(c);
+	strbuf_free(&text);
+	strbuf_free(&first);
+	strbuf_free(&second);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_short_form),
+		TEST(test_upstreams),
+		TEST(test_rules),
+		TEST(test_dropins),
+		TEST(test_default_group_is_first),
+		TEST(test_many),
+		TEST(test_rules_program),
+		TEST(test_refusals),
+		TEST(test_too_many),
+		TEST(test_dump),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
