@@ -48,7 +48,8 @@ static const struct option options[] = {
 		.name = "proxy_url",
 		.type = &option_proxy_url,
 		.offset = FIELD(proxy_url),
-		.help = "the upstream: socks5://[user:password@]host:port, or direct://",
+		.help = "the upstream: socks5, socks4a or http://[user:password@]host:port, or "
+			"direct://",
 	},
 	{
 		.name = "handshake",

@@ -38,7 +38,8 @@ static int url_error(struct diag *d, const char *text)
 
 static int url_parse_scheme(enum proxy_scheme *scheme, const char *text, size_t n, struct diag *d)
 {
-	static const enum proxy_scheme known[] = {PROXY_DIRECT, PROXY_SOCKS5};
+	static const enum proxy_scheme known[] = {PROXY_SOCKS5, PROXY_SOCKS4A, PROXY_HTTP,
+						  PROXY_DIRECT};
 
 	for (size_t i = 0; i < ARRAY_LEN(known); i++) {
 		const char *name = proxy_scheme_name(known[i]);
@@ -48,8 +49,11 @@ static int url_parse_scheme(enum proxy_scheme *scheme, const char *text, size_t 
 			return 0;
 		}
 	}
-	return diag_set(d, EINVAL, NULL, 0, "scheme %.*s is not supported (socks5, direct)", (int)n,
-			text);
+	return diag_set(
+		d, EINVAL, NULL, 0,
+		"scheme %.*s is not supported (socks5, socks4a, http, direct)%s", (int)n, text,
+		n == 5 && strncasecmp(text, "https", n) == 0 ? ": there is no TLS to an upstream"
+							     : "");
 }
 
 static int hex_digit(char c)
@@ -138,6 +142,10 @@ static int url_parse_port(struct proxy_url *u, const char *text, size_t n, struc
 {
 	char port[6];
 
+	if (n == 0 && u->scheme == PROXY_HTTP)
+		return url_error(d,
+				 "the port is missing: write http://host:port (an HTTP proxy has "
+				 "no usual one)");
 	u->port = DEFAULT_SOCKS_PORT;
 	if (n == 0)
 		return 0;
@@ -184,7 +192,20 @@ static int url_parse_authority(struct proxy_url *u, const char *text, size_t n, 
 		n -= (size_t)(at - text) + 1;
 		text = at + 1;
 	}
-	return url_parse_hostport(u, text, n, d);
+	r = url_parse_hostport(u, text, n, d);
+	return r == 0 ? proxy_url_check_auth(u, d) : r;
+}
+
+int proxy_url_check_auth(const struct proxy_url *u, struct diag *d)
+{
+	if (u->scheme == PROXY_DIRECT && u->user[0] != '\0')
+		return url_error(d, "direct:// takes no user");
+	if (u->scheme == PROXY_SOCKS4A && u->password[0] != '\0')
+		return url_error(d, "SOCKS4 knows a user and no password");
+	/* RFC 7617 section 2. */
+	if (u->scheme == PROXY_HTTP && strchr(u->user, ':') != NULL)
+		return url_error(d, "the user name of an HTTP proxy cannot have a ':'");
+	return 0;
 }
 
 int proxy_url_parse(struct proxy_url *u, const char *text, struct diag *d)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * The URL of an upstream: scheme://[user[:password]@]host:port, or direct://. Pure; a value.
+ * The URL of an upstream: scheme://[user[:password]@]host[:port], or direct://. Pure; a value.
  */
 #include "policy/addr.h"
 #include "policy/diag.h"
@@ -25,7 +25,7 @@ struct proxy_url {
 	enum proxy_scheme scheme;
 	char host[254];   /* a name (RFC 1035 length) or an IP literal without brackets */
 	struct addr addr; /* set with the port if the host is a literal, else AF_UNSPEC */
-	uint16_t port;    /* 1..65535; 1080 if the URL has none */
+	uint16_t port;    /* 1..65535; of SOCKS 1080 if the URL has none */
 	char user[256];   /* percent-decoded, RFC 1929 lengths; "" : no authentication */
 	char password[256];
 };
@@ -33,6 +33,10 @@ struct proxy_url {
 /* Scheme case-insensitive as in the Go transocks. 0 or -EINVAL with the reason in `d->text`
  * (no file or line: the caller knows those). */
 int proxy_url_parse(struct proxy_url *u, const char *text, struct diag *d);
+
+/* Whether user and password, as proxy_url_parse() and files give them, can be said to such an upstream: 0, or
+ * -EINVAL with the reason in `d->text`, which quotes neither. */
+int proxy_url_check_auth(const struct proxy_url *u, struct diag *d);
 
 /* "socks5://host:port" or "direct://", never with user or password: it goes to logs.
  * Returns `out`. */

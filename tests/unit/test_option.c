@@ -378,8 +378,10 @@ static void test_errors(void **state)
 		/* URL */
 		{"proxy_url = 1", "wants a string such as \"socks5://host:1080\", not an integer",
 		 1},
-		{"\n\nproxy_url = \"http://h:1\"",
-		 "option \"proxy_url\": scheme http is not supported (socks5, direct)", 3},
+		{"\n\nproxy_url = \"https://h:1\"",
+		 "option \"proxy_url\": scheme https is not supported (socks5, socks4a, http, "
+		 "direct)",
+		 3},
 	};
 	(void)state;
 

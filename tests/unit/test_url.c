@@ -46,6 +46,16 @@ static void test_good(void **state)
 		 "socks5://[::1]:1", "socks5://u%40x:%2F%3A%25@[::1]:1"},
 		{"socks5://u:a@b:c@h:1", PROXY_SOCKS5, "h", 1, AF_UNSPEC, "u", "a@b:c",
 		 "socks5://h:1", "socks5://u:a%40b%3Ac@h:1"},
+		{"Socks4a://h", PROXY_SOCKS4A, "h", 1080, AF_UNSPEC, "", "", "socks4a://h:1080",
+		 "socks4a://h:1080"},
+		{"socks4a://u%3Ax@[::1]:7", PROXY_SOCKS4A, "::1", 7, AF_INET6, "u:x", "",
+		 "socks4a://[::1]:7", "socks4a://u%3Ax@[::1]:7"},
+		{"socks4a://u:@h:7", PROXY_SOCKS4A, "h", 7, AF_UNSPEC, "u", "", "socks4a://h:7",
+		 "socks4a://u@h:7"},
+		{"HTTP://h:3128/", PROXY_HTTP, "h", 3128, AF_UNSPEC, "", "", "http://h:3128",
+		 "http://h:3128"},
+		{"http://u:a:b@10.0.0.1:80", PROXY_HTTP, "10.0.0.1", 80, AF_INET, "u", "a:b",
+		 "http://10.0.0.1:80", "http://u:a%3Ab@10.0.0.1:80"},
 		{"socks5://\xc3\xa9@h:1", PROXY_SOCKS5, "h", 1, AF_UNSPEC, "\xc3\xa9", "",
 		 "socks5://h:1", "socks5://%C3%A9@h:1"},
 	};
@@ -90,7 +100,15 @@ static void test_bad(void **state)
 		{"host:1080", "not a URL"},
 		{" socks5://h", "not a URL"},
 		{"so\x1b[2Jcks://h", "the scheme contains bytes"},
-		{"http://h:1", "scheme http is not supported (socks5, direct)"},
+		{"https://h:1",
+		 "scheme https is not supported (socks5, socks4a, http, direct): there "
+		 "is no TLS"},
+		{"httpx://h:1", "scheme httpx is not supported (socks5, socks4a, http, direct)"},
+		{"socks4://h:1", "scheme socks4 is not supported"},
+		{"http://h", "the port is missing"},
+		{"http://u:p@[::1]", "the port is missing"},
+		{"http://u%3Ax:p@h:1", "cannot have a ':'"},
+		{"socks4a://u:p@h", "a user and no password"},
 		{"socks5h://h:1", "scheme socks5h is not supported"},
 		{"none://", "scheme none is not supported"},
 		{"direct://h", "takes no host"},
@@ -160,7 +178,8 @@ static void test_secret_stays(void **state)
 		"socks5://user:hunter2/x@h:1", "socks5://user:hunter2#@h:1",
 		"socks5://user:hunter2",       "socks5://user:hunter2%zz@h:1",
 		"socks5://user:p@hunter2?",    "direct://user:hunter2@",
-		"http://user:hunter2@h:1",
+		"https://user:hunter2@h:1",    "http://user%3Ahunter2:x@h:1",
+		"http://user:hunter2@h",       "socks4a://user:hunter2@h:1",
 	};
 	(void)state;
 
