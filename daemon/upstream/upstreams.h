@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The upstreams of one configuration at run time: who is healthy, how many flows each has, what became of attempts.
+ * One table for all workers and the main thread: the numbers are atomics, and a healthy flow takes no lock.
+ *
+ * What was learned of an upstream belongs to its name and URL and lives on in the table of the next configuration
+ * (`struct upstream_run`); flows keep the table that they began with, through their view. This is also where
+ * a change of health is logged, once.
+ *
+ * What an attempt tells (flow, warm connection or probe alike):
+ *
+ *   upstream_connected()   TCP is connected. Where the protocol has no greeting that is all that is asked of it.
+ *   upstream_greeted()     it answered the greeting as it should: it works.
+ *   upstream_failed()      it did not connect; or closed, was silent, spoke something else or refused our password before
+ *                          it was ready for a request.
+ *   upstream_unknown()     the attempt ended in between for a reason of ours or the client's.
+ *   upstream_replied()     what became of the request. Only counted: a refusal, and silence after the greeting, are about
+ *                          the destination, and one scanner must not eject every proxy.
+ *
+ * Every upstream_order()ed attempt must end in one of greeted, failed and unknown.
+ */
+#include "daemon/upstream/health.h"
+#include "policy/balance.h"
+#include "policy/conf.h"
+
+#define UPSTREAM_TRIES_MAX 8
+
+/* clang-format off */
+/*          name      word            what is counted */
+#define UPSTREAM_FAILURE_TABLE(ROW) \
+	ROW(RESOLVE,  "resolve",      "its name had no address") \
+	ROW(CONNECT,  "connect",      "it could not be connected to") \
+	ROW(GREETING, "greeting",     "it was not ready for a request in time, or refused us")
+
+/* What became of a request, once the upstream was ready for it. */
+#define UPSTREAM_REPLY_TABLE(ROW) \
+	ROW(DONE,     "done",         "the destination was reached") \
+	ROW(DEST,     "dest-failed",  "the destination could not be reached") \
+	ROW(POLICY,   "policy",       "it refuses such requests") \
+	ROW(UPSTREAM, "failed",       "it failed by itself") \
+	ROW(NONE,     "none",         "no reply came")
+/* clang-format on */
+
+enum upstream_failure {
+#define UPSTREAM_FAILURE_ENUM(name, word, help) UPSTREAM_FAILED_##name,
+	UPSTREAM_FAILURE_TABLE(UPSTREAM_FAILURE_ENUM)
+#undef UPSTREAM_FAILURE_ENUM
+		UPSTREAM_FAILED_COUNT
+};
+
+enum upstream_reply {
+#define UPSTREAM_REPLY_ENUM(name, word, help) UPSTREAM_REPLY_##name,
+	UPSTREAM_REPLY_TABLE(UPSTREAM_REPLY_ENUM)
+#undef UPSTREAM_REPLY_ENUM
+		UPSTREAM_REPLY_COUNT
+};
+
+struct upstream_word {
+	const char *word;
+	const char *help;
+};
+extern const struct upstream_word upstream_failure_words[UPSTREAM_FAILED_COUNT];
+extern const struct upstream_word upstream_reply_words[UPSTREAM_REPLY_COUNT];
+
+/* One of our addresses towards an upstream, and the ports of it that are in use there. */
+struct upstream_source {
+	struct upstream_source *next;
+	struct addr addr; /* AF_UNSPEC: the kernel chooses */
+	atomic_size_t ports;
+	atomic_bool said; /* that they are getting scarce */
+};
+
+struct upstream_last_failure {
+	enum upstream_failure kind;
+	int err;            /* errno or 0 */
+	const char *detail; /* constant words, or NULL */
+	uint64_t at_ms;
+};
+
+/* What is known of an upstream, whatever configuration names it. */
+struct upstream_run {
+	atomic_uint refs;
+	char *name;
+	struct proxy_url url;
+	uint64_t identity; /* balance_identity() */
+	struct health health;
+	atomic_size_t flows; /* live */
+	atomic_size_t warm;  /* connections kept ready */
+	atomic_uint_fast64_t connects;
+	atomic_uint_fast64_t failures[UPSTREAM_FAILED_COUNT];
+	atomic_uint_fast64_t replies[UPSTREAM_REPLY_COUNT];
+	atomic_bool has_failed;
+	pthread_mutex_t lock;              /* guards `last`, and additions to `sources` */
+	struct upstream_last_failure last; /* where has_failed */
+	struct upstream_source *sources;   /* grows only */
+};
+
+/* An upstream of one configuration. */
+struct upstream {
+	const struct upstream_conf *conf;
+	struct upstreams *all;
+	struct upstream_run *run;
+	struct upstream_source **sources; /* as in conf->source; or one that the kernel chooses */
+	size_t n_sources;
+	char url[PROXY_URL_TEXT_MAX]; /* for logs */
+};
+
+struct upstream_group {
+	atomic_uint_fast64_t turn;
+	atomic_bool down; /* every member is ejected, and that was said */
+};
+
+struct upstreams {
+	atomic_uint refs;
+	struct conf *conf;
+	size_t n_ports; /* of one address of ours to one of theirs: net.ipv4.ip_local_port_range */
+	struct upstream *items; /* as in conf->upstreams */
+	size_t n;
+	struct upstream_group *groups; /* as in conf->groups */
+};
+
+/* The table of `conf` (takes a reference of its own). What `previous` (may be NULL) knows of an upstream with the same
+ * name and URL goes on. *out is new with one reference. 0 or -ENOMEM with `d`. Main thread. */
+int upstreams_new(struct conf *conf, struct upstreams *previous, struct upstreams **out,
+		  struct diag *d);
+/* Any thread. */
+struct upstreams *upstreams_ref(struct upstreams *u);
+void upstreams_unref(struct upstreams *u); /* NULL is fine */
+
+/* In which order a new flow of `client` tries the members of `group` (an index in conf.groups): writes at most
+ * UPSTREAM_TRIES_MAX indices in conf.upstreams and returns how many. Usable ones first; then, unless
+ * the group's when_all_down is "direct", those that are ejected, beginning with the one that is due back first: with
+ * all of them out of order a flow is not worse off than without any of this. At most one flow at a time is given
+ * one whose ejection is over. 0: no member is left, or there are none. Where all tries have failed, when_all_down
+ * says what is next. */
+size_t upstreams_order(struct upstreams *u, size_t group, const struct addr *client,
+		       uint64_t now_ms, uint16_t out[UPSTREAM_TRIES_MAX]);
+/* Whether each member of the group is ejected. */
+bool upstreams_are_down(const struct upstreams *u, size_t group, uint64_t now_ms);
+
+/* `began_ms` is when that attempt was begun: in loop time, as is `now_ms`. */
+void upstream_connected(struct upstream *up, uint64_t began_ms, uint64_t now_ms);
+void upstream_greeted(struct upstream *up, uint64_t began_ms, uint64_t now_ms);
+/* `err` is an errno or 0, `detail` constant words or NULL. What this host refuses by itself (upstream_is_to_blame()) is
+ * taken as upstream_unknown(). */
+void upstream_failed(struct upstream *up, enum upstream_failure kind, int err, const char *detail,
+		     uint64_t began_ms, uint64_t now_ms);
+void upstream_unknown(struct upstream *up, uint64_t began_ms);
+void upstream_replied(struct upstream *up, enum upstream_reply reply);
+
+/* Whether a connect or a send that failed with `err` (an errno) can be the upstream's fault. A lack of memory,
+ * descriptors or ports is not, nor what the rules of this host forbid (EPERM, EACCES), nor an address that
+ * is not ours. "No route" is: it may be missing anywhere on the way, and if it is missing here
+ * for all of them, being ejected together changes nothing. */
+bool upstream_is_to_blame(int err);
+
+/* A live flow, from when it is given to the upstream (retries: only the one that carries it). */
+void upstream_flow_begin(struct upstream *up);
+void upstream_flow_end(struct upstream *up);
+
+/* Of our addresses of this family (AF_UNSPEC: any) the one with most ports left, an index in up->sources. -1: there is
+ * none of that family. Without `source` in the configuration always 0, and the kernel chooses. */
+int upstream_source(const struct upstream *up, int family);
+/* A connection from that address has been made (flow or warm), and is closed. */
+void upstream_port_take(struct upstream *up, size_t source);
+void upstream_port_put(struct upstream *up, size_t source);
+
+/* Its health in words for a person, such as "up" or "ejected for 12 s", into `out`, which is returned. */
+#define UPSTREAM_STATE_TEXT_MAX 64
+const char *upstream_state_format(const struct upstream *up, uint64_t now_ms, char *out,
+				  size_t cap);
+/* "connect: Connection refused"; "" if it has never failed. */
+#define UPSTREAM_FAILURE_TEXT_MAX 192
+const char *upstream_failure_format(const struct upstream *up, char *out, size_t cap);
