@@ -133,7 +133,7 @@ void view_unref(struct view *v)
 
 const char *view_upstream(const struct conf *conf, char *out, size_t cap)
 {
-	if (conf->upstream.scheme == PROXY_SOCKS5)
+	if (proxy_scheme_is_proxy(conf->upstream.scheme))
 		proxy_url_format(&conf->upstream, out, cap);
 	else
 		snprintf(out, cap, "direct");
@@ -148,8 +148,8 @@ int engine_use(struct engine *e, struct conf *conf, struct diag *d)
 	if (v == NULL)
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
 	v->engine = e;
-	v->sock = (struct sock_options){.mark = conf->mark,
-					.speaks_first = conf->upstream.scheme == PROXY_SOCKS5};
+	v->sock = (struct sock_options){
+		.mark = conf->mark, .speaks_first = proxy_scheme_is_proxy(conf->upstream.scheme)};
 	rc = resolver_new(&e->loop, &conf->dns.servers, &v->sock, &v->resolver, d);
 	if (rc < 0) {
 		free(v);

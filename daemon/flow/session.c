@@ -342,7 +342,7 @@ static void session_dialled(struct dial *d, int status)
 	s->remote.source->on_event = session_remote_event;
 	s->remote.source->owner = s;
 	leg_note(&s->remote, d->events);
-	if (s->view->conf->upstream.scheme == PROXY_SOCKS5) {
+	if (proxy_scheme_is_proxy(s->view->conf->upstream.scheme)) {
 		s->state = SES_HANDSHAKE;
 		session_phase(s, WHY_GREETING_TIMEOUT, s->view->conf->timeouts.greeting);
 		session_handshake(s);
@@ -358,13 +358,14 @@ void session_connect(struct session *s)
 	struct setup *setup = s->setup;
 	struct loop *loop = &s->engine->loop;
 	const struct proxy_url *up = &c->upstream;
+	bool proxy = proxy_scheme_is_proxy(up->scheme);
 	int rc = 0;
 
 	s->state = SES_DIAL;
 	session_phase(s, WHY_CONNECT_TIMEOUT, c->timeouts.connect);
-	if (up->scheme == PROXY_SOCKS5 && up->addr.family != AF_UNSPEC)
+	if (proxy && up->addr.family != AF_UNSPEC)
 		dial_addr(&setup->dial, loop, &s->view->sock, &up->addr, session_dialled, s);
-	else if (up->scheme == PROXY_SOCKS5)
+	else if (proxy)
 		rc = dial_name(&setup->dial, loop, s->view->resolver, &s->view->sock, up->host,
 			       up->port, session_dialled, s);
 	else if (s->dest.family != AF_UNSPEC)
@@ -379,13 +380,13 @@ void session_connect(struct session *s)
 static void session_handshake_begin(struct session *s)
 {
 	struct setup *setup = s->setup;
-	struct handshake *h = &setup->handshake;
+	const struct conf *c = s->view->conf;
+	struct proto_dest dest = {.addr = s->dest, .port = s->dest.port};
 
-	h->dest = (struct proto_dest){.addr = s->dest, .port = s->dest.port};
-	if (!setup->again)
-		setup->way = flight_begin(&s->view->flight, s->view->conf->handshake,
-					  s->engine->loop.now_ms);
-	handshake_start(h, &s->view->conf->upstream, flight_is_one(setup->way));
+	if (!setup->again && c->upstream.scheme == PROXY_SOCKS5)
+		setup->way = flight_begin(&s->view->flight, c->handshake, s->engine->loop.now_ms);
+	handshake_start(&setup->handshake, &c->upstream, NULL, 0, flight_is_one(setup->way));
+	handshake_dest(&setup->handshake, &dest);
 }
 
 /* The upstream did not answer as one that takes everything at once does. True: the flow goes again, strictly,
@@ -403,7 +404,7 @@ static bool session_go_again(struct session *s)
 	leg_close(s->engine, &s->remote, true);
 	pool_put(&s->engine->bufs, s->remote.pending);
 	s->remote = (struct leg){0};
-	setup->handshake.client.dest = NULL;
+	setup->handshake.begun = false;
 	session_connect(s);
 	return true;
 }
@@ -448,7 +449,7 @@ static void session_handshake(struct session *s)
 	enum handshake_result r;
 	bool greeting;
 
-	if (h->client.dest == NULL)
+	if (!h->begun)
 		session_handshake_begin(s);
 	greeting = handshake_greeting(h);
 	r = handshake_step(h, s->remote.source->fd, in, &s->remote.readable, s->remote.behind);
@@ -461,6 +462,9 @@ static void session_handshake(struct session *s)
 		if (greeting && !handshake_greeting(h))
 			session_phase(s, WHY_REPLY_TIMEOUT, session_reply_limit(s));
 		break;
+	case HANDSHAKE_READY:
+		BUG_ON("the destination is known");
+		break;
 	case HANDSHAKE_DONE:
 		session_flight_worked(s);
 		session_established(s);
@@ -469,7 +473,7 @@ static void session_handshake(struct session *s)
 		/* Or did it take the rest of the flight for something else? */
 		if (s->setup->way == FLIGHT_PROBE && session_go_again(s))
 			break;
-		session_end(s, WHY_REPLY_REFUSED, 0, socks5_reply_text(h->reply));
+		session_end(s, WHY_REPLY_REFUSED, 0, h->error);
 		break;
 	case HANDSHAKE_BAD:
 	case HANDSHAKE_CLOSED:

@@ -23,6 +23,8 @@ enum socks5_reply {
 
 /* The words of the RFC, "connection refused"; for other codes "unassigned reply code". */
 const char *socks5_reply_text(uint8_t reply);
+/* Whose fault it is that an upstream answers so. */
+enum proto_blame socks5_reply_blame(uint8_t reply);
 
 /* ---- the client's side, towards an upstream ---- */
 
@@ -34,21 +36,26 @@ struct socks5_client {
 	const struct proto_dest *dest;
 	/* At PROTO_FAIL: */
 	uint8_t reply;     /* the upstream's code, 1..255; 0: it did not get that far */
-	const char *error; /* a constant sentence */
+	const char *error; /* constant words; with a reply those of socks5_reply_text() */
+	enum proto_blame blame;
 	/* At PROTO_DONE: */
 	struct addr bound; /* AF_UNSPEC if it was a name */
 };
 
-/* The pointers must live until the handshake is over. */
+/* The pointers must live until the handshake is over. `dest` may be NULL and be told later, once: until then the
+ * handshake stops where the request would follow. */
 void socks5_client_init(struct socks5_client *c, const char *user, const char *password,
 			const struct proto_dest *dest);
+void socks5_client_dest(struct socks5_client *c, const struct proto_dest *dest);
 /* Sends everything at once, before the first answer: one round trip instead of two or three. The RFC does
  * not forbid it, but some servers read one message for each recv(2) and lose the rest. Offers one method
- * only. After init, before the first step. */
+ * only. After init, before the first step, which must know the destination. */
 void socks5_client_one_flight(struct socks5_client *c);
 /* The greeting phase: until the upstream has chosen one of the methods that were offered. Where it fails
  * before that, this stays true. */
 bool socks5_client_greeting(const struct socks5_client *c);
+/* Whether it stopped for want of a destination. A step then answers PROTO_MORE and takes no bytes. */
+bool socks5_client_ready(const struct socks5_client *c);
 /* Call it first with n = 0: it gives the greeting to be sent. */
 enum proto_step socks5_client_step(struct socks5_client *c, const uint8_t *in, size_t n,
 				   size_t *used, uint8_t *out, size_t *out_len);

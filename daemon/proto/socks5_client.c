@@ -9,6 +9,7 @@ enum client_state {
 	CLIENT_START,
 	CLIENT_METHOD, /* waits for the choice of a method */
 	CLIENT_AUTH,   /* waits for the answer to user name and password */
+	CLIENT_READY,  /* waits for a destination */
 	CLIENT_REPLY,  /* waits for the reply to the request */
 	CLIENT_DONE,
 	CLIENT_FAILED,
@@ -26,14 +27,26 @@ void socks5_client_init(struct socks5_client *c, const char *user, const char *p
 	};
 }
 
+void socks5_client_dest(struct socks5_client *c, const struct proto_dest *dest)
+{
+	BUG_ON(c->dest != NULL);
+	c->dest = dest;
+}
+
 bool socks5_client_greeting(const struct socks5_client *c)
 {
 	return !c->greeted;
 }
 
+bool socks5_client_ready(const struct socks5_client *c)
+{
+	return c->state == CLIENT_READY && c->dest == NULL;
+}
+
 static enum proto_step client_fail(struct socks5_client *c, const char *error)
 {
 	c->state = CLIENT_FAILED;
+	c->blame = BLAME_UPSTREAM;
 	c->error = error;
 	return PROTO_FAIL;
 }
@@ -71,6 +84,7 @@ static enum proto_step client_send_all(struct socks5_client *c, uint8_t *out, si
 	bool with_password = c->user[0] != '\0';
 	size_t n = 3;
 
+	BUG_ON(c->dest == NULL);
 	out[0] = SOCKS5_VERSION;
 	out[1] = 1;
 	out[2] = with_password ? SOCKS5_METHOD_PASSWORD : SOCKS5_METHOD_NONE;
@@ -103,6 +117,10 @@ static enum proto_step client_send_auth(struct socks5_client *c, uint8_t *out, s
 
 static enum proto_step client_send_request(struct socks5_client *c, uint8_t *out, size_t *out_len)
 {
+	if (c->dest == NULL) {
+		c->state = CLIENT_READY;
+		return PROTO_MORE;
+	}
 	*out_len = c->one_flight ? 0 : client_put_request(c, out);
 	c->state = CLIENT_REPLY;
 	return PROTO_SEND;
@@ -146,6 +164,14 @@ static enum proto_step client_read_auth(struct socks5_client *c, const uint8_t *
 	return client_send_request(c, out, out_len);
 }
 
+static enum proto_step client_refused(struct socks5_client *c, uint8_t reply)
+{
+	client_fail(c, socks5_reply_text(reply));
+	c->reply = reply;
+	c->blame = socks5_reply_blame(reply);
+	return PROTO_FAIL;
+}
+
 static enum proto_step client_read_reply(struct socks5_client *c, const uint8_t *in, size_t n,
 					 size_t *used)
 {
@@ -157,8 +183,7 @@ static enum proto_step client_read_reply(struct socks5_client *c, const uint8_t 
 	/* The rest of a refusal is not waited for: some servers close after two to four bytes. */
 	if (n >= 2 && in[1] != SOCKS5_SUCCEEDED) {
 		*used = 2;
-		c->reply = in[1];
-		return client_fail(c, "the upstream refused the request");
+		return client_refused(c, in[1]);
 	}
 	len = socks5_message_len(in, n);
 	if (len < 0)
@@ -185,6 +210,8 @@ enum proto_step socks5_client_step(struct socks5_client *c, const uint8_t *in, s
 		return client_read_method(c, in, n, used, out, out_len);
 	case CLIENT_AUTH:
 		return client_read_auth(c, in, n, used, out, out_len);
+	case CLIENT_READY:
+		return client_send_request(c, out, out_len);
 	case CLIENT_REPLY:
 		return client_read_reply(c, in, n, used);
 	case CLIENT_DONE:

@@ -2,22 +2,37 @@
 #include "daemon/upstream/handshake.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 
-void handshake_start(struct handshake *h, const struct proxy_url *upstream, bool one_flight)
+void handshake_start(struct handshake *h, const struct proxy_url *upstream, const uint8_t *header,
+		     size_t header_len, bool one_flight)
 {
+	BUG_ON(header_len > HANDSHAKE_HEADER_MAX);
+	h->begun = true;
+	h->spoken = false;
 	h->reply = 0;
 	h->error = NULL;
+	h->blame = BLAME_UPSTREAM;
 	h->err = 0;
-	h->out_off = h->out_len = 0;
-	socks5_client_init(&h->client, upstream->user, upstream->password, &h->dest);
+	h->out_off = 0;
+	h->out_len = header_len;
+	if (header_len > 0)
+		memcpy(h->out, header, header_len);
+	proto_client_init(&h->client, upstream->scheme, upstream->user, upstream->password);
 	if (one_flight)
-		socks5_client_one_flight(&h->client);
+		proto_client_one_flight(&h->client);
+}
+
+void handshake_dest(struct handshake *h, const struct proto_dest *dest)
+{
+	h->dest = *dest;
+	proto_client_dest(&h->client, &h->dest);
 }
 
 bool handshake_greeting(const struct handshake *h)
 {
-	return socks5_client_greeting(&h->client);
+	return proto_client_greeting(&h->client);
 }
 
 static enum handshake_result handshake_errno(struct handshake *h)
@@ -25,7 +40,17 @@ static enum handshake_result handshake_errno(struct handshake *h)
 	if (errno == EAGAIN)
 		return HANDSHAKE_WAIT;
 	h->err = errno;
+	h->blame = proto_client_silence(&h->client);
 	return HANDSHAKE_FAILED;
+}
+
+/* The client has ended with an error: `r`, unless it was answered. */
+static enum handshake_result handshake_told(struct handshake *h, enum handshake_result r)
+{
+	h->reply = h->client.reply;
+	h->error = h->client.error;
+	h->blame = h->client.blame;
+	return h->reply != 0 ? HANDSHAKE_REFUSED : r;
 }
 
 /* DONE: everything is out. */
@@ -61,8 +86,8 @@ static enum handshake_result handshake_receive(struct handshake *h, int fd, stru
 		return handshake_errno(h);
 	}
 	if (n == 0) {
-		h->error = "the upstream closed the connection during the handshake";
-		return HANDSHAKE_CLOSED;
+		proto_client_closed(&h->client);
+		return handshake_told(h, HANDSHAKE_CLOSED);
 	}
 	/* A short read has emptied the socket, unless something is known to come after it. */
 	*readable = (size_t)n == room || behind;
@@ -75,19 +100,26 @@ enum handshake_result handshake_step(struct handshake *h, int fd, struct buf *in
 {
 	enum handshake_result r;
 	enum proto_step step;
-	size_t used;
+	size_t used, n;
 
 	for (;;) {
-		r = handshake_send(h, fd);
+		/* A header waits for the first words behind it, and goes with them in one packet. */
+		r = h->spoken ? handshake_send(h, fd) : HANDSHAKE_DONE;
 		if (r != HANDSHAKE_DONE)
 			return r;
-		step = socks5_client_step(&h->client, buf_head(in), in->len, &used, h->out,
-					  &h->out_len);
+		step = proto_client_step(&h->client, buf_head(in), in->len, &used,
+					 h->out + h->out_len, &n);
 		buf_consume(in, used);
+		h->out_len += n;
+		h->spoken = true;
 		switch (step) {
 		case PROTO_SEND:
 			continue;
 		case PROTO_MORE:
+			if (h->out_len > 0) /* a header with nothing behind it */
+				continue;
+			if (proto_client_ready(&h->client))
+				return HANDSHAKE_READY;
 			r = handshake_receive(h, fd, in, readable, behind);
 			if (r != HANDSHAKE_DONE)
 				return r;
@@ -95,9 +127,7 @@ enum handshake_result handshake_step(struct handshake *h, int fd, struct buf *in
 		case PROTO_DONE:
 			return HANDSHAKE_DONE;
 		case PROTO_FAIL:
-			h->reply = h->client.reply;
-			h->error = h->client.error;
-			return h->reply != 0 ? HANDSHAKE_REFUSED : HANDSHAKE_BAD;
+			return handshake_told(h, HANDSHAKE_BAD);
 		}
 	}
 }

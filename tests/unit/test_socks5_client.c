@@ -193,12 +193,12 @@ static const struct client_case cases[] = {
 	 "the upstream's reply has an unknown address type", NULL},
 	{"refused, whole reply", "", "11.0.0.1:80",
 	 BYTES("\x05\x00\x05\x05\x00\x01\x00\x00\x00\x00\x00\x00"), BYTES(GREETING REQUEST4),
-	 PROTO_FAIL, 8, SOCKS5_REFUSED, "the upstream refused the request", NULL},
+	 PROTO_FAIL, 8, SOCKS5_REFUSED, "connection refused", NULL},
 	{"refused in two bytes", "", "11.0.0.1:80", BYTES("\x05\x00\x05\x04"),
-	 BYTES(GREETING REQUEST4), PROTO_FAIL, 0, SOCKS5_HOST_UNREACHABLE,
-	 "the upstream refused the request", NULL},
+	 BYTES(GREETING REQUEST4), PROTO_FAIL, 0, SOCKS5_HOST_UNREACHABLE, "host unreachable",
+	 NULL},
 	{"refused with an unassigned code", "", "11.0.0.1:80", BYTES("\x05\x00\x05\xff"),
-	 BYTES(GREETING REQUEST4), PROTO_FAIL, 0, 255, "the upstream refused the request", NULL},
+	 BYTES(GREETING REQUEST4), PROTO_FAIL, 0, 255, "unassigned reply code", NULL},
 };
 
 static void test_cases(void **state)
@@ -249,7 +249,7 @@ static void test_one_flight(void **state)
 		 PROTO_FAIL, 0, 0, "the upstream wants authentication, and no user is configured",
 		 NULL},
 		{"refused", "", "11.0.0.1:80", BYTES("\x05\x00\x05\x05"), BYTES(GREETING REQUEST4),
-		 PROTO_FAIL, 0, SOCKS5_REFUSED, "the upstream refused the request", NULL},
+		 PROTO_FAIL, 0, SOCKS5_REFUSED, "connection refused", NULL},
 		{"request lost", "", "11.0.0.1:80", BYTES("\x05\x00"), BYTES(GREETING REQUEST4),
 		 PROTO_MORE, 0, 0, NULL, NULL},
 	};
@@ -356,6 +356,59 @@ static void test_end_is_final(void **state)
 	assert_int_equal(used + out_len, 0);
 }
 
+/* Whose fault an answer is, by the words of RFC 1928 section 6 and what servers make of them. */
+static void test_blame(void **state)
+{
+	(void)state;
+	for (unsigned code = 1; code <= 255; code++) {
+		enum proto_blame want = code == SOCKS5_NOT_ALLOWED   ? BLAME_POLICY
+					: code == SOCKS5_BAD_COMMAND ? BLAME_UPSTREAM
+								     : BLAME_DEST;
+
+		assert_int_equal(socks5_reply_blame((uint8_t)code), want);
+	}
+}
+
+/* A connection that is kept ready: all that needs no destination is done first, whatever the pieces. */
+static void test_destination_later(void **state)
+{
+	static const uint8_t in[] = {5, 2, 1, 0};
+	struct proto_dest dest = dest_of("11.0.0.1:80");
+
+	(void)state;
+	for (unsigned split = 0; split <= sizeof(in); split++) {
+		enum proto_step step = PROTO_SEND;
+		size_t used, out_len, at = 0, end = split;
+		struct socks5_client c;
+		uint8_t out[SOCKS5_OUT_MAX];
+
+		socks5_client_init(&c, "bob", "secret", NULL);
+		assert_false(socks5_client_ready(&c));
+		socks5_client_step(&c, in, 0, &used, out, &out_len);
+		while (step == PROTO_SEND || end < sizeof(in)) {
+			if (step == PROTO_MORE)
+				end = sizeof(in);
+			assert_false(socks5_client_ready(&c));
+			step = socks5_client_step(&c, in + at, end - at, &used, out, &out_len);
+			at += used;
+		}
+		assert_int_equal(at, sizeof(in));
+		assert_true(socks5_client_ready(&c));
+		assert_false(socks5_client_greeting(&c));
+		assert_int_equal(socks5_client_step(&c, BYTES("x"), &used, out, &out_len),
+				 PROTO_MORE);
+		assert_int_equal(used + out_len, 0);
+		socks5_client_dest(&c, &dest);
+		assert_false(socks5_client_ready(&c));
+		assert_int_equal(socks5_client_step(&c, in, 0, &used, out, &out_len), PROTO_SEND);
+		assert_int_equal(out_len, 10);
+		assert_memory_equal(out, REQUEST4, 10);
+		assert_int_equal(socks5_client_step(&c, BYTES(OK4 "!"), &used, out, &out_len),
+				 PROTO_DONE);
+		assert_int_equal(used, 10);
+	}
+}
+
 static void test_reply_text(void **state)
 {
 	(void)state;
@@ -376,6 +429,8 @@ int main(void)
 		cmocka_unit_test(test_longest_messages),
 		cmocka_unit_test(test_empty_password),
 		cmocka_unit_test(test_end_is_final),
+		cmocka_unit_test(test_blame),
+		cmocka_unit_test(test_destination_later),
 		cmocka_unit_test(test_reply_text),
 	};
 
