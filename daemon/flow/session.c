@@ -377,6 +377,8 @@ void session_connect(struct session *s)
 		session_end(s, WHY_NO_MEMORY, -rc, NULL);
 }
 
+static int64_t session_reply_limit(const struct session *s);
+
 static void session_handshake_begin(struct session *s)
 {
 	struct setup *setup = s->setup;
@@ -387,6 +389,10 @@ static void session_handshake_begin(struct session *s)
 		setup->way = flight_begin(&s->view->flight, c->handshake, s->engine->loop.now_ms);
 	handshake_start(&setup->handshake, &c->upstream, NULL, 0, flight_is_one(setup->way));
 	handshake_dest(&setup->handshake, &dest);
+	if (handshake_greeting(&setup->handshake))
+		return;
+	setup->reply_ms = s->engine->loop.now_ms;
+	session_phase(s, WHY_REPLY_TIMEOUT, session_reply_limit(s));
 }
 
 /* The upstream did not answer as one that takes everything at once does. True: the flow goes again, strictly,
