@@ -8,6 +8,8 @@
 #include "policy/conf_sections.h"
 #include "policy/nearest.h"
 
+#define PROBE_INTERVAL_MIN 1000 /* ms */
+
 static const struct option_section *const upstream_section = &conf_sections[0];
 static const struct option_section *const group_section = &conf_sections[1];
 
@@ -40,6 +42,80 @@ static int upstream_from_url(struct conf *c, struct diag *d)
 	return 0;
 }
 
+static int upstream_refuse(const struct upstream_conf *u, struct diag *d, const char *option,
+			   const char *why)
+{
+	return diag_set(d, EINVAL, u->place.file, u->place.line, "option \"upstream.%s\" %s",
+			option, why);
+}
+
+/* Nobody is there to be told anything. */
+static int upstream_check_direct(const struct upstream_conf *u, struct diag *d)
+{
+	if (u->proxy_protocol)
+		return upstream_refuse(
+			u, d, "proxy_protocol",
+			"is for an upstream: the destinations of direct:// would take "
+			"the header for the client's words");
+	if (is_set(u->auth_file))
+		return upstream_refuse(u, d, "auth_file", "is for an upstream, not for direct://");
+	if (u->warm > 0)
+		return upstream_refuse(u, d, "warm",
+				       "is for an upstream: direct:// has nobody to connect to "
+				       "before there is a flow");
+	return 0;
+}
+
+static int upstream_check_source(const struct upstream_conf *u, struct diag *d)
+{
+	const struct addr_list *list = &u->source;
+	bool usable = list->n == 0 || u->url.addr.family == AF_UNSPEC;
+	char text[ADDR_TEXT_MAX];
+
+	for (size_t i = 0; i < list->n; i++) {
+		const struct addr *a = &list->addrs[i];
+		bool twice = false;
+
+		for (size_t j = 0; j < i; j++)
+			twice |= addr_equal_ip(a, &list->addrs[j]);
+		if (twice || addr_is_any(a))
+			return diag_set(
+				d, EINVAL, u->place.file, u->place.line,
+				"option \"upstream.source\": %s %s",
+				addr_format_ip(a, text, sizeof(text)),
+				twice ? "is there twice"
+				      : "is no address: leave the option out, and the kernel "
+					"chooses");
+		usable |= a->family == u->url.addr.family;
+	}
+	if (usable)
+		return 0;
+	return upstream_refuse(u, d, "source",
+			       u->url.addr.family == AF_INET
+				       ? "has no IPv4 address, and the upstream is one"
+				       : "has no IPv6 address, and the upstream is one");
+}
+
+static int upstream_check(const struct upstream_conf *u, struct diag *d)
+{
+	if (u->url.scheme == PROXY_NONE)
+		return diag_set(d, EINVAL, u->place.file, u->place.line,
+				"[[upstream]] without \"url\": \"socks5://host:port\", or "
+				"\"direct://\"");
+	if (u->url.scheme == PROXY_DIRECT && upstream_check_direct(u, d) < 0)
+		return -EINVAL;
+	if (is_set(u->auth_file) && u->url.user[0] != '\0')
+		return upstream_refuse(u, d, "auth_file",
+				       "stands beside a user in the URL: only one of them can be "
+				       "meant");
+	if (u->name_fallback && u->address == UPSTREAM_ADDRESS_IP)
+		return upstream_refuse(
+			u, d, "name_fallback",
+			"has nothing to fall back from: address = \"ip\" never tells "
+			"a name");
+	return upstream_check_source(u, d);
+}
+
 static int upstream_name(struct conf *c, struct upstream_conf *u, struct diag *d)
 {
 	char url[PROXY_URL_TEXT_MAX];
@@ -48,6 +124,9 @@ static int upstream_name(struct conf *c, struct upstream_conf *u, struct diag *d
 		u->name = strdup(proxy_url_format(&u->url, url, sizeof(url)));
 	if (u->name == NULL)
 		return no_memory(d);
+	/* The log calls a flow's upstream so that has none. */
+	if (strcmp(u->name, "direct") == 0 && u->url.scheme != PROXY_DIRECT)
+		return upstream_refuse(u, d, "name", "\"direct\" is for direct:// alone");
 	for (const struct upstream_conf *other = c->upstreams; other < u; other++) {
 		if (strcmp(other->name, u->name) == 0)
 			return diag_set(
@@ -108,11 +187,9 @@ static int upstreams_finish(struct conf *c, struct diag *d)
 		struct upstream_conf *u = &c->upstreams[i];
 		int r;
 
-		if (u->url.scheme == PROXY_NONE)
-			return diag_set(d, EINVAL, u->place.file, u->place.line,
-					"[[upstream]] without \"url\": \"socks5://host:port\", or "
-					"\"direct://\"");
-		r = upstream_name(c, u, d);
+		r = upstream_check(u, d);
+		if (r == 0)
+			r = upstream_name(c, u, d);
 		if (r == 0)
 			r = upstream_join(c, u, d);
 		if (r < 0)
@@ -152,6 +229,21 @@ static int group_empty(const struct conf *c, const struct place *place, const ch
 			who, name, name);
 }
 
+static int group_check(const struct group_conf *g, struct diag *d)
+{
+	if (g->probe_interval > 0 && g->probe_interval < PROBE_INTERVAL_MIN)
+		return diag_set(d, EINVAL, g->place.file, g->place.line,
+				"[group.%s]: \"probe_interval\" is at least 1s, or 0 for never",
+				g->name);
+	if (is_set(g->probe_dest) && g->probe_interval == 0)
+		return diag_set(
+			d, EINVAL, g->place.file, g->place.line,
+			"[group.%s]: \"probe_dest\" without \"probe_interval\", which is 0: "
+			"nothing is ever probed",
+			g->name);
+	return 0;
+}
+
 static int groups_finish(struct conf *c, struct diag *d)
 {
 	char who[OPTION_KEY_MAX + 16];
@@ -162,6 +254,8 @@ static int groups_finish(struct conf *c, struct diag *d)
 		snprintf(who, sizeof(who), "[group.%s]", g->name);
 		if (g->place.file != NULL && g->n_members == 0)
 			return group_empty(c, &g->place, who, g->name, d);
+		if (group_check(g, d) < 0)
+			return -EINVAL;
 	}
 	return 0;
 }
@@ -185,6 +279,15 @@ static int rule_name(struct flow_rule *r, struct diag *d)
 	}
 	name_clean(r->name);
 	return 0;
+}
+
+static int rule_check(const struct flow_rule *r, struct diag *d)
+{
+	if (r->unknown_name == RULE_UNKNOWN_AUTO || r->domains.n > 0 || is_set(r->domains_file))
+		return 0;
+	return diag_set(d, EINVAL, r->place.file, r->place.line,
+			"option \"rule.unknown_name\" is for a rule on domains: this one matches "
+			"whatever the name is");
 }
 
 static int rule_group(const struct conf *c, struct flow_rule *r, struct diag *d)
@@ -229,6 +332,8 @@ static int rules_finish(struct conf *c, struct diag *d)
 
 	for (size_t i = 0; i < c->rules.n && r == 0; i++) {
 		r = rule_name(&c->rules.rules[i], d);
+		if (r == 0)
+			r = rule_check(&c->rules.rules[i], d);
 		if (r == 0)
 			r = rule_group(c, &c->rules.rules[i], d);
 	}

@@ -328,6 +328,50 @@ static const struct refusal {
 	 "write it into \"networks\""},
 	{"proxy_url = \"direct://\"\n[[rule]]\ndomains = [\".\"]\n", 3, "is not a domain"},
 	{"proxy_url = \"direct://\"\n[[rule]]\nobserve = 1\n", 3, "wants true or false"},
+	{"[[upstream]]\nurl = \"direct://\"\nproxy_protocol = true\n", 2,
+	 "option \"upstream.proxy_protocol\" is for an upstream"},
+	{"[[upstream]]\nurl = \"direct://\"\nwarm = 1\n", 2, "option \"upstream.warm\" is for"},
+	{"[[upstream]]\nurl = \"direct://\"\nauth_file = \"/x\"\n", 2, "auth_file\" is for"},
+	{"[[upstream]]\nurl = \"socks5://u@h\"\nauth_file = \"/x\"\n", 2,
+	 "option \"upstream.auth_file\" stands beside a user in the URL"},
+	{"[[upstream]]\nurl = \"socks5://h\"\nauth_file = \"x\"\n", 3,
+	 "\"x\" is not a whole path: it must begin with '/'"},
+	{"[[upstream]]\nurl = \"socks5://h\"\naddress = \"ip\"\nname_fallback = true\n", 2,
+	 "option \"upstream.name_fallback\" has nothing to fall back from"},
+	{"[[upstream]]\nurl = \"socks5://h\"\nweight = 0\n", 3, "0 is out of range (1..1000)"},
+	{"[[upstream]]\nurl = \"socks5://h\"\nweight = 1001\n", 3, "1001 is out of range"},
+	{"[[upstream]]\nurl = \"socks5://h\"\nwarm = 1001\n", 3, "1001 is out of range (0..1000)"},
+	{"[[upstream]]\nurl = \"socks5://h\"\nsource = [\"h\"]\n", 3, "\"h\" is not an IP address"},
+	{"[[upstream]]\nurl = \"socks5://h\"\nsource = [\"::1\", \"::1\"]\n", 2,
+	 "option \"upstream.source\": ::1 is there twice"},
+	{"[[upstream]]\nurl = \"socks5://h\"\nsource = [\"0.0.0.0\"]\n", 2,
+	 "0.0.0.0 is no address"},
+	{"[[upstream]]\nurl = \"socks5://10.0.0.1\"\nsource = [\"::1\"]\n", 2,
+	 "has no IPv4 address, and the upstream is one"},
+	{"[[upstream]]\nurl = \"socks5://[fd00::1]\"\nsource = [\"10.0.0.2\"]\n", 2,
+	 "has no IPv6 address"},
+	{"[[upstream]]\nurl = \"socks5://h\"\nname = \"direct\"\n", 2, "is for direct:// alone"},
+	{"[[upstream]]\nurl = \"socks5://h\"\nname = \"\"\n", 3, "length 0 is out of range"},
+	{"[[upstream]]\nurl = \"socks5://h\"\naddress = \"names\"\n", 3,
+	 "is not one of: name, auto, ip"},
+	{"[[upstream]]\nurl = \"socks5://h\"\ngroup = \"a.b\"\n", 3, "\"a.b\" is not a name"},
+	{"[[upstream]]\nurl = \"socks5://u:hunter2@h/\"\nurl2 = 1\n", 3, "did you mean \"url\"?"},
+	{"[[upstream]]\nurl = \"socks5://u:hunter2/@h\"\n", 2, "path, query and fragment"},
+	{"proxy_url = \"direct://\"\n[group.default]\nprobe_dest = \"h:1\"\n", 3,
+	 "[group.default]: \"probe_dest\" without \"probe_interval\""},
+	{"proxy_url = \"direct://\"\n[group.default]\nprobe_dest = \"h\"\n", 3,
+	 "\"h\" is not HOST:PORT"},
+	{"proxy_url = \"direct://\"\n[group.default]\nprobe_dest = \"1.2:3\"\n", 3,
+	 "\"1.2:3\" is not HOST:PORT"},
+	{"proxy_url = \"direct://\"\n[group.default]\nprobe_interval = \"999ms\"\n", 3,
+	 "\"probe_interval\" is at least 1s"},
+	{"proxy_url = \"direct://\"\n[[rule]]\nunknown_name = \"skip\"\n", 3,
+	 "option \"rule.unknown_name\" is for a rule on domains"},
+	{"proxy_url = \"direct://\"\n[[rule]]\nports = [443, 0]\n", 3, "0 is out of range"},
+	{"proxy_url = \"direct://\"\n[[rule]]\nports = [\"9-8\"]\n", 3, "is not a port"},
+	{"proxy_url = \"direct://\"\n[[rule]]\nclients = [\"10.0.0.1/8\"]\n", 3,
+	 "is not a network"},
+	{"proxy_url = \"direct://\"\n[sniff]\ntimeout = 0\n", 3, "out of range (1ms..10s)"},
 };
 
 static void test_refusals(void **state)
@@ -346,6 +390,7 @@ static void test_refusals(void **state)
 		if (strcmp(d.file, f->file) != 0 || d.line != r->line ||
 		    strstr(d.text, r->why) == NULL)
 			fail_msg("%s\ngave: %s\nnot line %d: %s", r->text, text, r->line, r->why);
+		assert_null(strstr(text, "hunter2"));
 	}
 }
 
