@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/proto/sniff.h"
@@ -293,16 +294,156 @@ static void early(void **state)
 	}
 }
 
-/* In one piece, and in two that end at each thousandth byte or so. */
-static void run_long(struct outcome *o, const uint8_t *bytes, size_t n)
+/* In one piece, in two that end at each `step`th byte, and with `step` 1 byte by byte, too. */
+static void run_long(struct outcome *o, const uint8_t *bytes, size_t n, size_t step)
 {
+	static size_t each[SNIFF_BYTES_MAX];
 	struct run whole = {.want = NULL}, pieces = {.want = &whole.got};
 
 	run_pieces(&whole, bytes, &n, 1);
-	for (size_t i = 1; i < n; i += 997)
+	for (size_t i = 1; i < n; i += step)
 		run_pieces(&pieces, bytes, (size_t[]){i, n}, 2);
 	run_pieces(&pieces, bytes, (size_t[]){n - 1, n}, 2);
+	if (step == 1 && n <= ARRAY_LEN(each)) {
+		for (size_t i = 0; i < n; i++)
+			each[i] = i + 1;
+		run_pieces(&pieces, bytes, each, n);
+	}
 	*o = whole.got;
+}
+
+#define SAMPLES "tests/data/hello/"
+
+static size_t read_sample(const char *file, uint8_t *bytes, size_t cap)
+{
+	char path[256];
+	size_t n;
+	FILE *f;
+
+	snprintf(path, sizeof(path), SAMPLES "%s", file);
+	f = fopen(path, "r");
+	if (f == NULL)
+		fail_msg("%s is missing", path);
+	n = fread(bytes, 1, cap, f);
+	fclose(f);
+	assert_in_range(n, 1, cap - 1);
+	return n;
+}
+
+/* A row of the table: file, result, protocol, flags, name or reason. */
+static void check_sample(char *row)
+{
+	static uint8_t bytes[16 * 1024];
+	char *rest = NULL;
+	const char *file = strtok_r(row, "|", &rest);
+	const char *result = strtok_r(NULL, "|", &rest);
+	const char *protocol = strtok_r(NULL, "|", &rest);
+	const char *flags = strtok_r(NULL, "|", &rest);
+	const char *text = strtok_r(NULL, "\n", &rest);
+	bool found = strcmp(result, "found") == 0, none = strcmp(result, "none") == 0;
+	size_t n = read_sample(file, bytes, sizeof(bytes));
+	struct outcome o;
+
+	run_long(&o, bytes, n, 1);
+	check(file, &o, found ? text : NULL, none ? text : NULL);
+	if (o.protocol != (strcmp(protocol, "tls") == 0    ? SNIFF_TLS
+			   : strcmp(protocol, "http") == 0 ? SNIFF_HTTP
+							   : SNIFF_UNKNOWN))
+		fail_msg("%s: protocol %d", file, o.protocol);
+	if (o.ech != (strcmp(flags, "ech") == 0) || o.to_proxy != (strcmp(flags, "to-proxy") == 0))
+		fail_msg("%s: ech %d, to_proxy %d", file, o.ech, o.to_proxy);
+}
+
+static void samples(void **state)
+{
+	char row[512];
+	size_t n = 0;
+	FILE *f = fopen(SAMPLES "table", "r");
+
+	(void)state;
+	assert_non_null(f);
+	while (fgets(row, sizeof(row), f) != NULL) {
+		if (row[0] == '#')
+			continue;
+		check_sample(row);
+		n++;
+	}
+	fclose(f);
+	assert_in_range(n, 100, SIZE_MAX);
+}
+
+static size_t put16(uint8_t *out, size_t value)
+{
+	out[0] = (uint8_t)(value >> 8);
+	out[1] = (uint8_t)value;
+	return 2;
+}
+
+/* A ClientHello message of `len` bytes: padded (RFC 7685) to that. Cut into records of `record_len`. */
+static size_t put_hello(uint8_t *out, size_t len, size_t record_len)
+{
+	static const char name[] = "\0\0\0\x0e\0\x0c\0\0\x09"
+				   "a.example";
+	static uint8_t message[20000];
+	size_t n = 4 + 2 + 32, put = 0;
+
+	memset(message, 0, sizeof(message));
+	message[0] = 1;
+	put16(message + 2, len - 4);
+	n += 1; /* no session */
+	n += put16(message + n, 2) + 2;
+	message[n] = 1;
+	n += 2;
+	n += put16(message + n, len - n - 2);
+	memcpy(message + n, name, sizeof(name) - 1);
+	n += sizeof(name) - 1;
+	n += put16(message + n, 21);
+	put16(message + n, len - n - 2);
+	for (size_t at = 0; at < len; at += record_len) {
+		size_t part = len - at < record_len ? len - at : record_len;
+
+		memcpy(out + put, "\x16\x03\x01", 3);
+		put += 3 + put16(out + put + 3, part);
+		memcpy(out + put, message + at, part);
+		put += part;
+	}
+	return put;
+}
+
+static void large_hellos(void **state)
+{
+	static const struct {
+		size_t len, record_len;
+		const char *name, *none;
+	} cases[] = {
+		{16384, 16384, "a.example", NULL},
+		{16388, 8194, "a.example", NULL},
+		{16388, 1000, "a.example", NULL},
+		{16388, 6, "a.example", NULL},
+		{16388, 5, NULL, "too many bytes"},
+		{16388, 16388, NULL, NEITHER},
+		{16389, 1000, NULL, "a ClientHello of more than 16 KiB"},
+		{4000, 1, "a.example", NULL},
+		{5461, 1, "a.example", NULL},
+		{5462, 1, NULL, "too many bytes"},
+	};
+	static uint8_t bytes[6 * 20000];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		size_t n = put_hello(bytes, cases[i].len, cases[i].record_len);
+		struct outcome o;
+		char what[64];
+
+		snprintf(what, sizeof(what), "%zu in records of %zu", cases[i].len,
+			 cases[i].record_len);
+		run_long(&o, bytes, n, 97);
+		check(what, &o, cases[i].name, cases[i].none);
+		if (cases[i].name != NULL) {
+			run_long(&o, bytes, n - 1, 997);
+			check(what, &o, NULL, NULL);
+		}
+	}
 }
 
 static void bounds(void **state)
@@ -314,30 +455,29 @@ static void bounds(void **state)
 	(void)state;
 	memset(bytes, 'x', sizeof(bytes));
 	memcpy(bytes, begin, sizeof(begin) - 1);
-	run_long(&o, bytes, SNIFF_BYTES_MAX - 1);
+	run_long(&o, bytes, SNIFF_BYTES_MAX - 1, 997);
 	check("one less", &o, NULL, NULL);
-	run_long(&o, bytes, SNIFF_BYTES_MAX);
+	run_long(&o, bytes, SNIFF_BYTES_MAX, 997);
 	check("as many", &o, NULL, "too many bytes");
-	run_long(&o, bytes, sizeof(bytes));
+	run_long(&o, bytes, sizeof(bytes), 997);
 	check("more", &o, NULL, "too many bytes");
 	assert_int_equal(o.read, SNIFF_BYTES_MAX);
 	memcpy(bytes + SNIFF_BYTES_MAX - 3, "\r\n\r\n", 4);
-	run_long(&o, bytes, sizeof(bytes));
+	run_long(&o, bytes, sizeof(bytes), 997);
 	check("the last byte is beyond", &o, NULL, "too many bytes");
 	memcpy(bytes + SNIFF_BYTES_MAX - 4, "\r\n\r\n", 4);
-	run_long(&o, bytes, sizeof(bytes));
+	run_long(&o, bytes, sizeof(bytes), 997);
 	check("just enough", &o, "a.example", NULL);
 	memset(bytes, 'G', sizeof(bytes));
-	run_long(&o, bytes, sizeof(bytes));
+	run_long(&o, bytes, sizeof(bytes), 997);
 	check("no line at all", &o, NULL, "too many bytes");
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(http),
-		cmocka_unit_test(early),
-		cmocka_unit_test(bounds),
+		cmocka_unit_test(http),         cmocka_unit_test(early),  cmocka_unit_test(samples),
+		cmocka_unit_test(large_hellos), cmocka_unit_test(bounds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
