@@ -6,12 +6,17 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "policy/conf_sections.h"
 #include "policy/strbuf.h"
 
 #define CONF_FILE_MAX ((size_t)16 << 20)
+/* Some ten million domains. */
+#define LIST_FILE_MAX ((size_t)256 << 20)
+/* User and password of 255 bytes each, and what is between and behind them. */
+#define AUTH_FILE_MAX 1024
 
 const char *const log_level_words[] = {"critical", "error", "warning", "info", "debug", NULL};
 const char *const log_level_aliases[] = {"crit",        "critical", "warn", "warning",
@@ -63,8 +68,18 @@ bool addr_list_has_both_families(const struct addr_list *list)
 	return true;
 }
 
-static int file_read_all(int fd, const char *file, struct strbuf *text, struct diag *d)
+/* "16 MiB", "1024 bytes" */
+static const char *size_text(size_t n, char out[32])
 {
+	bool mib = n >= (size_t)1 << 20;
+
+	snprintf(out, 32, "%zu %s", mib ? n >> 20 : n, mib ? "MiB" : "bytes");
+	return out;
+}
+
+static int file_read_all(int fd, const char *file, size_t most, struct strbuf *text, struct diag *d)
+{
+	char size[32];
 	char chunk[16384];
 	ssize_t n;
 
@@ -73,9 +88,8 @@ static int file_read_all(int fd, const char *file, struct strbuf *text, struct d
 			continue;
 		if (n < 0)
 			return diag_set(d, errno, file, 0, "cannot read: %s", strerror(errno));
-		if (text->len + (size_t)n > CONF_FILE_MAX)
-			return diag_set(d, EFBIG, file, 0, "larger than %zu MiB",
-					CONF_FILE_MAX >> 20);
+		if (text->len + (size_t)n > most)
+			return diag_set(d, EFBIG, file, 0, "larger than %s", size_text(most, size));
 		strbuf_put(text, chunk, (size_t)n);
 	}
 	if (text->truncated)
@@ -106,7 +120,7 @@ static int conf_read_file(struct conf *c, const char *file, struct diag *d)
 	if (fd < 0)
 		return diag_set(d, errno, file, 0, "cannot open: %s", strerror(errno));
 	strbuf_init_heap(&text);
-	r = file_read_all(fd, file, &text, d);
+	r = file_read_all(fd, file, CONF_FILE_MAX, &text, d);
 	close(fd);
 	if (r == 0)
 		r = toml_parse(text.data, text.len, file, &doc, d);
@@ -173,6 +187,97 @@ static int conf_read(struct conf *c, const char *file, struct diag *d)
 	return conf_read_dropins(c, d);
 }
 
+/* A file that an option names: no pipe, which would be waited for. */
+static int conf_open_named(const char *file, struct stat *st, struct diag *d)
+{
+	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return diag_set(d, errno, file, 0, "cannot open: %s", strerror(errno));
+	if (fstat(fd, st) == 0 && S_ISREG(st->st_mode))
+		return fd;
+	close(fd);
+	return diag_set(d, EINVAL, file, 0, "is not a regular file");
+}
+
+static int conf_read_auth(struct upstream_conf *u, struct diag *d)
+{
+	struct strbuf text;
+	struct stat st;
+	int fd = conf_open_named(u->auth_file, &st, d), r;
+
+	if (fd < 0)
+		return fd;
+	strbuf_init_heap(&text);
+	if ((st.st_mode & S_IRWXO) != 0)
+		r = diag_set(d, EINVAL, u->auth_file, 0,
+			     "has a password and is open to everybody (mode %04o): chmod o-rwx %s",
+			     (unsigned)st.st_mode & 07777, u->auth_file);
+	else
+		r = file_read_all(fd, u->auth_file, AUTH_FILE_MAX, &text, d);
+	if (r == 0)
+		r = conf_parse_auth(&u->url, text.data, text.len, u->auth_file, d);
+	close(fd);
+	explicit_bzero(text.data, text.len);
+	strbuf_free(&text);
+	return r;
+}
+
+static bool is_named(const char *file)
+{
+	return file != NULL && file[0] != '\0';
+}
+
+static int conf_read_list(const char *file, struct strbuf *text, struct diag *d)
+{
+	struct stat st;
+	int fd, r;
+
+	if (!is_named(file))
+		return 0;
+	fd = conf_open_named(file, &st, d);
+	if (fd < 0)
+		return fd;
+	r = file_read_all(fd, file, LIST_FILE_MAX, text, d);
+	close(fd);
+	return r;
+}
+
+static int conf_read_rule(struct flow_rule *rule, struct diag *d)
+{
+	struct strbuf domains, networks;
+	int r;
+
+	strbuf_init_heap(&domains);
+	strbuf_init_heap(&networks);
+	r = conf_read_list(rule->domains_file, &domains, d);
+	if (r == 0)
+		r = conf_read_list(rule->networks_file, &networks, d);
+	if (r == 0)
+		r = rule_compile(rule, is_named(rule->domains_file) ? domains.data : NULL,
+				 domains.len, is_named(rule->networks_file) ? networks.data : NULL,
+				 networks.len, d);
+	strbuf_free(&domains);
+	strbuf_free(&networks);
+	return r;
+}
+
+/* What options name, and what comes of it. */
+static int conf_read_lists(struct conf *c, struct diag *d)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < c->n_upstreams && r == 0; i++) {
+		if (is_named(c->upstreams[i].auth_file))
+			r = conf_read_auth(&c->upstreams[i], d);
+	}
+	for (size_t i = 0; i < c->rules.n && r == 0; i++)
+		r = conf_read_rule(&c->rules.rules[i], d);
+	if (r == 0 && c->n_upstreams > 0)
+		c->upstream = c->upstreams[0].url;
+	return r;
+}
+
 int conf_load_defaults(const struct conf_program *p, struct conf **c, struct diag *d)
 {
 	struct conf *conf = calloc(1, sizeof(*conf));
@@ -201,6 +306,8 @@ int conf_load(const struct conf_program *p, const char *file, struct conf **c, s
 	r = conf_read(conf, file, d);
 	if (r == 0)
 		r = p->finish(conf, file != NULL ? file : p->default_file, d);
+	if (r == 0 && p->lists)
+		r = conf_read_lists(conf, d);
 	if (r < 0) {
 		conf_unref(conf);
 		return r;

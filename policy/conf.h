@@ -112,6 +112,7 @@ struct conf_program {
 	bool file_optional;       /* the default file may be missing */
 	const struct option *options;
 	const struct option_section *sections; /* NULL: none */
+	bool lists; /* the files that options name are read as well: credentials, domains, networks */
 	/* What no single row can check; fills what is derived. 0 or -EINVAL with `d`. */
 	int (*finish)(struct conf *c, const char *file, struct diag *d);
 };

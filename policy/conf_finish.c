@@ -364,5 +364,7 @@ void conf_sections_release(struct conf *c)
 {
 	for (size_t i = 0; i < c->n_groups; i++)
 		free(c->groups[i].members);
+	for (size_t i = 0; i < c->rules.n; i++)
+		rule_release(&c->rules.rules[i]);
 	option_section_release(conf_sections, c);
 }

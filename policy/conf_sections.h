@@ -17,5 +17,10 @@ extern const struct option_section conf_sections[];
  * 0, and no group has members. 0, -EINVAL or -ENOMEM with `d`. */
 int conf_sections_finish(struct conf *c, const char *file, struct diag *d);
 
+/* User and password of an auth_file, `n` bytes at `text`: "user:password" in one line, or "user" alone for SOCKS4a.
+ * 0, or -EINVAL with `d`, which quotes nothing of it; *u is as it was then. */
+int conf_parse_auth(struct proxy_url *u, const char *text, size_t n, const char *file,
+		    struct diag *d);
+
 /* Frees what is there; the configuration may be half built. */
 void conf_sections_release(struct conf *c);

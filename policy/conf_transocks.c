@@ -209,6 +209,7 @@ const struct conf_program conf_transocks = {
 	.dropin_dir = "/etc/transocks.d",
 	.options = options,
 	.sections = conf_sections,
+	.lists = true,
 	.finish = finish,
 };
 

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "policy/conf.h"
 #include "tests/unit/temp_files.h"
@@ -437,6 +438,237 @@ static void test_dump(void **state)
 	strbuf_free(&second);
 }
 
+static void write_named(struct fixture *f, const char *name, const char *text, size_t n,
+			mode_t mode)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", f->dir, name);
+	temp_write(path, text, n);
+	assert_int_equal(chmod(path, mode), 0);
+}
+
+static int load_auth(struct fixture *f, const char *url, const char *name, struct conf **c,
+		     struct diag *d)
+{
+	char text[512];
+
+	snprintf(text, sizeof(text), "[[upstream]]\nurl = \"%s\"\nauth_file = \"%s/%s\"\n", url,
+		 f->dir, name);
+	write_main(f, text);
+	*c = NULL;
+	return conf_load(&f->program, NULL, c, d);
+}
+
+static void test_auth_file(void **state)
+{
+	static const struct {
+		const char *url, *text, *user, *password;
+	} cases[] = {
+		{"socks5://h", "us er:p:a#ss%40\n", "us er", "p:a#ss%40"},
+		{"socks5://h", "u:p", "u", "p"},
+		{"socks5://h", "u:\n", "u", ""},
+		{"http://h:1", "\xc3\xa9:p\n", "\xc3\xa9", "p"},
+		{"socks4a://h", "u\n", "u", ""},
+		{"socks4a://h", "u:", "u", ""},
+	};
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct conf *c;
+		struct diag d = {0};
+		struct strbuf sb;
+
+		write_named(f, "auth", cases[i].text, strlen(cases[i].text), 0640);
+		if (load_auth(f, cases[i].url, "auth", &c, &d) != 0)
+			fail_msg("%s: %s", cases[i].text, d.text);
+		assert_string_equal(c->upstreams[0].url.user, cases[i].user);
+		assert_string_equal(c->upstreams[0].url.password, cases[i].password);
+		assert_memory_equal(&c->upstream, &c->upstreams[0].url, sizeof(c->upstream));
+		/* The option is dumped, not what came of it. */
+		strbuf_init_heap(&sb);
+		conf_dump(c, &sb);
+		assert_null(strchr(strstr(sb.data, "[[upstream]]"), '@'));
+		assert_non_null(strstr(sb.data, "/auth\"\n"));
+		strbuf_free(&sb);
+		conf_unref(c);
+	}
+}
+
+static void assert_auth_refused(struct fixture *f, const char *url, const char *name, int err,
+				int line, const char *why)
+{
+	struct conf *c;
+	struct diag d = {0};
+	char path[128];
+
+	assert_int_equal(load_auth(f, url, name, &c, &d), -err);
+	snprintf(path, sizeof(path), "%s/%s", f->dir, name);
+	if (strcmp(d.file, path) != 0 || d.line != line || strstr(d.text, why) == NULL ||
+	    strstr(d.text, "hunter2") != NULL)
+		fail_msg("%s:%d: %s\nnot line %d: %s", d.file, d.line, d.text, line, why);
+}
+
+static void test_auth_file_refused(void **state)
+{
+	static const struct {
+		const char *url, *text;
+		int line;
+		const char *why;
+	} cases[] = {
+		{"socks5://h", "", 1, "wanted is one line \"user:password\""},
+		{"socks5://h", "\n", 1, "wanted is one line"},
+		{"socks5://h", "hunter2\n", 1, "wanted is one line"},
+		{"socks5://h", ":hunter2\n", 1, "the user name is empty"},
+		{"socks5://h", "# hunter2\nu:p\n", 2, "more than one line"},
+		{"socks5://h", "u:hunter2\r\n", 1, "contains a control byte"},
+		{"socks4a://h", "u:hunter2\n", 1, "a user and no password"},
+		{"socks4a://h", "\n", 1, "wanted is one line"},
+	};
+	struct fixture *f = *state;
+	char text[1200];
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		write_named(f, "auth", cases[i].text, strlen(cases[i].text), 0600);
+		assert_auth_refused(f, cases[i].url, "auth", EINVAL, cases[i].line, cases[i].why);
+	}
+	write_named(f, "auth", "u:a\0b", 5, 0600);
+	assert_auth_refused(f, "socks5://h", "auth", EINVAL, 1, "contains a control byte");
+	memset(text, 'a', sizeof(text));
+	text[1] = ':';
+	write_named(f, "auth", text, 2 + 256, 0600);
+	assert_auth_refused(f, "socks5://h", "auth", EINVAL, 1, "255 bytes each");
+	write_named(f, "auth", text, sizeof(text), 0600);
+	assert_auth_refused(f, "socks5://h", "auth", EFBIG, 0, "larger than 1024 bytes");
+}
+
+static void test_auth_file_mode(void **state)
+{
+	static const mode_t modes[] = {0604, 0602, 0601, 0644};
+	struct fixture *f = *state;
+	char path[128], why[256];
+
+	for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+		write_named(f, "auth", "u:hunter2\n", 10, modes[i]);
+		snprintf(why, sizeof(why), "(mode %04o): chmod o-rwx %s/auth", (unsigned)modes[i],
+			 f->dir);
+		assert_auth_refused(f, "socks5://h", "auth", EINVAL, 0, why);
+	}
+	assert_auth_refused(f, "socks5://h", "none", ENOENT, 0, "cannot open: No such file");
+	assert_auth_refused(f, "socks5://h", ".", EINVAL, 0, "is not a regular file");
+	snprintf(path, sizeof(path), "%s/pipe", f->dir);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_auth_refused(f, "socks5://h", "pipe", EINVAL, 0, "is not a regular file");
+}
+
+/* What transocks-rules needs not, it does not open. */
+static void test_auth_file_and_rules(void **state)
+{
+	struct fixture *f = *state;
+	struct conf *c;
+	struct diag d;
+
+	f->program = conf_transocks_rules;
+	f->program.default_file = f->file;
+	f->program.dropin_dir = f->dropins;
+	assert_int_equal(load_auth(f, "socks5://h", "none", &c, &d), 0);
+	assert_int_equal(c->n_upstreams, 1);
+	conf_unref(c);
+}
+
+static void write_lists(struct fixture *f, const char *domains, const char *networks)
+{
+	char text[512];
+
+	write_named(f, "domains", domains, strlen(domains), 0644);
+	write_named(f, "networks", networks, strlen(networks), 0644);
+	snprintf(text, sizeof(text),
+		 "proxy_url = \"direct://\"\n[[rule]]\ndomains = [\"here.test\"]\n"
+		 "domains_file = \"%s/domains\"\nnetworks_file = \"%s/networks\"\n"
+		 "action = \"refuse\"\n",
+		 f->dir, f->dir);
+	write_main(f, text);
+}
+
+static enum rule_action verdict(const struct conf *c, const char *dest, const char *name)
+{
+	struct rule_verdict v;
+	struct addr client = {.family = AF_INET}, a;
+	struct flow_facts facts = {.client = &client, .dest = &a, .port = 443, .name = name};
+
+	assert_int_equal(addr_parse(&a, dest), 0);
+	rules_match(&c->rules, &facts, &v);
+	return v.action;
+}
+
+static void test_lists(void **state)
+{
+	struct fixture *f = *state;
+	struct conf *c;
+
+	write_lists(f, "# theirs\n.there.test\n\n", "11.0.0.0/8\nfd00::/8\n");
+	c = load(f);
+	assert_int_equal(verdict(c, "11.0.0.1", "a.there.test"), RULE_REFUSE);
+	assert_int_equal(verdict(c, "fd00::1", "here.test"), RULE_REFUSE);
+	assert_int_equal(verdict(c, "12.0.0.1", "here.test"), RULE_PROXY);
+	assert_int_equal(verdict(c, "11.0.0.1", "elsewhere.test"), RULE_PROXY);
+	conf_unref(c);
+}
+
+/* A file that is not named is no condition; one without entries is one that never holds. */
+static void test_one_list(void **state)
+{
+	struct fixture *f = *state;
+	struct conf *c;
+	char text[512];
+
+	write_named(f, "list", "", 0, 0644);
+	snprintf(text, sizeof(text),
+		 "proxy_url = \"direct://\"\n[[rule]]\nnetworks = [\"11.0.0.0/8\"]\n"
+		 "action = \"refuse\"\n[[rule]]\nnetworks_file = \"%s/list\"\n"
+		 "action = \"direct\"\n[[rule]]\ndomains_file = \"%s/list\"\naction = \"direct\"\n",
+		 f->dir, f->dir);
+	c = load_text(f, text);
+	assert_int_equal(verdict(c, "11.0.0.1", NULL), RULE_REFUSE);
+	assert_int_equal(verdict(c, "11.0.0.1", "a.test"), RULE_REFUSE);
+	assert_int_equal(verdict(c, "12.0.0.1", "a.test"), RULE_PROXY);
+	conf_unref(c);
+	write_named(f, "list", "12.0.0.0/8\n", 11, 0644);
+	snprintf(text, sizeof(text),
+		 "proxy_url = \"direct://\"\n[[rule]]\nnetworks_file = \"%s/list\"\n"
+		 "action = \"direct\"\n",
+		 f->dir);
+	c = load_text(f, text);
+	assert_int_equal(verdict(c, "12.0.0.1", NULL), RULE_DIRECT);
+	conf_unref(c);
+}
+
+static void assert_list_refused(struct fixture *f, const char *name, int err, int line)
+{
+	struct conf *c = NULL;
+	struct diag d = {0};
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", f->dir, name);
+	assert_int_equal(conf_load(&f->program, NULL, &c, &d), -err);
+	assert_string_equal(d.file, path);
+	assert_int_equal(d.line, line);
+}
+
+static void test_lists_refused(void **state)
+{
+	struct fixture *f = *state;
+	char path[128];
+
+	write_lists(f, "a.test\n*.b.test\n", "11.0.0.0/8\n");
+	assert_list_refused(f, "domains", EINVAL, 2);
+	write_lists(f, "a.test\n", "# x\n\n11.0.0.1/8\n");
+	assert_list_refused(f, "networks", EINVAL, 3);
+	snprintf(path, sizeof(path), "%s/networks", f->dir);
+	assert_int_equal(unlink(path), 0);
+	assert_list_refused(f, "networks", ENOENT, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -452,6 +684,13 @@ int main(void)
 		TEST(test_refusals),
 		TEST(test_too_many),
 		TEST(test_dump),
+		TEST(test_auth_file),
+		TEST(test_auth_file_refused),
+		TEST(test_auth_file_mode),
+		TEST(test_auth_file_and_rules),
+		TEST(test_lists),
+		TEST(test_one_list),
+		TEST(test_lists_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
