@@ -102,18 +102,18 @@ void domain_set_free(struct domain_set *s)
 	free(s);
 }
 
-/* Where the suffix is, or the empty slot where it would be. */
-static struct slot *domain_set_find(const struct domain_set *s, const struct suffix *x)
+/* Where the name is that ends at `end`, or the empty slot where it would be. */
+static struct slot *domain_set_find(const struct domain_set *s, uint32_t hash, const char *end,
+				    size_t len)
 {
 	size_t mask = s->n_slots - 1;
-	uint32_t hash = (uint32_t)x->hash;
 
 	for (size_t i = hash & mask;; i = (i + 1) & mask) {
 		struct slot *slot = &s->slots[i];
 		const uint8_t *entry = s->arena + slot->at;
 
-		if (slot->at == 0 || (slot->hash == hash && entry[1] == x->len &&
-				      memcmp(entry + 2, x->at, x->len) == 0))
+		if (slot->at == 0 || (slot->hash == hash && entry[1] == len &&
+				      memcmp(entry + 2, end - len, len) == 0))
 			return slot;
 	}
 }
@@ -164,17 +164,31 @@ static int domain_set_grow_arena(struct domain_set *s)
 	return 0;
 }
 
+/* Gives back what was more than enough. */
+static void domain_set_trim(struct domain_set *s)
+{
+	uint8_t *arena = s->arena_len > 0 ? realloc(s->arena, s->arena_len) : NULL;
+
+	if (arena == NULL)
+		return;
+	s->arena = arena;
+	s->arena_cap = s->arena_len;
+}
+
 /* `name` is normalised. */
 static int domain_set_put(struct domain_set *s, const char *name, enum domain_kind kind)
 {
-	struct suffix x = suffix_of(s, name, strlen(name));
+	size_t n = strlen(name);
+	struct suffix x = suffix_of(s, name, n);
 	struct slot *slot = NULL;
 	uint8_t *entry;
 
 	if (domain_set_grow_slots(s) < 0 || domain_set_grow_arena(s) < 0)
 		return -ENOMEM;
 	while (suffix_next(&x)) {
-		slot = domain_set_find(s, &x);
+		if (x.len < n && !s->depths[x.labels])
+			continue;
+		slot = domain_set_find(s, (uint32_t)x.hash, name + n, x.len);
 		if (slot->at != 0 && s->arena[slot->at] == DOMAIN_BELOW)
 			return 0; /* is covered */
 	}
@@ -260,6 +274,7 @@ int domain_set_add_text(struct domain_set *s, const char *text, size_t n, const 
 		if (rc < 0)
 			diag_set(d, -rc, file, e.line, "%s", why.text);
 	}
+	domain_set_trim(s);
 	return rc;
 }
 
@@ -268,16 +283,14 @@ bool domain_set_contains(const struct domain_set *s, const char *name)
 	size_t n = strlen(name);
 	struct suffix x = suffix_of(s, name, n);
 
-	if (s->n == 0)
+	if (s->n == 0 || n > NAME_MAX_LEN)
 		return false;
 	while (suffix_next(&x)) {
 		const struct slot *slot;
 
-		if (x.labels > LABELS_MAX)
-			return false;
 		if (!s->depths[x.labels])
 			continue;
-		slot = domain_set_find(s, &x);
+		slot = domain_set_find(s, (uint32_t)x.hash, name + n, x.len);
 		if (slot->at != 0 && (s->arena[slot->at] == DOMAIN_BELOW || x.len == n))
 			return true;
 	}

@@ -117,6 +117,19 @@ static void test_everything(void **state)
 	prefix_set_free(NULL);
 }
 
+/* What lies in another network takes no room. */
+static void test_overlap(void **state)
+{
+	struct prefix_set *one = set_of("11.0.0.0/8\n2a00:1::/32\n");
+	struct prefix_set *more = set_of("11.1.2.3\n2a00:1:2::/48\n11.1.0.0/16\n11.0.0.0/8\n"
+					 "2a00:1::/32\n2a00:1::/32\n2a00:1::5\n");
+
+	(void)state;
+	assert_int_equal(prefix_set_bytes(one), prefix_set_bytes(more));
+	prefix_set_free(one);
+	prefix_set_free(more);
+}
+
 static const struct {
 	const char *text;
 	int line;
@@ -207,9 +220,8 @@ static void test_naive(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_contains),
-		cmocka_unit_test(test_everything),
-		cmocka_unit_test(test_bad),
+		cmocka_unit_test(test_contains), cmocka_unit_test(test_everything),
+		cmocka_unit_test(test_overlap),  cmocka_unit_test(test_bad),
 		cmocka_unit_test(test_naive),
 	};
 
