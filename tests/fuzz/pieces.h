@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * Feeds a SOCKS5 handshake with bytes that come in pieces, and keeps what it made of them: that must not
+ * Feeds a handshake with bytes that come in pieces, and keeps what it made of them: that must not
  * depend on the pieces.
  */
 #include <string.h>
 
-#include "daemon/proto/socks5.h"
+#include "daemon/proto/client.h"
 
 struct pieces_result {
 	enum proto_step step;
 	size_t consumed, out_len;
-	uint8_t out[4 * SOCKS5_OUT_MAX];
+	uint8_t out[4 * PROTO_OUT_MAX];
 };
 
 /* One step of the machine, and what must hold after it. */
@@ -22,7 +22,7 @@ typedef enum proto_step pieces_fn(void *machine, const uint8_t *in, size_t n, si
 static inline void pieces_feed(struct pieces_result *r, pieces_fn *run, void *machine,
 			       const uint8_t *bytes, size_t n, const uint8_t piece[2])
 {
-	uint8_t out[SOCKS5_OUT_MAX];
+	uint8_t out[PROTO_OUT_MAX];
 	size_t used, out_len, end = 0;
 
 	memset(r, 0, sizeof(*r));
@@ -30,7 +30,7 @@ static inline void pieces_feed(struct pieces_result *r, pieces_fn *run, void *ma
 		r->step =
 			run(machine, bytes + r->consumed, end - r->consumed, &used, out, &out_len);
 		BUG_ON(used > end - r->consumed);
-		BUG_ON(out_len > SOCKS5_OUT_MAX);
+		BUG_ON(out_len > PROTO_OUT_MAX);
 		BUG_ON(r->out_len + out_len > sizeof(r->out));
 		memcpy(r->out + r->out_len, out, out_len);
 		r->out_len += out_len;

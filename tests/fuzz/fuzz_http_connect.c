@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What an upstream may answer to CONNECT; the input is that of client_fuzz.h.
+ */
+#include "tests/fuzz/client_fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static struct client_fuzz m;
+
+	if (size < CLIENT_FUZZ_HEAD)
+		return 0;
+	client_fuzz(PROXY_HTTP, data, size, &m);
+	BUG_ON(m.client.reply != 0 && m.client.reply != 101 &&
+	       (m.client.reply < 300 || m.client.reply > 999));
+	return 0;
+}
