@@ -120,7 +120,9 @@ static int upstream_name(struct conf *c, struct upstream_conf *u, struct diag *d
 {
 	char url[PROXY_URL_TEXT_MAX];
 
-	if (u->name == NULL)
+	if (u->name == NULL && u->url.scheme == PROXY_DIRECT)
+		u->name = strdup("direct");
+	else if (u->name == NULL)
 		u->name = strdup(proxy_url_format(&u->url, url, sizeof(url)));
 	if (u->name == NULL)
 		return no_memory(d);

@@ -36,6 +36,8 @@ struct port_list { /* sorted, no two of them meet */
 	size_t n;
 };
 
+bool port_list_contains(const struct port_list *list, uint16_t port);
+
 struct mark_list {
 	struct mark *marks;
 	size_t n;

@@ -9,27 +9,10 @@
 const char *const rule_action_words[] = {"proxy", "direct", "refuse", NULL};
 const char *const rule_unknown_name_words[] = {"auto", "skip", "match", NULL};
 
-static bool ports_contain(const struct port_list *ports, uint16_t port)
-{
-	size_t low = 0, high = ports->n;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (port < ports->ranges[middle].first)
-			high = middle;
-		else if (port > ports->ranges[middle].last)
-			low = middle + 1;
-		else
-			return true;
-	}
-	return false;
-}
-
 /* All that is not about the name. */
 static bool rule_holds(const struct flow_rule *r, const struct flow_facts *f)
 {
-	if (r->ports.n > 0 && !ports_contain(&r->ports, f->port))
+	if (r->ports.n > 0 && !port_list_contains(&r->ports, f->port))
 		return false;
 	if (r->client_set != NULL && !prefix_set_contains(r->client_set, f->client))
 		return false;
@@ -59,7 +42,11 @@ void rules_match(const struct flow_rules *list, const struct flow_facts *f, stru
 	for (size_t i = 0; i < list->n; i++) {
 		const struct flow_rule *r = &list->rules[i];
 
-		if (!rule_holds(r, f) || !rule_holds_for_name(r, f))
+		if (!rule_holds(r, f))
+			continue;
+		if (r->domain_set != NULL && f->name != NULL && !r->observe)
+			v->by_name = true;
+		if (!rule_holds_for_name(r, f))
 			continue;
 		if (r->observe) {
 			if (v->observed == RULE_NONE)
@@ -69,7 +56,6 @@ void rules_match(const struct flow_rules *list, const struct flow_facts *f, stru
 		v->action = r->action;
 		v->group = r->group_index;
 		v->rule = i;
-		v->by_name = r->domain_set != NULL && f->name != NULL;
 		return;
 	}
 }

@@ -63,7 +63,7 @@ struct rule_verdict {
 	enum rule_action action;
 	size_t group;    /* of RULE_PROXY */
 	size_t rule;     /* that decided, or RULE_NONE: no rule matched */
-	bool by_name;    /* a condition on domains was among what decided */
+	bool by_name;    /* with another name it could have been another one */
 	size_t observed; /* the first observing rule that matched before it, or RULE_NONE */
 };
 

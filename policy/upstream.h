@@ -23,7 +23,7 @@ extern const char *const group_all_down_words[];
 
 struct upstream_conf {
 	struct place place;
-	char *name; /* as logs and counters call it; where the file has none: proxy_url_format() */
+	char *name; /* as logs and counters call it; where the file has none: proxy_url_format(), or "direct" */
 	struct proxy_url url;
 	char *auth_file; /* "": user and password are in the URL, or there are none */
 	char *group;

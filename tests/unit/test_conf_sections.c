@@ -140,7 +140,7 @@ static void test_upstreams(void **state)
 	assert_true(a->proxy_protocol && a->name_fallback);
 	assert_int_equal(a->source.n, 2);
 	assert_int_equal(a->group_index, 1);
-	assert_string_equal(b->name, "direct://");
+	assert_string_equal(b->name, "direct");
 	assert_int_equal(b->place.line, 12);
 	assert_int_equal(b->address, UPSTREAM_ADDRESS_NAME);
 	assert_false(b->proxy_protocol || b->name_fallback);
