@@ -24,6 +24,7 @@ struct daemon {
 	const struct daemon_program *program;
 	struct daemon_options options;
 	struct conf *conf;    /* what new flows use */
+	struct plan *plan;    /* the same, with its state; NULL before start */
 	struct conf *started; /* what the listeners and the user come from */
 	struct loop loop;     /* the main thread's: signals, drain */
 	struct source *signals;
@@ -224,6 +225,7 @@ static int daemon_load(const struct daemon *dm, struct conf **c, struct diag *d)
 
 static void daemon_reload(struct daemon *dm)
 {
+	struct plan *plan = NULL;
 	struct conf *c = NULL;
 	struct diag d;
 	char text[1024];
@@ -233,9 +235,10 @@ static void daemon_reload(struct daemon *dm)
 		return;
 	}
 	if (daemon_load(dm, &c, &d) != EX_OK || daemon_check_limits(dm, c, &d) < 0 ||
-	    daemon_configure_log(dm, c, &d) < 0) {
+	    plan_new(c, dm->plan, &plan, &d) < 0 || daemon_configure_log(dm, c, &d) < 0) {
 		log_text(LOG_LEVEL_ERROR, "reload failed, the old configuration stays: %s",
 			 diag_format(&d, text, sizeof(text)));
+		plan_unref(plan);
 		conf_unref(c);
 		return;
 	}
@@ -244,8 +247,10 @@ static void daemon_reload(struct daemon *dm)
 	daemon_check_mark(c);
 	daemon_use_limits(dm, c);
 	conf_unref(dm->conf);
+	plan_unref(dm->plan);
 	dm->conf = c;
-	engines_reload(dm->engines, dm->n_engines, c);
+	dm->plan = plan;
+	engines_reload(dm->engines, dm->n_engines, plan);
 }
 
 static void daemon_cut(struct daemon *dm, const char *why)
@@ -358,7 +363,7 @@ static void daemon_post_finished(struct engine *e)
 static void daemon_say_ready(const struct daemon *dm)
 {
 	const struct engine *first = &dm->engines[0];
-	char addr[ADDR_TEXT_MAX], mem[LOG_LINE_MAX];
+	char addr[ADDR_TEXT_MAX], mem[LOG_LINE_MAX], names[LOG_LINE_MAX / 4];
 	struct strbuf listen;
 	struct log_line line;
 
@@ -370,7 +375,8 @@ static void daemon_say_ready(const struct daemon *dm)
 			      addr_format(&first->listeners[i].addr, addr, sizeof(addr)));
 	log_add(&line, "version", TRANSOCKS_VERSION);
 	log_add(&line, "listen", listen.data);
-	log_add(&line, "upstream", first->view->upstream);
+	if (dm->conf->n_upstreams > 0)
+		log_add(&line, "upstream", plan_upstreams_text(dm->conf, names, sizeof(names)));
 	log_add_uint(&line, "workers", dm->n_engines);
 	log_add_uint(&line, "max_flows", atomic_load(&dm->budget.max));
 	log_end(&line);
@@ -400,7 +406,7 @@ static int daemon_run(struct daemon *dm, struct diag *d)
 	int rc = 0;
 
 	for (unsigned i = 0; i < dm->n_engines && rc == 0; i++)
-		rc = engine_use(&dm->engines[i], dm->conf, d);
+		rc = engine_use(&dm->engines[i], dm->plan, d);
 	while (n_started < dm->n_engines && rc == 0) {
 		rc = engine_start(&dm->engines[n_started], daemon_post_finished, dm, d);
 		if (rc == 0)
@@ -441,6 +447,7 @@ static void daemon_free(struct daemon *dm)
 	}
 	if (dm->loop.wake != NULL)
 		loop_destroy(&dm->loop);
+	plan_unref(dm->plan);
 	conf_unref(dm->conf);
 	conf_unref(dm->started);
 	log_stop();
@@ -451,6 +458,7 @@ static void daemon_answer(void *ctx, enum control_request request, struct strbuf
 	const struct daemon *dm = ctx;
 	const struct status st = {
 		.conf = dm->conf,
+		.plan = dm->plan,
 		.file = daemon_file(dm),
 		.budget = &dm->budget,
 		.engines = dm->engines,
@@ -541,8 +549,8 @@ static int daemon_start(struct daemon *dm, struct diag *d)
 	if (daemon_check_limits(dm, dm->conf, d) < 0 || daemon_configure_log(dm, dm->conf, d) < 0)
 		return EX_CONFIG;
 	daemon_use_limits(dm, dm->conf);
-	if (loop_init(&dm->loop, d) < 0 || daemon_take_signals(dm, d) < 0 ||
-	    daemon_make_engines(dm, d) < 0)
+	if (plan_new(dm->conf, NULL, &dm->plan, d) < 0 || loop_init(&dm->loop, d) < 0 ||
+	    daemon_take_signals(dm, d) < 0 || daemon_make_engines(dm, d) < 0)
 		return EXIT_FAILURE;
 	dm->start_ms = dm->loop.now_ms;
 	/* Bound as root, used as nobody in particular. */

@@ -88,9 +88,36 @@ static void status_json_listeners(const struct status *st, struct json *j)
 	json_array_end(j);
 }
 
+static uint64_t status_count(const atomic_uint_fast64_t *n)
+{
+	return atomic_load_explicit(n, memory_order_relaxed);
+}
+
+/* Which rule decided on how many flows, since this configuration was loaded. */
+static void status_json_rules(const struct status *st, struct json *j)
+{
+	const struct flow_rules *rules = &st->conf->rules;
+
+	json_array_begin(j, "rules");
+	for (size_t i = 0; i < rules->n; i++) {
+		const struct flow_rule *rule = &rules->rules[i];
+
+		json_object_begin(j, NULL);
+		json_string(j, "name", rule->name);
+		json_string(j, "file", rule->place.file);
+		json_int(j, "line", rule->place.line);
+		json_string(j, "action", rule_action_words[rule->action]);
+		json_bool(j, "observe", rule->observe);
+		json_uint(j, "decided", status_count(&st->plan->rules[i].decided));
+		json_uint(j, "observed", status_count(&st->plan->rules[i].observed));
+		json_object_end(j);
+	}
+	json_array_end(j);
+	json_uint(j, "no_rule", status_count(&st->plan->rules_default));
+}
+
 void status_json(const struct status *st, struct strbuf *out)
 {
-	char upstream[PROXY_URL_TEXT_MAX];
 	struct json j;
 
 	json_init(&j, out);
@@ -100,12 +127,13 @@ void status_json(const struct status *st, struct strbuf *out)
 	json_int(&j, "pid", getpid());
 	json_uint(&j, "uptime_s", st->uptime_ms / 1000);
 	json_string(&j, "configuration", st->file);
-	json_string(&j, "upstream", view_upstream(st->conf, upstream, sizeof(upstream)));
 	json_bool(&j, "draining", st->draining);
 	status_json_listeners(st, &j);
 	json_uint(&j, "flows", status_flows(st));
 	json_uint(&j, "max_flows", status_max_flows(st));
 	status_json_workers(st, &j);
+	if (st->conf->n_upstreams > 0)
+		status_json_rules(st, &j);
 	json_object_begin(&j, "ended");
 	for (size_t why = 0; why < WHY_COUNT; why++)
 		json_uint(&j, why_rows[why].word, status_ended(st, (enum why)why));
@@ -116,7 +144,7 @@ void status_json(const struct status *st, struct strbuf *out)
 
 static void status_text_head(const struct status *st, struct strbuf *out)
 {
-	char upstream[PROXY_URL_TEXT_MAX], addr[ADDR_TEXT_MAX];
+	char addr[ADDR_TEXT_MAX];
 	uint64_t s = st->uptime_ms / 1000;
 
 	strbuf_printf(out, "%s %s, process %d, up ", st->conf->program->name, TRANSOCKS_VERSION,
@@ -126,8 +154,6 @@ static void status_text_head(const struct status *st, struct strbuf *out)
 	strbuf_printf(out, "%02u:%02u:%02u%s\n", (unsigned)(s / 3600 % 24), (unsigned)(s / 60 % 60),
 		      (unsigned)(s % 60), st->draining ? ", draining" : "");
 	strbuf_printf(out, "configuration  %s\n", st->file);
-	strbuf_printf(out, "upstream       %s\n",
-		      view_upstream(st->conf, upstream, sizeof(upstream)));
 	for (size_t i = 0; i < status_n_listeners(st); i++)
 		strbuf_printf(out, "%-13s  %s%s\n", i == 0 ? "listeners" : "",
 			      addr_format(status_listener(st, i), addr, sizeof(addr)),
@@ -153,12 +179,29 @@ static void status_text_workers(const struct status *st, struct strbuf *out)
 	strbuf_putc(out, '\n');
 }
 
+static void status_text_rules(const struct status *st, struct strbuf *out)
+{
+	const struct flow_rules *rules = &st->conf->rules;
+
+	if (rules->n == 0)
+		return;
+	strbuf_printf(out, "\n%12s  %12s  %-8s  %s\n", "decided", "observed", "action", "rule");
+	for (size_t i = 0; i < rules->n; i++)
+		strbuf_printf(out, "%12" PRIu64 "  %12" PRIu64 "  %-8s  %s\n",
+			      status_count(&st->plan->rules[i].decided),
+			      status_count(&st->plan->rules[i].observed),
+			      rule_action_words[rules->rules[i].action], rules->rules[i].name);
+	strbuf_printf(out, "%12" PRIu64 "  %12s  %-8s  (no rule)\n",
+		      status_count(&st->plan->rules_default), "", "proxy");
+}
+
 void status_text(const struct status *st, struct strbuf *out)
 {
 	bool none = true;
 
 	status_text_head(st, out);
 	status_text_workers(st, out);
+	status_text_rules(st, out);
 	strbuf_printf(out, "\n%-18s  %12s\n", "ended", "flows");
 	for (size_t why = 0; why < WHY_COUNT; why++) {
 		uint64_t n = status_ended(st, (enum why)why);

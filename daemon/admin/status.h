@@ -35,6 +35,7 @@ extern const size_t n_status_rows;
 /* Where the numbers are. */
 struct status {
 	const struct conf *conf;
+	const struct plan *plan;
 	const char *file; /* that it was read from */
 	const struct budget *budget;
 	const struct engine *engines;

@@ -31,6 +31,11 @@ int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, st
 	pool_init(&e->names, NAME_MAX_LEN + 1);
 	pipes_init(&e->pipes, max_pipes);
 	owner_init(&e->owns);
+	rc = server_first_init(&e->server_first);
+	if (rc < 0) {
+		loop_destroy(&e->loop);
+		return diag_set(d, -rc, NULL, 0, "no random bytes: %s", strerror(-rc));
+	}
 	list_init(&e->live);
 	list_init(&e->bulky);
 	timer_init(&e->sweep);
@@ -127,41 +132,46 @@ void view_unref(struct view *v)
 	if (v == NULL || --v->refs > 0)
 		return;
 	resolver_free(v->resolver);
-	conf_unref(v->conf);
+	plan_unref(v->plan);
 	free(v);
 }
 
-const char *view_upstream(const struct conf *conf, char *out, size_t cap)
+static struct view *view_new(struct plan *plan)
 {
-	if (proxy_scheme_is_proxy(conf->upstream.scheme))
-		proxy_url_format(&conf->upstream, out, cap);
-	else
-		snprintf(out, cap, "direct");
-	return out;
+	const struct conf *c = plan->conf;
+	struct view *v = calloc(1, sizeof(*v) + c->n_upstreams * sizeof(v->upstreams[0]));
+
+	if (v == NULL)
+		return NULL;
+	v->sock = (struct sock_options){.mark = c->mark};
+	for (size_t i = 0; i < c->n_upstreams; i++) {
+		struct view_upstream *up = &v->upstreams[i];
+
+		up->sock = (struct sock_options){.mark = c->mark, .speaks_first = true};
+	}
+	return v;
 }
 
-int engine_use(struct engine *e, struct conf *conf, struct diag *d)
+int engine_use(struct engine *e, struct plan *plan, struct diag *d)
 {
-	struct view *v = calloc(1, sizeof(*v));
+	const struct conf *c = plan->conf;
+	struct view *v = view_new(plan);
 	int rc;
 
 	if (v == NULL)
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
-	v->engine = e;
-	v->sock = (struct sock_options){
-		.mark = conf->mark, .speaks_first = proxy_scheme_is_proxy(conf->upstream.scheme)};
-	rc = resolver_new(&e->loop, &conf->dns.servers, &v->sock, &v->resolver, d);
+	rc = resolver_new(&e->loop, &c->dns.servers, &v->sock, &v->resolver, d);
 	if (rc < 0) {
 		free(v);
 		return rc;
 	}
-	v->conf = conf_ref(conf);
+	v->engine = e;
+	v->plan = plan_ref(plan);
 	v->refs = 1;
-	view_upstream(conf, v->upstream, sizeof(v->upstream));
 	view_unref(e->view);
 	e->view = v;
 	for (size_t i = 0; i < e->n_listeners; i++)
-		listener_keepalive(&e->listeners[i], conf->timeouts.keepalive);
+		listener_keepalive(&e->listeners[i], c->timeouts.keepalive);
 	return 0;
 }
 
@@ -220,7 +230,7 @@ int engine_start(struct engine *e, void (*on_finish)(struct engine *e), void *ow
 
 /* On its way to all workers. The last one that is done with it says so, and frees it. */
 struct reload {
-	struct conf *conf;
+	struct plan *plan;
 	atomic_uint n_left;
 	atomic_bool failed;
 	struct reload_part {
@@ -236,7 +246,7 @@ static void reload_done(struct reload *r)
 		return;
 	if (!atomic_load(&r->failed))
 		log_text(LOG_LEVEL_INFO, "configuration reloaded");
-	conf_unref(r->conf);
+	plan_unref(r->plan);
 	free(r);
 }
 
@@ -245,7 +255,7 @@ static void engine_do_reload(struct post *p)
 	struct reload_part *part = container_of(p, struct reload_part, post);
 	struct engine *e = part->engine;
 	struct diag d;
-	int rc = engine_use(e, part->reload->conf, &d);
+	int rc = engine_use(e, part->reload->plan, &d);
 
 	if (rc < 0) {
 		log_text(LOG_LEVEL_ERROR, "worker %u keeps its configuration: %s", e->id, d.text);
@@ -257,7 +267,7 @@ static void engine_do_reload(struct post *p)
 	reload_done(part->reload);
 }
 
-void engines_reload(struct engine *engines, unsigned n, struct conf *conf)
+void engines_reload(struct engine *engines, unsigned n, struct plan *plan)
 {
 	struct reload *r = malloc(sizeof(*r) + n * sizeof(r->parts[0]));
 
@@ -265,7 +275,7 @@ void engines_reload(struct engine *engines, unsigned n, struct conf *conf)
 		log_text(LOG_LEVEL_ERROR, "the workers keep their configuration: out of memory");
 		return;
 	}
-	r->conf = conf_ref(conf);
+	r->plan = plan_ref(plan);
 	atomic_init(&r->n_left, n);
 	atomic_init(&r->failed, false);
 	for (unsigned i = 0; i < n; i++) {
@@ -387,6 +397,7 @@ void engine_destroy(struct engine *e)
 	timer_cancel(&e->sweep);
 	pipes_destroy(&e->pipes);
 	owner_close(&e->owns);
+	server_first_destroy(&e->server_first);
 	loop_destroy(&e->loop);
 	pool_destroy(&e->sessions);
 	pool_destroy(&e->setups);

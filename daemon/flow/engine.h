@@ -11,13 +11,14 @@
 #include "daemon/core/loop.h"
 #include "daemon/core/pipes.h"
 #include "daemon/flow/clients.h"
+#include "daemon/flow/plan.h"
+#include "daemon/flow/server_first.h"
 #include "daemon/flow/why.h"
 #include "daemon/net/listener.h"
 #include "daemon/net/owner.h"
 #include "daemon/net/resolve.h"
 #include "daemon/net/sock.h"
 #include "daemon/upstream/flight.h"
-#include "policy/conf.h"
 
 struct leg;
 struct session;
@@ -34,15 +35,20 @@ struct inbound {
 	int (*answer)(struct session *s, enum why why, int err);
 };
 
+/* What a worker has of one upstream for itself. */
+struct view_upstream {
+	struct sock_options sock;
+	struct flight flight; /* what was learned of it */
+};
+
 /* One configuration as this worker uses it. Flows keep the view they began with. */
 struct view {
 	struct engine *engine;
-	struct conf *conf;
+	struct plan *plan;
 	struct resolver *resolver;
-	struct sock_options sock;
-	char upstream[PROXY_URL_TEXT_MAX]; /* for the log */
-	struct flight flight;              /* what was learned of the upstream */
-	unsigned refs;                     /* flows, and one while it is current */
+	struct sock_options sock;         /* towards destinations and name servers */
+	unsigned refs;                    /* flows, and one while it is current */
+	struct view_upstream upstreams[]; /* as in the configuration */
 };
 
 /* How many flows there are in all workers, and may be. The one thing they share; touched when a flow comes
@@ -54,10 +60,6 @@ struct budget {
 	atomic_uint_fast64_t said_ms; /* when it was last logged that new flows wait */
 };
 
-/* What carries the flows of `conf`, as the log names it, into `out` (PROXY_URL_TEXT_MAX bytes are enough), which
- * it returns. Any thread. */
-const char *view_upstream(const struct conf *conf, char *out, size_t cap);
-
 struct engine {
 	struct loop loop;
 	unsigned id;
@@ -67,7 +69,8 @@ struct engine {
 	struct pool sessions, setups, bufs, names;
 	struct buf *scratch; /* empty between any two uses */
 	struct pipes pipes;
-	struct owner owns;  /* which connections are our own */
+	struct owner owns; /* which connections are our own */
+	struct server_first server_first;
 	struct list bulky;  /* the pipes in use */
 	struct timer sweep; /* set while there are some */
 	struct list live;
@@ -92,14 +95,14 @@ int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, st
 		size_t max_listeners, size_t max_pipes, struct diag *d);
 /* Takes over `fd`. */
 int engine_listen(struct engine *e, int fd, const struct addr *addr, struct diag *d);
-/* Makes `conf` current for new flows (takes a reference of its own). Also on the engine's thread. */
-int engine_use(struct engine *e, struct conf *conf, struct diag *d);
+/* Makes `plan` current for new flows (takes a reference of its own). Also on the engine's thread. */
+int engine_use(struct engine *e, struct plan *plan, struct diag *d);
 int engine_start(struct engine *e, void (*on_finish)(struct engine *e), void *owner,
 		 struct diag *d);
 
 /* Main thread, while it runs. */
-/* Brings `conf` to all workers; the last one that has taken it says so in the log. */
-void engines_reload(struct engine *engines, unsigned n, struct conf *conf);
+/* Brings `plan` to all workers; the last one that has taken it says so in the log. */
+void engines_reload(struct engine *engines, unsigned n, struct plan *plan);
 void engine_drain(struct engine *e); /* stops accepting, lets flows finish, then finishes */
 void engine_cut(struct engine *e);   /* ends every flow now; after engine_drain() */
 

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-#include "daemon/flow/session.h"
+#include "daemon/flow/setup.h"
 #include "policy/name.h"
 
 /* How long a client over its limit may take for the request that it is not served. */
@@ -15,9 +15,9 @@ static void socks_start(struct session *s)
 	s->state = SES_REQUEST;
 	socks5_server_init(&s->setup->server);
 	if (s->refused)
-		session_phase(s, WHY_CLIENT_LIMIT, REFUSED_MS);
+		setup_phase(s, WHY_CLIENT_LIMIT, REFUSED_MS);
 	else
-		session_phase(s, WHY_REQUEST_TIMEOUT, s->view->conf->timeouts.handshake);
+		setup_phase(s, WHY_REQUEST_TIMEOUT, s->view->plan->conf->timeouts.handshake);
 }
 
 /* Handshake messages are far smaller than an empty send buffer, so one that is not taken whole is a
@@ -69,7 +69,7 @@ static void socks_request(struct session *s)
 	if (dest->addr.family != AF_UNSPEC) {
 		s->dest = dest->addr;
 		s->dest.port = dest->port;
-		return session_connect(s);
+		return setup_start(s);
 	}
 	s->name = pool_get(&s->engine->names);
 	if (s->name == NULL)
@@ -85,7 +85,7 @@ static void socks_request(struct session *s)
 		pool_put(&s->engine->names, s->name);
 		s->name = NULL;
 	}
-	session_connect(s);
+	setup_start(s);
 }
 
 /* Takes the handshake as far as the bytes in `in` go. True: more bytes are wanted. */

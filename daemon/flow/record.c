@@ -24,6 +24,33 @@ static const char *record_phase(const struct session *s, const struct why_row *r
 	return "relay";
 }
 
+/* The words of enum name_from. */
+static const char *const name_from_words[] = {"request", "tls", "tls-outer", "http"};
+
+static const struct flow_rule *record_rule(const struct session *s, uint16_t rule)
+{
+	return &s->view->plan->conf->rules.rules[rule - 1];
+}
+
+/* Which way the flow went, and why. */
+static void record_add_way(struct log_line *line, const struct session *s)
+{
+	if (s->rule != 0)
+		log_add(line, "rule", record_rule(s, s->rule)->name);
+	if (s->observed != 0) {
+		const struct flow_rule *rule = record_rule(s, s->observed);
+
+		log_add(line, "observed_rule", rule->name);
+		log_add(line, "observed_action", rule_action_words[rule->action]);
+	}
+	if (s->upstream != NULL)
+		log_add(line, "upstream", s->upstream->conf->name);
+	else if (s->direct)
+		log_add(line, "upstream", "direct");
+	if (s->n_tries > 1)
+		log_add_uint(line, "tries", s->n_tries);
+}
+
 void record_write_refused(const struct addr *client, enum why why, int err)
 {
 	const struct why_row *row = &why_rows[why];
@@ -52,11 +79,13 @@ void record_write(const struct session *s, enum why why, int err, const char *de
 	log_add_addr(&line, "client_addr", &s->client_addr);
 	if (s->name != NULL)
 		log_add(&line, "dest_host", s->name);
+	if (s->name_from != NAME_FROM_REQUEST)
+		log_add(&line, "name_from", name_from_words[s->name_from]);
 	if (s->dest.family != AF_UNSPEC)
 		log_add_addr(&line, "dest_addr", &s->dest);
 	else if (s->name != NULL)
 		log_add_uint(&line, "dest_port", s->port);
-	log_add(&line, "upstream", s->view->upstream);
+	record_add_way(&line, s);
 	log_add_uint(&line, "bytes_up", s->client.nbytes);
 	log_add_uint(&line, "bytes_down", s->remote.nbytes);
 	log_add_elapsed(&line, "elapsed", s->engine->loop.now_ms - s->start_ms);
@@ -67,5 +96,10 @@ void record_write(const struct session *s, enum why why, int err, const char *de
 		log_add(&line, "error", detail);
 	else if (err != 0)
 		log_add(&line, "error", strerror(err));
+	if (why == WHY_REPLY_REFUSED && s->setup->tells_name &&
+	    s->setup->handshake.blame == BLAME_DEST)
+		log_add(&line, "hint",
+			"the upstream was told the name; if it cannot resolve it, see options "
+			"upstream.address and upstream.name_fallback");
 	log_end(&line);
 }

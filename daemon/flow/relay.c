@@ -47,7 +47,7 @@ static bool relay_half_closed(const struct session *s)
 
 static int64_t relay_limit(const struct session *s)
 {
-	const struct conf *c = s->view->conf;
+	const struct conf *c = s->view->plan->conf;
 
 	if (s->client.broken)
 		return CLIENT_BROKEN_MS;
@@ -70,7 +70,7 @@ static void relay_over_limit(struct session *s)
 /* As the kernel takes it, in whole seconds. */
 static uint64_t relay_keepalive_ms(const struct session *s)
 {
-	return ((uint64_t)s->view->conf->timeouts.keepalive + 999) / 1000 * 1000;
+	return ((uint64_t)s->view->plan->conf->timeouts.keepalive + 999) / 1000 * 1000;
 }
 
 /* A byte has not arrived while our kernel holds it: for a slow reader it moves on long after we have sent it. True:
@@ -123,7 +123,7 @@ static void relay_look(struct session *s)
 	s->look_ms = now + keepalive_ms;
 	if (!s->kept_alive) {
 		s->kept_alive = true;
-		sock_keepalive(s->remote.source->fd, s->view->conf->timeouts.keepalive);
+		sock_keepalive(s->remote.source->fd, s->view->plan->conf->timeouts.keepalive);
 		return;
 	}
 	if (s->settled_ms > s->active_ms)
@@ -276,6 +276,18 @@ static bool relay_move(struct session *s, struct leg *from, struct leg *to)
 	return false;
 }
 
+/* The first bytes have moved: is the destination's server one that speaks first? */
+static void relay_note_first(struct session *s)
+{
+	struct server_first *known = &s->engine->server_first;
+
+	if (s->client.nbytes > 0)
+		server_first_forget(known, &s->dest);
+	else
+		server_first_learn(known, &s->dest);
+	s->watch_first = false;
+}
+
 static void relay_turn(struct task *t);
 
 static void relay_run(struct session *s)
@@ -297,6 +309,8 @@ static void relay_run(struct session *s)
 	if (s->client.nbytes + s->remote.nbytes != before) {
 		s->active_ms = s->engine->loop.now_ms;
 		s->held = 0;
+		if (s->watch_first)
+			relay_note_first(s);
 	}
 	if (!s->half_broken && (s->client.broken || s->remote.broken)) {
 		s->half_broken = true;

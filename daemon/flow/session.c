@@ -8,6 +8,7 @@
 
 #include "daemon/flow/record.h"
 #include "daemon/flow/relay.h"
+#include "daemon/flow/setup.h"
 
 /* How long a client that was refused may take to read why and close (RFC 1928 section 6 asks for a close
  * within 10 seconds). */
@@ -19,9 +20,6 @@
 /* So many clients over their limit may make their request first, so that the answer can say why; in one
  * worker. Further ones are closed at once: who is refused must not fill the budget of flows. */
 #define REFUSING_MAX 32
-
-static void session_handshake(struct session *s);
-static void session_established(struct session *s);
 
 static void leg_note(struct leg *leg, uint32_t events)
 {
@@ -66,6 +64,7 @@ static void session_release(struct dying *d)
 	pool_put(&e->bufs, s->client.pending);
 	pool_put(&e->bufs, s->remote.pending);
 	pool_put(&e->names, s->name);
+	session_leave_upstream(s);
 	if (s->counted)
 		clients_put(&e->budget->clients, &s->client_addr);
 	if (s->refused)
@@ -88,6 +87,13 @@ static void leg_close(struct engine *e, struct leg *leg, bool reset)
 		sock_close_reset(fd);
 	else
 		close(fd);
+}
+
+void session_leave_upstream(struct session *s)
+{
+	if (s->upstream != NULL)
+		upstream_flow_end(s->upstream);
+	s->upstream = NULL;
 }
 
 static void session_finish(struct session *s, bool reset)
@@ -155,10 +161,8 @@ void session_end(struct session *s, enum why why, int err, const char *detail)
 	if (why != WHY_CLIENT_LIMIT || engine_says_refused(s->engine))
 		record_write(s, why, err, detail);
 	engine_flow_ended(s->engine, why);
-	if (s->setup != NULL) {
-		dial_cancel(&s->setup->dial);
-		flight_forget(&s->view->flight, s->setup->way);
-	}
+	if (s->setup != NULL)
+		setup_stop(s);
 	timer_cancel(&s->timer);
 	loop_unqueue(&s->task);
 	leg_close(s->engine, &s->remote, why != WHY_DONE);
@@ -212,45 +216,24 @@ static void session_remote_event(struct source *src, uint32_t events)
 
 	leg_note(&s->remote, events);
 	if (s->state == SES_HANDSHAKE)
-		session_handshake(s);
+		setup_remote_ready(s);
 	else if (s->state == SES_RELAY)
 		relay_event(s);
 }
 
-static bool session_go_again(struct session *s);
-
-static void session_phase_timeout(struct timer *t)
+void session_take_remote(struct session *s, struct source *source, uint32_t events)
 {
-	struct session *s = container_of(t, struct session, timer);
-	struct setup *setup = s->setup;
-	enum why why = setup->timeout_why;
-	bool over = setup->deadline_ms != 0 && s->engine->loop.now_ms >= setup->deadline_ms;
-
-	if (s->state == SES_HANDSHAKE && !over && why == WHY_REPLY_TIMEOUT && session_go_again(s))
-		return;
-	if (why == WHY_GREETING_TIMEOUT)
-		flight_silent(&s->view->flight, setup->way, s->engine->loop.now_ms);
-	if (why == WHY_CONNECT_TIMEOUT && setup->dial.phase == DIAL_RESOLVE)
-		why = WHY_RESOLVE_TIMEOUT;
-	if (over)
-		session_end(s, WHY_SETUP_TIMEOUT, 0, why_rows[why].word);
-	else
-		session_end(s, why, ETIMEDOUT, NULL);
+	s->remote.source = source;
+	source->on_event = session_remote_event;
+	source->owner = s;
+	leg_note(&s->remote, events);
 }
 
-void session_phase(struct session *s, enum why timeout_why, int64_t ms)
+void session_close_remote(struct session *s)
 {
-	uint64_t now = s->engine->loop.now_ms;
-	uint64_t end = ms > 0 ? now + (uint64_t)ms : UINT64_MAX;
-
-	s->setup->timeout_why = timeout_why;
-	if (s->setup->deadline_ms != 0 && s->setup->deadline_ms < end)
-		end = s->setup->deadline_ms;
-	if (end == UINT64_MAX)
-		timer_cancel(&s->timer);
-	else
-		loop_timer(&s->engine->loop, &s->timer, end > now ? end - now : 0,
-			   session_phase_timeout);
+	leg_close(s->engine, &s->remote, true);
+	pool_put(&s->engine->bufs, s->remote.pending);
+	s->remote = (struct leg){0};
 }
 
 /* NULL with errno. */
@@ -285,7 +268,7 @@ no_memory:
 static bool session_admit(struct session *s)
 {
 	struct engine *e = s->engine;
-	unsigned limit = s->view->conf->limits.max_flows_per_client;
+	unsigned limit = s->view->plan->conf->limits.max_flows_per_client;
 	int rc = limit > 0 ? clients_take(&e->budget->clients, &s->client_addr, limit) : 0;
 
 	s->counted = limit > 0 && rc == 0;
@@ -305,7 +288,7 @@ static bool session_admit(struct session *s)
 void session_accept(struct engine *e, struct listener *l, int fd, const struct addr *peer)
 {
 	struct session *s = session_new(e, fd);
-	const struct conf *c = e->view->conf;
+	const struct conf *c = e->view->plan->conf;
 
 	if (s == NULL) {
 		record_write_refused(peer, WHY_NO_MEMORY, errno);
@@ -322,191 +305,4 @@ void session_accept(struct engine *e, struct listener *l, int fd, const struct a
 		s->setup->deadline_ms = s->start_ms + (uint64_t)c->timeouts.flow_setup;
 	if (session_admit(s))
 		e->inbound->start(s);
-}
-
-static void session_dialled(struct dial *d, int status)
-{
-	struct session *s = d->owner;
-
-	if (status < 0 && d->phase == DIAL_CONNECT)
-		return session_end_failed(s, WHY_CONNECT_FAILED, -status);
-	if (status == -ENOENT)
-		return session_end(s, WHY_RESOLVE_FAILED, 0, "the name has no address");
-	if (status == -ETIMEDOUT)
-		return session_end(s, WHY_RESOLVE_TIMEOUT, 0, "no name server answered");
-	if (status == -EIO)
-		return session_end(s, WHY_RESOLVE_FAILED, 0, "the name servers refuse or fail");
-	if (status < 0)
-		return session_end_failed(s, WHY_RESOLVE_FAILED, -status);
-	s->remote.source = d->won;
-	s->remote.source->on_event = session_remote_event;
-	s->remote.source->owner = s;
-	leg_note(&s->remote, d->events);
-	if (proxy_scheme_is_proxy(s->view->conf->upstream.scheme)) {
-		s->state = SES_HANDSHAKE;
-		session_phase(s, WHY_GREETING_TIMEOUT, s->view->conf->timeouts.greeting);
-		session_handshake(s);
-	} else {
-		s->dest = d->peer;
-		session_established(s);
-	}
-}
-
-void session_connect(struct session *s)
-{
-	const struct conf *c = s->view->conf;
-	struct setup *setup = s->setup;
-	struct loop *loop = &s->engine->loop;
-	const struct proxy_url *up = &c->upstream;
-	bool proxy = proxy_scheme_is_proxy(up->scheme);
-	int rc = 0;
-
-	s->state = SES_DIAL;
-	session_phase(s, WHY_CONNECT_TIMEOUT, c->timeouts.connect);
-	if (proxy && up->addr.family != AF_UNSPEC)
-		dial_addr(&setup->dial, loop, &s->view->sock, &up->addr, session_dialled, s);
-	else if (proxy)
-		rc = dial_name(&setup->dial, loop, s->view->resolver, &s->view->sock, up->host,
-			       up->port, session_dialled, s);
-	else if (s->dest.family != AF_UNSPEC)
-		dial_addr(&setup->dial, loop, &s->view->sock, &s->dest, session_dialled, s);
-	else
-		rc = dial_name(&setup->dial, loop, s->view->resolver, &s->view->sock, s->name,
-			       s->port, session_dialled, s);
-	if (rc < 0)
-		session_end(s, WHY_NO_MEMORY, -rc, NULL);
-}
-
-static int64_t session_reply_limit(const struct session *s);
-
-static void session_handshake_begin(struct session *s)
-{
-	struct setup *setup = s->setup;
-	const struct conf *c = s->view->conf;
-	struct proto_dest dest = {.addr = s->dest, .port = s->dest.port};
-
-	if (!setup->again && c->upstream.scheme == PROXY_SOCKS5)
-		setup->way = flight_begin(&s->view->flight, c->handshake, s->engine->loop.now_ms);
-	handshake_start(&setup->handshake, &c->upstream, NULL, 0, flight_is_one(setup->way));
-	handshake_dest(&setup->handshake, &dest);
-	if (handshake_greeting(&setup->handshake))
-		return;
-	setup->reply_ms = s->engine->loop.now_ms;
-	session_phase(s, WHY_REPLY_TIMEOUT, session_reply_limit(s));
-}
-
-/* The upstream did not answer as one that takes everything at once does. True: the flow goes again, strictly,
- * once; no byte of its client has been sent. */
-static bool session_go_again(struct session *s)
-{
-	struct setup *setup = s->setup;
-
-	if (!flight_may_fail(setup->way))
-		return false;
-	setup->way = flight_failed(&s->view->flight, setup->way);
-	setup->again = true;
-	if (!handshake_greeting(&setup->handshake))
-		setup->reply_spent_ms = s->engine->loop.now_ms - setup->reply_ms;
-	leg_close(s->engine, &s->remote, true);
-	pool_put(&s->engine->bufs, s->remote.pending);
-	s->remote = (struct leg){0};
-	setup->handshake.begun = false;
-	session_connect(s);
-	return true;
-}
-
-static void session_flight_worked(struct session *s)
-{
-	struct flight *f = &s->view->flight;
-	bool given_up = f->state == FLIGHT_NO;
-	uint64_t now = s->engine->loop.now_ms;
-
-	flight_worked(f, s->setup->way, now - s->setup->reply_ms, now);
-	s->setup->way = FLIGHT_STRICT; /* nothing is left to be told */
-	if (f->state == FLIGHT_NO && !given_up)
-		log_text(LOG_LEVEL_INFO,
-			 "%s does not take the handshake in one flight; going on step by step",
-			 s->view->upstream);
-}
-
-/* Both attempts together have timeouts.reply and what is left of flow_setup; the first one leaves half of that. */
-static int64_t session_reply_limit(const struct session *s)
-{
-	const struct setup *setup = s->setup;
-	int64_t ms = s->view->conf->timeouts.reply, left;
-
-	if (ms > 0 && (ms -= (int64_t)setup->reply_spent_ms) <= 0)
-		ms = 1;
-	if (!flight_may_fail(setup->way))
-		return ms;
-	left = ms;
-	if (setup->deadline_ms != 0 &&
-	    (left == 0 || setup->reply_ms + (uint64_t)left > setup->deadline_ms))
-		left = (int64_t)(setup->deadline_ms - setup->reply_ms);
-	return flight_patience(setup->way, left);
-}
-
-/* Takes the handshake as far as the upstream's socket lets. */
-static void session_handshake(struct session *s)
-{
-	struct engine *e = s->engine;
-	struct handshake *h = &s->setup->handshake;
-	struct buf *in = s->remote.pending != NULL ? s->remote.pending : e->scratch;
-	enum handshake_result r;
-	bool greeting;
-
-	if (!h->begun)
-		session_handshake_begin(s);
-	greeting = handshake_greeting(h);
-	r = handshake_step(h, s->remote.source->fd, in, &s->remote.readable, s->remote.behind);
-	if (greeting && !handshake_greeting(h))
-		s->setup->reply_ms = e->loop.now_ms;
-	if (in == e->scratch && in->len > 0 && (s->remote.pending = engine_keep_scratch(e)) == NULL)
-		return session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);
-	switch (r) {
-	case HANDSHAKE_WAIT:
-		if (greeting && !handshake_greeting(h))
-			session_phase(s, WHY_REPLY_TIMEOUT, session_reply_limit(s));
-		break;
-	case HANDSHAKE_READY:
-		BUG_ON("the destination is known");
-		break;
-	case HANDSHAKE_DONE:
-		session_flight_worked(s);
-		session_established(s);
-		break;
-	case HANDSHAKE_REFUSED:
-		/* Or did it take the rest of the flight for something else? */
-		if (s->setup->way == FLIGHT_PROBE && session_go_again(s))
-			break;
-		session_end(s, WHY_REPLY_REFUSED, 0, h->error);
-		break;
-	case HANDSHAKE_BAD:
-	case HANDSHAKE_CLOSED:
-	case HANDSHAKE_FAILED:
-		if (sock_is_shortage(h->err)) /* says nothing of the upstream */
-			return session_end(s, WHY_NO_MEMORY, h->err, NULL);
-		if (session_go_again(s))
-			break;
-		session_end(s, handshake_greeting(h) ? WHY_GREETING_FAILED : WHY_REPLY_FAILED,
-			    h->err, h->error);
-		break;
-	}
-}
-
-static void session_established(struct session *s)
-{
-	struct engine *e = s->engine;
-	int rc;
-
-	if (e->inbound->answer != NULL) {
-		rc = e->inbound->answer(s, WHY_DONE, 0);
-		if (rc < 0)
-			return session_end_failed(s, WHY_CLIENT_GONE, -rc);
-	}
-	timer_cancel(&s->timer);
-	pool_put(&e->setups, s->setup);
-	s->setup = NULL;
-	s->state = SES_RELAY;
-	relay_start(s);
 }

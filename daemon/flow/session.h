@@ -5,18 +5,19 @@
  * buffers; session_end() is the only way out and the only place that logs a failure. Everything runs on
  * the worker's thread.
  *
- *   SES_REQUEST --> SES_DIAL --> [SES_HANDSHAKE] --> SES_RELAY --> end
- *   (usocksd)                    (transocksd)            (usocksd, set-up failed: SES_LINGER --> end)
+ *   [SES_REQUEST] --> SES_DIAL --> [SES_HANDSHAKE] --> SES_RELAY --> end
+ *                          ^---next upstream---'           (usocksd, set-up failed: SES_LINGER --> end)
  *                                                        (remote end lost: SES_FLUSH --> end)
  *
  * What only set-up needs lives in struct setup and goes back to its pool when the relay begins.
  */
 #include "daemon/flow/engine.h"
 #include "daemon/net/dial.h"
+#include "daemon/proto/sniff.h"
 #include "daemon/upstream/handshake.h"
 
 enum session_state {
-	SES_REQUEST,   /* waiting for what the client wants */
+	SES_REQUEST,   /* waiting for what the client wants, or says first */
 	SES_DIAL,      /* connecting to the upstream or the destination */
 	SES_HANDSHAKE, /* with the upstream */
 	SES_RELAY,
@@ -24,6 +25,9 @@ enum session_state {
 	SES_LINGER, /* the client has been told of a failure and may read that before we close */
 	SES_ENDED,
 };
+
+/* Where the destination's name comes from: the client's request (usocksd), or what it sent first. */
+enum name_from { NAME_FROM_REQUEST, NAME_FROM_TLS, NAME_FROM_TLS_OUTER, NAME_FROM_HTTP };
 
 /* One of the two connections of a flow, client and remote, mirrored halves. What is read from a leg
  * goes to the other one. */
@@ -49,11 +53,20 @@ struct setup {
 	enum why timeout_why; /* what it means if the phase's timer fires */
 	bool again;           /* `way` is that of a second attempt */
 	enum flight_way way;
+	uint64_t began_ms;       /* the attempt at this upstream */
 	uint64_t reply_ms;       /* since when the reply is waited for */
 	uint64_t reply_spent_ms; /* of timeouts.reply, by the first attempt */
+	uint8_t n_order, at;     /* the upstreams to try, and which of them is tried */
+	bool proxied;            /* through an upstream, not directly */
+	bool told;               /* what the attempt at the upstream has shown of its health */
+	bool tells_name;         /* to the upstream, instead of the address */
+	bool told_address;       /* once the upstream could not resolve the name */
+	uint16_t order[UPSTREAM_TRIES_MAX];
+	struct rule_verdict verdict;
 	struct dial dial;
 	struct handshake handshake;
 	struct socks5_server server;
+	struct sniff sniff;
 };
 
 struct session {
@@ -61,6 +74,8 @@ struct session {
 	struct engine *engine;
 	struct view *view;
 	struct setup *setup; /* NULL once the relay has begun */
+	struct upstream
+		*upstream; /* that carries it or is tried; counts it. NULL: none, or not yet */
 	struct listener *listener;
 	struct leg client, remote;
 	struct timer timer;
@@ -75,23 +90,30 @@ struct session {
 	struct addr client_addr;
 	struct addr dest; /* AF_UNSPEC: not known yet, or a name that has not been resolved */
 	char *name; /* the destination's name where one is known, NAME_MAX_LEN + 1 bytes; or NULL */
-	uint16_t port;    /* of the destination */
-	uint8_t state;    /* enum session_state */
-	bool half_broken; /* one peer is lost; the other one still takes what came before that */
-	bool stalled;     /* given up because the other side takes nothing */
-	bool kept_alive;  /* the remote end has keepalive too */
-	bool counted;     /* in engine->budget->clients */
+	uint16_t port;     /* of the destination */
+	uint16_t rule;     /* that decided, 1 for the first one; 0: none */
+	uint16_t observed; /* that only looked on, the same */
+	uint8_t state;     /* enum session_state */
+	uint8_t name_from; /* enum name_from */
+	uint8_t n_tries;   /* upstreams tried */
+	bool direct;       /* goes, or went, to its destination itself */
+	bool watch_first;  /* who speaks first at this destination is to be learned */
+	bool half_broken;  /* one peer is lost; the other one still takes what came before that */
+	bool stalled;      /* given up because the other side takes nothing */
+	bool kept_alive;   /* the remote end has keepalive too */
+	bool counted;      /* in engine->budget->clients */
 	bool refused; /* the client is over its limit, and is told when it has made its request */
 };
 
 /* A client came in: takes over `fd`. */
 void session_accept(struct engine *e, struct listener *l, int fd, const struct addr *peer);
 
-/* The destination is known (`dest`, or `name` and `port`): goes towards it. */
-void session_connect(struct session *s);
-
-/* Sets the timer of a set-up phase; `ms` 0: no limit of its own. */
-void session_phase(struct session *s, enum why timeout_why, int64_t ms);
+/* The connected remote end, with what epoll has said of it so far. */
+void session_take_remote(struct session *s, struct source *source, uint32_t events);
+/* Closes the remote end, so that another one can be connected; fine without one. */
+void session_close_remote(struct session *s);
+/* This flow does not count for its upstream any more; fine without one. */
+void session_leave_upstream(struct session *s);
 
 /* Ends the flow: tells the client, closes both legs (with a reset unless `why` is WHY_DONE), writes the
  * record, gives everything back at the end of the turn. `err` is an errno or 0, `detail` a constant

@@ -28,6 +28,7 @@
 	ROW(WHY_REQUEST_BAD,      "bad-request",        "request",  WARNING, GENERAL_FAILURE) \
 	ROW(WHY_REQUEST_TIMEOUT,  "request-timeout",    "request",  INFO,    GENERAL_FAILURE) \
 	ROW(WHY_NAME_BAD,         "bad-name",           "request",  WARNING, HOST_UNREACHABLE) \
+	ROW(WHY_RULE_REFUSED,     "rule-refused",       "rules",    INFO,    NOT_ALLOWED) \
 	ROW(WHY_RESOLVE_FAILED,   "resolve-failed",     "resolve",  WARNING, HOST_UNREACHABLE) \
 	ROW(WHY_RESOLVE_TIMEOUT,  "resolve-timeout",    "resolve",  WARNING, HOST_UNREACHABLE) \
 	ROW(WHY_CONNECT_FAILED,   "connect-failed",     "connect",  WARNING, GENERAL_FAILURE) \

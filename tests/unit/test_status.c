@@ -12,6 +12,11 @@
 /* A daemon with two workers and two listeners, each number its own. */
 struct world {
 	struct conf conf;
+	struct upstream_conf upstream;
+	char name[16];
+	struct flow_rule rule;
+	struct rule_count counts[1];
+	struct plan plan;
 	struct budget budget;
 	struct engine engines[2];
 	struct listener listeners[2][2];
@@ -24,7 +29,18 @@ static void world_init(struct world *w)
 
 	memset(w, 0, sizeof(*w));
 	w->conf.program = &conf_transocks;
-	w->conf.upstream.scheme = PROXY_DIRECT;
+	w->conf.upstreams = &w->upstream;
+	w->conf.n_upstreams = 1;
+	w->conf.rules = (struct flow_rules){.rules = &w->rule, .n = 1};
+	strcpy(w->name, "no \"ads\"");
+	w->rule = (struct flow_rule){.name = w->name,
+				     .place = {.file = "a.toml", .line = 7},
+				     .action = RULE_REFUSE,
+				     .observe = true};
+	w->counts[0].decided = 31;
+	w->counts[0].observed = 32;
+	w->plan.rules = w->counts;
+	w->plan.rules_default = 33;
 	atomic_store(&w->budget.live, 5);
 	atomic_store(&w->budget.max, 77);
 	for (unsigned i = 0; i < 2; i++) {
@@ -49,6 +65,7 @@ static void world_init(struct world *w)
 	w->listeners[1][1].paused = true; /* in one worker only */
 	w->status = (struct status){
 		.conf = &w->conf,
+		.plan = &w->plan,
 		.file = "/etc/\"x\".toml",
 		.budget = &w->budget,
 		.engines = w->engines,
@@ -120,7 +137,10 @@ static void test_json(void **state)
 	json = render(&w, status_json);
 	has(json, "{\"program\":\"transocksd\",\"version\":\"" TRANSOCKS_VERSION "\",\"pid\":");
 	has(json, ",\"uptime_s\":183845,\"configuration\":\"/etc/"
-		  "\\\"x\\\".toml\",\"upstream\":\"direct\",");
+		  "\\\"x\\\".toml\",");
+	has(json, ",\"rules\":[{\"name\":\"no \\\"ads\\\"\",\"file\":\"a.toml\",\"line\":7,"
+		  "\"action\":\"refuse\",\"observe\":true,\"decided\":31,\"observed\":32}],"
+		  "\"no_rule\":33,");
 	has(json,
 	    "\"draining\":false,\"listeners\":[{\"address\":\"127.0.0.1:1081\",\"paused\":false},"
 	    "{\"address\":\"127.0.0.1:1082\",\"paused\":true}],\"flows\":5,\"max_flows\":77,");
@@ -143,11 +163,12 @@ static void test_text(void **state)
 	world_init(&w);
 	text = render(&w, status_text);
 	has(text, ", up 2 d 03:04:05\n");
-	has(text, "\nupstream       direct\n"
-		  "listeners      127.0.0.1:1081\n"
+	has(text, "\nlisteners      127.0.0.1:1081\n"
 		  "               127.0.0.1:1082 (paused)\n"
 		  "flows          5 of 77\n"
 		  "workers        2\n");
+	has(text, "\n          31            32  refuse    no \"ads\"\n"
+		  "          33                proxy     (no rule)\n");
 	has(text, "\ndone                         201\nclient-limit                   3\n");
 	assert_null(strstr(text, "none"));
 	free(text);

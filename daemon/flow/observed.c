@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/flow/observed.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define OBSERVED_BUCKETS 4096
+
+struct observed_dest {
+	struct observed_dest *next; /* in its bucket */
+	size_t rule;
+	struct addr addr; /* where no name is known; else AF_UNSPEC */
+	uint16_t port;
+	uint64_t n_flows;
+	char name[]; /* "": none */
+};
+
+int observed_init(struct observed *o)
+{
+	*o = (struct observed){0};
+	pthread_mutex_init(&o->lock, NULL);
+	return hash_key_init(&o->key);
+}
+
+void observed_destroy(struct observed *o)
+{
+	for (size_t i = 0; o->buckets != NULL && i < OBSERVED_BUCKETS; i++) {
+		struct observed_dest *dest = o->buckets[i], *next;
+
+		for (; dest != NULL; dest = next) {
+			next = dest->next;
+			free(dest);
+		}
+	}
+	free(o->buckets);
+	o->buckets = NULL;
+	pthread_mutex_destroy(&o->lock);
+}
+
+static bool observed_is(const struct observed_dest *dest, size_t rule, const struct flow_facts *f)
+{
+	if (dest->rule != rule || dest->port != f->port)
+		return false;
+	if (f->name != NULL)
+		return strcmp(dest->name, f->name) == 0;
+	return dest->name[0] == '\0' && addr_equal_ip(&dest->addr, f->dest);
+}
+
+/* NULL: no memory. */
+static struct observed_dest *observed_new(size_t rule, const struct flow_facts *f)
+{
+	size_t n = f->name != NULL ? strlen(f->name) : 0;
+	struct observed_dest *dest = calloc(1, sizeof(*dest) + n + 1);
+
+	if (dest == NULL)
+		return NULL;
+	dest->rule = rule;
+	dest->port = f->port;
+	if (f->name != NULL)
+		memcpy(dest->name, f->name, n);
+	else
+		dest->addr = *f->dest;
+	return dest;
+}
+
+/* The entry, made if it is not there; NULL: no room for it. */
+static struct observed_dest *observed_find(struct observed *o, size_t rule,
+					   const struct flow_facts *f)
+{
+	uint64_t hash = f->name != NULL ? hash_bytes(&o->key, f->name, strlen(f->name))
+					: hash_bytes(&o->key, f->dest->ip, sizeof(f->dest->ip));
+	struct observed_dest **at;
+
+	if (o->buckets == NULL)
+		o->buckets = calloc(OBSERVED_BUCKETS, sizeof(struct observed_dest *));
+	if (o->buckets == NULL)
+		return NULL;
+	at = &o->buckets[hash % OBSERVED_BUCKETS];
+	while (*at != NULL && !observed_is(*at, rule, f))
+		at = &(*at)->next;
+	if (*at == NULL && o->n < OBSERVED_MAX && (*at = observed_new(rule, f)) != NULL)
+		o->n++;
+	return *at;
+}
+
+void observed_add(struct observed *o, size_t rule, const struct flow_facts *f)
+{
+	struct observed_dest *dest;
+
+	pthread_mutex_lock(&o->lock);
+	dest = observed_find(o, rule, f);
+	if (dest != NULL)
+		dest->n_flows++;
+	else
+		o->n_lost++;
+	pthread_mutex_unlock(&o->lock);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * What rules with `observe` have seen: destinations and how often, for `--suggest`. Bounded; any thread. Only flows
+ * that such a rule matches come here, so a lock is good enough.
+ */
+#include <pthread.h>
+#include <stdint.h>
+
+#include "daemon/core/hash.h"
+#include "policy/rules.h"
+#include "policy/strbuf.h"
+
+#define OBSERVED_MAX 4096 /* different destinations; what comes when it is full is only counted */
+
+struct observed_dest;
+
+struct observed {
+	pthread_mutex_t lock;
+	struct hash_key key;
+	struct observed_dest **buckets; /* NULL: nothing was seen */
+	size_t n;
+	uint64_t n_lost; /* flows to destinations that had no room */
+};
+
+/* 0 or -errno. */
+int observed_init(struct observed *o);
+void observed_destroy(struct observed *o);
+
+/* A flow that rule `rule` matched. */
+void observed_add(struct observed *o, size_t rule, const struct flow_facts *f);

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * From a known destination to a connected remote end: asks the rules, names the upstreams to be tried, dials them in
+ * turn and takes the handshake through. A connection or greeting that fails costs the client time only: the
+ * next upstream is tried while none of its bytes has been sent. What an upstream says of the destination is
+ * the end of it.
+ *
+ * The session owns all of it (struct setup); everything runs on its thread.
+ */
+#include "daemon/flow/session.h"
+
+/* The destination is known (`dest`, or `name` and `port`, or both): goes towards it. */
+void setup_start(struct session *s);
+
+/* Sets the timer of a phase before the relay; `ms` 0: no limit of its own. What it means if it fires: the end with
+ * `timeout_why`, if there is no other upstream to try. */
+void setup_phase(struct session *s, enum why timeout_why, int64_t ms);
+
+/* SES_HANDSHAKE: the upstream's socket has news. */
+void setup_remote_ready(struct session *s);
+
+/* The session ends before the relay has begun: gives up what is under way. */
+void setup_stop(struct session *s);
