@@ -119,9 +119,15 @@ def manuals_lint(root):
 
 
 def option_names(root, program):
-    """Dotted names, from --dump-config."""
-    code, output = output_of(root / "build" / program, "-f", root / "etc" / CONFIGURED[program],
-                             "--dump-config")
+    """Dotted names, from --dump-config of the sample with all that it shows as a comment."""
+    sample = (root / "etc" / CONFIGURED[program]).read_text()
+    whole = re.sub(r"^#([\[a-z])", r"\1", sample, flags=re.M)
+    if "[[upstream]]" in whole:
+        whole = re.sub(r"^proxy_url = .*", "", whole, flags=re.M)  # the short form of one
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write(whole)
+        file.flush()
+        code, output = output_of(root / "build" / program, "-f", file.name, "--dump-config")
     if code != 0:
         raise ValueError(f"{program} --dump-config ended with {code}: {output}")
     return toml_names(output)
@@ -129,13 +135,13 @@ def option_names(root, program):
 
 def toml_names(text):
     """Every name that a TOML text sets, and those it shows as a comment ("# name = value")."""
-    plain = re.sub(r"^#\s*(\[[\w.-]+\]|[\w-]+\s*=.*)$", r"\1", text, flags=re.M)
+    plain = re.sub(r"^#\s*(\[+[\w.-]+\]+|[\w-]+\s*=.*)$", r"\1", text, flags=re.M)
     names, table = set(), ""
     for line in plain.splitlines():
         header = re.match(r"\s*\[+([\w.-]+)\]+", line)
         key = re.match(r"\s*([\w.-]+)\s*=", line)
         if header:
-            table = header[1] + "."
+            table = re.sub(r"^group\..*", "group.NAME", header[1]) + "."
         elif key:
             names.add(table + key[1])
     return names

@@ -42,29 +42,84 @@ static char *read_text(const char *path)
 	return sb.data;
 }
 
-static const struct option *find(const struct option *table, const char *name)
+#define TABLES_MAX 8
+
+/* The option tables of the program: the first is that of the file itself, then one for each kind of table. */
+static size_t tables_of(const struct conf_program *p, const struct option *tables[TABLES_MAX])
 {
-	for (; table->name != NULL; table++) {
-		if (strcmp(table->name, name) == 0)
-			return table;
+	size_t n = 0;
+
+	tables[n++] = p->options;
+	for (const struct option_section *s = p->sections; s != NULL && s->name != NULL; s++) {
+		assert_true(n < TABLES_MAX);
+		tables[n++] = s->options;
+	}
+	return n;
+}
+
+static const struct option *find(const struct conf_program *p, const char *name)
+{
+	const struct option *tables[TABLES_MAX];
+	size_t n = tables_of(p, tables);
+
+	for (size_t i = 0; i < n; i++) {
+		for (const struct option *o = tables[i]; o->name != NULL; o++) {
+			if (strcmp(o->name, name) == 0)
+				return o;
+		}
 	}
 	return NULL;
+}
+
+/* Each row of each table, with the text of the manual or the sample. */
+static void each_row(void (*fn)(const struct document *doc, const struct option *o,
+				const char *text),
+		     bool manual)
+{
+	for (size_t i = 0; i < ARRAY_LEN(documents); i++) {
+		const struct document *doc = &documents[i];
+		const struct option *tables[TABLES_MAX];
+		size_t n = tables_of(doc->program, tables);
+		char *text = read_text(manual ? doc->manual : doc->sample);
+
+		for (size_t t = 0; t < n; t++) {
+			for (const struct option *o = tables[t]; o->name != NULL; o++)
+				fn(doc, o, text);
+		}
+		free(text);
+	}
+}
+
+static void row_is_complete(const struct document *doc, const struct option *o, const char *text)
+{
+	(void)text;
+	assert_ptr_equal(find(doc->program, o->name), o); /* once */
+	assert_non_null(o->help);
+	assert_in_range(strlen(o->help), 6, 90);
+	assert_null(strchr(o->help, '\n'));
+	assert_int_not_equal(o->help[strlen(o->help) - 1], '.');
+	assert_true(o->min <= o->max);
 }
 
 static void test_rows_are_complete(void **state)
 {
 	(void)state;
+	each_row(row_is_complete, true);
+}
 
-	for (size_t i = 0; i < ARRAY_LEN(documents); i++) {
-		const struct option *table = documents[i].program->options;
+/* Rows are found by these names. */
+static void test_section_names(void **state)
+{
+	(void)state;
 
-		for (const struct option *o = table; o->name != NULL; o++) {
-			assert_ptr_equal(find(table, o->name), o); /* once */
-			assert_non_null(o->help);
-			assert_in_range(strlen(o->help), 10, 90);
-			assert_null(strchr(o->help, '\n'));
-			assert_int_not_equal(o->help[strlen(o->help) - 1], '.');
-			assert_true(o->min <= o->max);
+	for (const struct option_section *s = conf_transocks.sections; s->name != NULL; s++) {
+		char prefix[64];
+
+		snprintf(prefix, sizeof(prefix), "%s.%s", s->name, s->named ? "NAME." : "");
+		for (const struct option *o = s->options; o->name != NULL; o++) {
+			assert_memory_equal(o->name, prefix, strlen(prefix));
+			assert_null(strchr(o->name + strlen(prefix), '.'));
+			assert_false(o->at_start); /* nobody looks */
 		}
 	}
 }
@@ -120,30 +175,28 @@ static void default_text(const struct option *o, char *out, size_t cap)
 		snprintf(out, cap, "; default %s.\n", o->def);
 }
 
+static void manual_has_row(const struct document *doc, const struct option *o, const char *manual)
+{
+	char *entry = manual_entry(manual, o->name);
+	char range[128], def[128];
+
+	range_text(o, range, sizeof(range));
+	default_text(o, def, sizeof(def));
+	if (strncmp(entry, o->type->name, strlen(o->type->name)) != 0 ||
+	    strncmp(entry, range, strlen(range)) != 0 || strstr(entry, def) == NULL)
+		fail_msg("%s: %s: want type %s, \"%s\", \"%s\" in:\n%s", doc->manual, o->name,
+			 o->type->name, range, def, entry);
+	for (size_t w = 0; o->words != NULL && o->words[w] != NULL; w++) {
+		if (strstr(entry, o->words[w]) == NULL)
+			fail_msg("%s: %s: no word \"%s\"", doc->manual, o->name, o->words[w]);
+	}
+	free(entry);
+}
+
 static void test_manual_has_every_option(void **state)
 {
 	(void)state;
-
-	for (size_t i = 0; i < ARRAY_LEN(documents); i++) {
-		char *manual = read_text(documents[i].manual);
-
-		for (const struct option *o = documents[i].program->options; o->name != NULL; o++) {
-			char *entry = manual_entry(manual, o->name);
-			char range[128], def[128];
-
-			range_text(o, range, sizeof(range));
-			default_text(o, def, sizeof(def));
-			if (strncmp(entry, o->type->name, strlen(o->type->name)) != 0 ||
-			    strncmp(entry, range, strlen(range)) != 0 || strstr(entry, def) == NULL)
-				fail_msg("%s: %s: want type %s, \"%s\", \"%s\" in:\n%s",
-					 documents[i].manual, o->name, o->type->name, range, def,
-					 entry);
-			for (size_t w = 0; o->words != NULL && o->words[w] != NULL; w++)
-				assert_non_null(strstr(entry, o->words[w]));
-			free(entry);
-		}
-		free(manual);
-	}
+	each_row(manual_has_row, true);
 }
 
 static void test_manual_has_nothing_else(void **state)
@@ -159,7 +212,7 @@ static void test_manual_has_nothing_else(void **state)
 
 			at += strlen("\n.It Ic ");
 			assert_int_equal(sscanf(at, "%63[^\n]", name), 1);
-			if (find(documents[i].program->options, name) == NULL)
+			if (find(documents[i].program, name) == NULL)
 				fail_msg("%s: no such option: %s", documents[i].manual, name);
 		}
 		assert_true(n > 10);
@@ -167,19 +220,36 @@ static void test_manual_has_nothing_else(void **state)
 	}
 }
 
-/* Takes the '#' off every line "#option = ..."; prose begins with "# ". */
-static char *uncomment(const char *sample)
+/* Takes the '#' off every line "#option = ..." and "#[table]"; prose begins with "# ". */
+static char *uncomment(const char *text)
 {
 	struct strbuf sb;
 
 	strbuf_init_heap(&sb);
-	for (const char *at = sample; *at != '\0'; at++) {
-		bool line_start = at == sample || at[-1] == '\n';
+	for (const char *at = text; *at != '\0'; at++) {
+		bool line_start = at == text || at[-1] == '\n';
 
-		if (!(line_start && at[0] == '#' && at[1] >= 'a' && at[1] <= 'z'))
+		if (!(line_start && at[0] == '#' &&
+		      ((at[1] >= 'a' && at[1] <= 'z') || at[1] == '[')))
 			strbuf_putc(&sb, *at);
 	}
 	return sb.data;
+}
+
+/* The sample as a text in which every option is written; without the tables that there may be many of, which are
+ * its last part, or with them and so without `proxy_url`. */
+static char *whole_sample(const struct document *doc, bool sections)
+{
+	char *sample = read_text(doc->sample), *whole, *cut;
+
+	if (!sections && (cut = strstr(sample, "\n#[")) != NULL)
+		cut[1] = '\0';
+	whole = uncomment(sample);
+	cut = strstr(whole, "\nproxy_url");
+	if (sections && cut != NULL)
+		cut[1] = '#';
+	free(sample);
+	return whole;
 }
 
 static char *dump(const struct conf *c)
@@ -187,7 +257,7 @@ static char *dump(const struct conf *c)
 	struct strbuf sb;
 
 	strbuf_init_heap(&sb);
-	option_dump(c->program->options, c, &sb);
+	conf_dump(c, &sb);
 	assert_false(sb.truncated);
 	return sb.data;
 }
@@ -223,7 +293,7 @@ static void test_samples_load(void **state)
 
 	for (size_t i = 0; i < ARRAY_LEN(documents); i++) {
 		const struct conf_program *p = documents[i].program;
-		char *sample = read_text(documents[i].sample), *whole = uncomment(sample);
+		char *whole = whole_sample(&documents[i], false);
 		struct conf *plain = load(p, documents[i].sample);
 		struct conf *full = load_text(p, whole);
 		char *plain_dump = dump(plain), *full_dump = dump(full), *again_dump;
@@ -239,49 +309,91 @@ static void test_samples_load(void **state)
 		free(plain_dump);
 		free(full_dump);
 		free(again_dump);
-		free(sample);
 		free(whole);
 	}
 }
 
+/* The items of the sample with all it shows, as rows name them: "upstream[0].url" is "upstream.url". */
+static size_t count_items(const struct document *doc, const struct option *o)
+{
+	char *whole = whole_sample(doc, strchr(o->name, '.') != NULL), name[128];
+	const struct toml_item *items;
+	struct toml_doc *toml;
+	size_t n, found = 0;
+
+	assert_int_equal(toml_parse(whole, strlen(whole), doc->sample, &toml, NULL), 0);
+	items = toml_items(toml, &n);
+	for (size_t i = 0; i < n; i++) {
+		const char *path = items[i].path, *index = strstr(path, "[0].");
+
+		if (index != NULL)
+			snprintf(name, sizeof(name), "%.*s%s", (int)(index - path), path,
+				 index + 3);
+		else if (strncmp(path, "group.default.", 14) == 0)
+			snprintf(name, sizeof(name), "group.NAME.%s", path + 14);
+		else
+			snprintf(name, sizeof(name), "%s", path);
+		if (find(doc->program, name) == NULL)
+			fail_msg("%s: no such option: %s", doc->sample, path);
+		found += strcmp(name, o->name) == 0;
+	}
+	toml_free(toml);
+	free(whole);
+	return found;
+}
+
 /* That what is not in the sample keeps its default makes the test above blind to it. */
+static void sample_has_row(const struct document *doc, const struct option *o, const char *sample)
+{
+	char line[256];
+	bool section =
+		find((&(struct conf_program){.options = doc->program->options}), o->name) == NULL;
+
+	if (count_items(doc, o) != 1)
+		fail_msg("%s: %s is not there", doc->sample, o->name);
+	if (!section || o->def == NULL)
+		return;
+	snprintf(line, sizeof(line), "\n#%s = %s\n", strrchr(o->name, '.') + 1, o->def);
+	if (strstr(sample, line) == NULL)
+		fail_msg("%s: %s: no line %s", doc->sample, o->name, line);
+}
+
 static void test_sample_has_every_option(void **state)
 {
 	(void)state;
+	each_row(sample_has_row, false);
+}
 
-	for (size_t i = 0; i < ARRAY_LEN(documents); i++) {
-		char *sample = read_text(documents[i].sample), *whole = uncomment(sample);
-		struct toml_doc *doc;
-		size_t n, rows = 0;
-		const struct toml_item *items;
+/* The tables load as they are shown, too, and out of their dump again. */
+static void test_sample_sections_load(void **state)
+{
+	char *whole = whole_sample(&documents[0], true), *first, *second;
+	struct conf *c = load_text(&conf_transocks, whole);
+	(void)state;
 
-		assert_int_equal(toml_parse(whole, strlen(whole), documents[i].sample, &doc, NULL),
-				 0);
-		items = toml_items(doc, &n);
-		for (const struct option *o = documents[i].program->options; o->name != NULL; o++) {
-			size_t found = 0;
-
-			for (size_t j = 0; j < n; j++)
-				found += strcmp(items[j].path, o->name) == 0;
-			if (found != 1)
-				fail_msg("%s: %s is not there", documents[i].sample, o->name);
-			rows++;
-		}
-		assert_int_equal(n, rows);
-		toml_free(doc);
-		free(sample);
-		free(whole);
-	}
+	assert_int_equal(c->n_upstreams, 1);
+	assert_int_equal(c->rules.n, 1);
+	first = dump(c);
+	conf_unref(c);
+	c = load_text(&conf_transocks, first);
+	second = dump(c);
+	assert_string_equal(second, first);
+	conf_unref(c);
+	free(whole);
+	free(first);
+	free(second);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rows_are_complete),
+		cmocka_unit_test(test_section_names),
 		cmocka_unit_test(test_manual_has_every_option),
 		cmocka_unit_test(test_manual_has_nothing_else),
 		cmocka_unit_test(test_samples_load),
 		cmocka_unit_test(test_sample_has_every_option),
+		cmocka_unit_test(test_sample_sections_load),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
