@@ -304,8 +304,12 @@ int conf_load(const struct conf_program *p, const char *file, struct conf **c, s
 	if (r < 0)
 		return r;
 	r = conf_read(conf, file, d);
+	if (file == NULL)
+		file = p->default_file;
+	if (r == 0 && p->sections != NULL)
+		r = conf_sections_finish(conf, file, d);
 	if (r == 0)
-		r = p->finish(conf, file != NULL ? file : p->default_file, d);
+		r = p->finish(conf, file, d);
 	if (r == 0 && p->lists)
 		r = conf_read_lists(conf, d);
 	if (r < 0) {

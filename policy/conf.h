@@ -113,7 +113,8 @@ struct conf_program {
 	const struct option *options;
 	const struct option_section *sections; /* NULL: none */
 	bool lists; /* the files that options name are read as well: credentials, domains, networks */
-	/* What no single row can check; fills what is derived. 0 or -EINVAL with `d`. */
+	/* What no single row can check; fills what is derived. 0 or -EINVAL with `d`. Called again where flags
+	 * have changed options. */
 	int (*finish)(struct conf *c, const char *file, struct diag *d);
 };
 

@@ -12,7 +12,7 @@
 
 extern const struct option_section conf_sections[];
 
-/* Once all files are read: `proxy_url` becomes an upstream, names and groups that nobody wrote come into being,
+/* Once, after all files are read: `proxy_url` becomes an upstream, names and groups that nobody wrote come into being,
  * and what refers to a group gets its index. `file` is named where no line is at fault. Without an upstream:
  * 0, and no group has members. 0, -EINVAL or -ENOMEM with `d`. */
 int conf_sections_finish(struct conf *c, const char *file, struct diag *d);

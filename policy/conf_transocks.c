@@ -175,10 +175,6 @@ static int check_exempt_marks(const struct conf *c, const char *file, struct dia
 /* What the daemon and its rules have to agree on. */
 static int finish_rules(struct conf *c, const char *file, struct diag *d)
 {
-	int r = conf_sections_finish(c, file, d);
-
-	if (r < 0)
-		return r;
 	if (c->mode == REDIRECT_MODE_TPROXY && c->tproxy_mark.mask == 0)
 		return diag_set(d, EINVAL, file, 0,
 				"option \"tproxy_mark\": mode \"tproxy\" does not work without");
