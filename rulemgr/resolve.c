@@ -164,14 +164,22 @@ static int want_gateways(const struct conf *c, struct want *w, bool for_install,
 	return 0;
 }
 
-static void want_add_upstream(struct want *w, const struct addr *a)
+static void want_add_upstream(struct want *w, const struct addr *a, struct report *r)
 {
+	char text[ADDR_TEXT_MAX];
+
 	for (size_t i = 0; i < w->n_upstreams; i++) {
 		if (addr_equal(&w->upstreams[i], a))
 			return;
 	}
 	if (w->n_upstreams < WANT_UPSTREAMS_MAX)
 		w->upstreams[w->n_upstreams++] = *a;
+	else
+		report_warn(
+			r,
+			"upstream %s: more than %d addresses of upstreams; connections of other "
+			"programs to this one are not exempt (those of transocksd are)",
+			addr_format(a, text, sizeof(text)), WANT_UPSTREAMS_MAX);
 }
 
 /* The daemon's own flows to it are exempt by mark and user; this is for everybody else's. */
@@ -181,10 +189,10 @@ static void want_upstream(const struct proxy_url *url, struct want *w, struct re
 	struct addrinfo *found;
 	int err;
 
-	if (url->scheme == PROXY_NONE || url->scheme == PROXY_DIRECT)
+	if (!proxy_scheme_is_proxy(url->scheme))
 		return;
 	if (url->addr.family != AF_UNSPEC) {
-		want_add_upstream(w, &url->addr);
+		want_add_upstream(w, &url->addr, r);
 		return;
 	}
 	err = getaddrinfo(url->host, NULL, &hints, &found);
@@ -199,7 +207,7 @@ static void want_upstream(const struct proxy_url *url, struct want *w, struct re
 		struct addr a = addr_from_sockaddr(i->ai_addr);
 
 		a.port = url->port;
-		want_add_upstream(w, &a);
+		want_add_upstream(w, &a, r);
 	}
 	freeaddrinfo(found);
 }
@@ -248,7 +256,7 @@ int resolve_want(const struct args *a, bool for_install, struct want *w, struct 
 		err = want_gateways(c, w, for_install, r);
 	if (err == 0)
 		err = want_families(c, w, d);
-	if (err == 0)
-		want_upstream(&c->upstream, w, r);
+	for (size_t i = 0; err == 0 && i < c->n_upstreams; i++)
+		want_upstream(&c->upstreams[i].url, w, r);
 	return report_exit_code(err);
 }

@@ -17,8 +17,8 @@
 /* Interfaces of one gateway; users, marks and control groups that are exempt. */
 #define WANT_GATEWAYS_MAX 64
 #define WANT_EXEMPT_MAX   64
-/* Addresses of upstreams. */
-#define WANT_UPSTREAMS_MAX 256
+/* Addresses of upstreams: two each, if there are as many as there may be. */
+#define WANT_UPSTREAMS_MAX (2 * UPSTREAMS_MAX)
 
 /* A control group (v2) as rules see it. */
 struct want_cgroup {

@@ -51,6 +51,17 @@ BYPASS = ("11.5.0.0/16", "2a00:1:5::/48")
 INSIDE, OUTSIDE = ("11.5.200.1", "2a00:1:5:f::1"), ("11.6.0.0", "2a00:1:6::")
 BENCHMARKING, DOCUMENTATION = "198.18.0.1", "2001:db8::1"
 UPSTREAM = ("11.0.0.9", "2a00:1::9")  # of upstream.test
+SECOND, PROBED = ("11.0.0.10", "2a00:1::10"), ("11.0.0.11", "2a00:1::11")
+SEVERAL = "\n".join(f'[[upstream]]\nurl = "{url}"\ngroup = "{group}"' for url, group in (
+    ("socks5://upstream.test:1080", "default"), ("http://11.0.0.10:3128", "far"),
+    ("socks4a://[2a00:1::10]:3128", "far"), ("direct://", "far"))) + """
+[group.default]
+probe_interval = "9s"
+probe_dest = "11.0.0.11:443"
+[group.far]
+probe_interval = "9s"
+probe_dest = "[2a00:1::11]:443"
+"""
 EXEMPT_MARKS = ("--exempt-marks", "0x40000/0xc0000")
 HOST_ONLY = {"host": DIRECT, "gateway": PROXIED}  # a client's packets have no uid on its gateway
 ONLY_IPV4, ONLY_IPV6 = {"ipv4": PROXIED, "ipv6": DIRECT}, {"ipv4": DIRECT, "ipv6": PROXIED}
@@ -80,6 +91,10 @@ TCP = (
     Row("upstream", DIRECT, ("-f", "upstream"), to=UPSTREAM, port=1080),
     Row("another port of the upstream", PROXIED, ("-f", "upstream"), to=UPSTREAM, port=1081),
     Row("another address with the port of the upstream", PROXIED, ("-f", "upstream"), port=1080),
+    Row("the first of several upstreams", DIRECT, ("-f", "upstreams"), to=UPSTREAM, port=1080),
+    Row("another of them", DIRECT, ("-f", "upstreams"), to=SECOND, port=3128),
+    Row("the port of another one", PROXIED, ("-f", "upstreams"), to=SECOND, port=1080),
+    Row("what a probe asks for", PROXIED, ("-f", "upstreams"), to=PROBED, port=443),
     Row("in ports", PROXIED, ("--ports", "80,7000-7100"), port=7100),
     Row("not in ports", DIRECT, ("--ports", "80,7000-7100"), port=7101),
     Row("IPv4 only", ONLY_IPV4, ("--family", "ipv4")),
@@ -128,8 +143,9 @@ class MatrixCase(lab.TestCase):
         before = hosts.read_text()
         self.addCleanup(hosts.write_text, before)
         hosts.write_text(before + "".join(f"{address} upstream.test\n" for address in UPSTREAM))
-        t.files = {"upstream": lab.WORK / "upstream.toml"}
+        t.files = {name: lab.WORK / f"{name}.toml" for name in ("upstream", "upstreams")}
         t.files["upstream"].write_text('proxy_url = "socks5://upstream.test:1080"\n')
+        t.files["upstreams"].write_text(SEVERAL)
         return t
 
     def install(self, t, row):

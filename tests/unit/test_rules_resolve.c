@@ -149,6 +149,33 @@ static void test_want(void **state)
 	finish(&a, &r);
 }
 
+/* What the daemon dials as an upstream; a probe's destination is asked of one. */
+static void test_want_upstreams(void **state)
+{
+	static const char *const expected[] = {"10.0.0.1:1080", "[fd00::1]:3128", "10.0.0.1:1081"};
+	char text[ADDR_TEXT_MAX];
+	struct report r;
+	struct args a;
+	struct want w;
+
+	(void)state;
+	assert_int_equal(want("user = \"0\"\n"
+			      "[[upstream]]\nurl = \"socks5://10.0.0.1\"\n"
+			      "[[upstream]]\nurl = \"direct://\"\n"
+			      "[[upstream]]\nurl = \"http://[fd00::1]:3128\"\ngroup = \"far\"\n"
+			      "[[upstream]]\nurl = \"socks4a://10.0.0.1:1081\"\n"
+			      "[[upstream]]\nurl = \"http://10.0.0.1:1080\"\n"
+			      "[group.far]\nprobe_interval = \"9s\"\nprobe_dest = \"11.0.0.1:80\"\n"
+			      "[[rule]]\ngroup = \"far\"\nnetworks = [\"11.0.0.2\"]\n",
+			      &a, &w, &r),
+			 0);
+	assert_int_equal(w.n_upstreams, ARRAY_LEN(expected));
+	for (size_t i = 0; i < ARRAY_LEN(expected); i++)
+		assert_string_equal(addr_format(&w.upstreams[i], text, sizeof(text)), expected[i]);
+	assert_int_equal(r.n_warnings, 0);
+	finish(&a, &r);
+}
+
 static void test_want_port_of_flag(void **state)
 {
 	struct report r;
@@ -241,6 +268,7 @@ int main(void)
 		cmocka_unit_test(test_cgroup_without_v2),
 		cmocka_unit_test(test_netns_names),
 		cmocka_unit_test(test_want),
+		cmocka_unit_test(test_want_upstreams),
 		cmocka_unit_test(test_want_port_of_flag),
 		cmocka_unit_test(test_want_errors),
 		cmocka_unit_test(test_missing_gateway_is_a_warning),
