@@ -40,7 +40,7 @@ static int query_rank(int err)
 
 static bool is_asking(const struct dial *d, int which)
 {
-	return d->queries[which].request != NULL;
+	return d->queries[which].entry != NULL;
 }
 
 /* --- the end --- */

@@ -3,9 +3,11 @@
 
 #include <ares.h>
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <strings.h>
 
+#include "daemon/core/log.h"
 #include "policy/strbuf.h"
 
 #define DNS_TIMEOUT_MS \
@@ -13,14 +15,10 @@
 #define DNS_TRIES 2
 #define DNS_PORT  53
 
-/* A query inside c-ares. It outlives a cancelled `query`: c-ares cannot give up a single one. */
+/* A query inside c-ares, which cannot give up a single one: it goes on when nobody waits for it any more. */
 struct resolve_request {
-	struct list node; /* in resolver.ready, once it has ended */
 	struct resolver *resolver;
-	struct query *query; /* NULL: nobody waits for it any more */
-	int status;
-	size_t n;
-	struct addr addrs[RESOLVE_ADDRS_MAX];
+	struct resolve_entry *entry;
 };
 
 /* A socket of c-ares, which opens and closes it. */
@@ -35,10 +33,11 @@ struct resolver {
 	struct loop *loop;
 	ares_channel channel;
 	struct mark mark;
+	struct resolve_cache cache;
 	struct pool requests;
 	struct pool sockets_pool;
 	struct list sockets;
-	struct list ready; /* requests that ended, to be reported by `task` */
+	struct list ready; /* queries whose answer is known, to be reported by `task` */
 	struct task task;
 	struct timer timer; /* set while c-ares has requests, never to a time after its next one */
 	size_t n_asking;
@@ -241,12 +240,15 @@ int resolver_new(struct loop *loop, const struct addr_list *servers, const struc
 	timer_init(&r->timer);
 	pthread_once(&library_once, library_init);
 	status = library_status;
+	if (status == ARES_SUCCESS && resolve_cache_init(&r->cache) < 0)
+		status = ARES_ENOMEM;
 	if (status == ARES_SUCCESS)
 		status = channel_open(r, servers);
 	if (status == ARES_SUCCESS) {
 		*out = r;
 		return 0;
 	}
+	resolve_cache_destroy(&r->cache);
 	free(r);
 	return diag_set(d, status == ARES_ENOMEM ? ENOMEM : EIO, NULL, 0,
 			"cannot set up name resolution: %s", ares_strerror(status));
@@ -254,19 +256,13 @@ int resolver_new(struct loop *loop, const struct addr_list *servers, const struc
 
 void resolver_free(struct resolver *r)
 {
-	struct list *node;
-
 	if (r == NULL)
 		return;
 	ares_destroy(r->channel); /* ends every request, closes every socket */
 	timer_cancel(&r->timer);
 	loop_unqueue(&r->task);
-	while ((node = list_pop(&r->ready)) != NULL) {
-		struct resolve_request *req = container_of(node, struct resolve_request, node);
-
-		BUG_ON(req->query != NULL);
-		pool_put(&r->requests, req);
-	}
+	BUG_ON(!list_empty(&r->ready));
+	resolve_cache_destroy(&r->cache);
 	pool_destroy(&r->requests);
 	pool_destroy(&r->sockets_pool);
 	free(r);
@@ -283,54 +279,86 @@ static void on_ready(struct task *t)
 	list_init(&ended);
 	list_splice(&ended, &r->ready);
 	while ((node = list_pop(&ended)) != NULL) {
-		struct resolve_request *req = container_of(node, struct resolve_request, node);
-		struct query *q = req->query;
+		struct query *q = container_of(node, struct query, node);
+		/* A copy: asking about the same name again may put another answer in its place. */
+		struct resolve_answer a = q->entry->answer;
 
-		if (q != NULL) {
-			q->request = NULL;
-			q->done(q, req->status, req->addrs, req->n);
-		}
-		pool_put(&r->requests, req);
+		resolve_cache_put(&r->cache, q->entry);
+		q->entry = NULL;
+		q->done(q, a.status, a.addrs, a.status == 0 ? a.n : 0);
 	}
 }
 
-static void request_fill(struct resolve_request *req, const struct ares_addrinfo *result)
+/* What waits in `queries` has its answer. */
+static void report(struct resolver *r, struct list *queries)
+{
+	list_splice(&r->ready, queries);
+	loop_queue(r->loop, &r->task, on_ready);
+}
+
+static void log_stale(const struct resolver *r, const struct resolve_entry *e, int status)
+{
+	static atomic_uint_fast64_t said_ms;
+	struct log_line line;
+
+	if (log_once_a_second(&said_ms, r->loop->now_ms) &&
+	    log_begin(&line, LOG_LEVEL_WARNING,
+		      "name servers fail, going on with addresses whose time is up")) {
+		log_add(&line, "name", e->name);
+		log_add(&line, "error",
+			status == -ETIMEDOUT ? "no name server answered"
+					     : "the name servers refuse or fail");
+		log_end(&line);
+	}
+}
+
+/* Addresses, in the order of the server. Returns for how long they count: no longer than the aliases on the way
+ * to them. */
+static unsigned answer_fill(struct resolve_answer *a, const struct ares_addrinfo *result)
 {
 	const struct ares_addrinfo_node *node;
+	const struct ares_addrinfo_cname *cname;
+	int ttl = INT_MAX;
 
-	for (node = result->nodes; node != NULL && req->n < RESOLVE_ADDRS_MAX;
-	     node = node->ai_next) {
-		struct addr a = addr_from_sockaddr(node->ai_addr);
+	for (node = result->nodes; node != NULL && a->n < RESOLVE_ADDRS_MAX; node = node->ai_next) {
+		struct addr addr = addr_from_sockaddr(node->ai_addr);
 
-		if (a.family != AF_UNSPEC)
-			req->addrs[req->n++] = a;
+		if (addr.family == AF_UNSPEC)
+			continue;
+		a->addrs[a->n++] = addr;
+		ttl = node->ai_ttl < ttl ? node->ai_ttl : ttl;
 	}
-}
-
-static void request_end(struct resolve_request *req, int status)
-{
-	struct resolver *r = req->resolver;
-
-	if (status == 0 && req->n == 0)
-		status = -ENOENT;
-	if (status < 0)
-		req->n = 0;
-	req->status = status;
-	r->n_asking--;
-	list_add_tail(&r->ready, &req->node);
-	loop_queue(r->loop, &r->task, on_ready);
+	for (cname = result->cnames; cname != NULL; cname = cname->next)
+		ttl = cname->ttl < ttl ? cname->ttl : ttl;
+	/* The highest bit set counts as 0 (RFC 2181 section 8). */
+	return ttl > 0 ? (unsigned)ttl : 0;
 }
 
 static void on_addrinfo(void *arg, int status, int timeouts, struct ares_addrinfo *result)
 {
 	struct resolve_request *req = arg;
+	struct resolver *r = req->resolver;
+	struct resolve_entry *e = req->entry;
+	struct resolve_answer a = {.status = status == ARES_SUCCESS ? 0 : status_errno(status)};
+	unsigned ttl_s = 0;
 
 	(void)timeouts;
 	if (result != NULL) {
-		request_fill(req, result);
+		ttl_s = answer_fill(&a, result);
 		ares_freeaddrinfo(result);
 	}
-	request_end(req, status == ARES_SUCCESS ? 0 : status_errno(status));
+	if (a.status == 0 && a.n == 0)
+		a.status = -ENOENT;
+	if (a.status < 0)
+		a.n = 0;
+	pool_put(&r->requests, req);
+	r->n_asking--;
+	e->asking = false;
+	/* The other end of resolver_free() says nothing of the servers, and nobody waits. */
+	if (status != ARES_EDESTRUCTION && resolve_entry_answered(e, &a, ttl_s, r->loop->now_ms))
+		log_stale(r, e, a.status);
+	report(r, &e->waiting);
+	resolve_cache_put(&r->cache, e);
 }
 
 static bool is_localhost(const char *name)
@@ -344,24 +372,26 @@ static bool is_localhost(const char *name)
 
 /* Literals, and the names that are this host everywhere (RFC 6761 section 6.3). c-ares 1.18 gives
  * an IPv4 literal to those who ask for IPv6, and leaks with each AAAA query for localhost. */
-static bool request_answer_here(struct resolve_request *req, const char *name, int family)
+static bool answer_here(struct resolve_answer *a, const char *name, int family)
 {
-	struct addr a;
+	struct addr addr;
 
 	if (is_localhost(name))
-		addr_parse(&a, family == AF_INET ? "127.0.0.1" : "::1");
-	else if (addr_parse(&a, name) < 0)
+		addr_parse(&addr, family == AF_INET ? "127.0.0.1" : "::1");
+	else if (addr_parse(&addr, name) < 0)
 		return false;
-	if (a.family == family)
-		req->addrs[req->n++] = a;
+	*a = (struct resolve_answer){.status = -ENOENT};
+	if (addr.family == family)
+		*a = (struct resolve_answer){.n = 1, .addrs = {addr}};
 	return true;
 }
 
-int query_start(struct resolver *r, struct query *q, const char *name, int family, query_fn *done,
-		void *owner)
+/* -ENOMEM or 0; the answer may be there at the return. `name` is that of the entry, as it was written. */
+static int entry_ask(struct resolver *r, struct resolve_entry *e, const char *name)
 {
 	/* In the order of the server, who may balance by it: a family needs no sorting. */
-	const struct ares_addrinfo_hints hints = {.ai_flags = ARES_AI_NOSORT, .ai_family = family};
+	const struct ares_addrinfo_hints hints = {.ai_flags = ARES_AI_NOSORT,
+						  .ai_family = e->family};
 	struct resolve_request *req;
 
 	if (r->n_asking >= RESOLVE_ASKING_MAX)
@@ -369,24 +399,46 @@ int query_start(struct resolver *r, struct query *q, const char *name, int famil
 	req = pool_get(&r->requests);
 	if (req == NULL)
 		return -ENOMEM;
-	list_init(&req->node);
-	req->resolver = r;
-	req->query = q;
-	req->n = 0;
-	*q = (struct query){.request = req, .done = done, .owner = owner};
+	*req = (struct resolve_request){.resolver = r, .entry = e};
+	e->refs++;
+	e->asking = true;
 	r->n_asking++;
-	if (request_answer_here(req, name, family))
-		request_end(req, 0);
-	else
-		ares_getaddrinfo(r->channel, name, NULL, &hints, on_addrinfo, req);
+	ares_getaddrinfo(r->channel, name, NULL, &hints, on_addrinfo, req);
 	timer_arm(r);
+	return 0;
+}
+
+int query_start(struct resolver *r, struct query *q, const char *name, int family, query_fn *done,
+		void *owner)
+{
+	struct resolve_answer here;
+	bool known = answer_here(&here, name, family);
+	struct resolve_entry *e = resolve_cache_get(&r->cache, name, family, !known);
+	struct list one;
+	enum resolve_use use;
+
+	if (e == NULL)
+		return -ENOMEM;
+	if (known)
+		e->answer = here;
+	use = known ? RESOLVE_USE : resolve_entry_use(e, r->loop->now_ms);
+	*q = (struct query){.entry = e, .resolver = r, .done = done, .owner = owner};
+	list_init(&one);
+	list_add_tail(use == RESOLVE_ASK ? &e->waiting : &one, &q->node);
+	if ((use == RESOLVE_ASK || use == RESOLVE_USE_AND_ASK) && !e->asking &&
+	    entry_ask(r, e, name) < 0 && use == RESOLVE_ASK) {
+		query_cancel(q);
+		return -ENOMEM;
+	}
+	report(r, &one);
 	return 0;
 }
 
 void query_cancel(struct query *q)
 {
-	if (q->request == NULL)
+	if (q->entry == NULL)
 		return;
-	q->request->query = NULL;
-	q->request = NULL;
+	list_del(&q->node);
+	resolve_cache_put(&q->resolver->cache, q->entry);
+	q->entry = NULL;
 }

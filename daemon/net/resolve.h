@@ -4,12 +4,17 @@
  * Names to addresses through c-ares, one channel for each worker. Sockets to name servers carry the
  * mark. Literals and `localhost` (RFC 6761 section 6.3: always the loopback addresses) are answered
  * here; for other names /etc/hosts is read first, search domains are off. Same thread as its loop.
+ *
+ * Answers are kept as resolve_cache.h says: good ones for their TTL, that there is none and that the servers fail
+ * for a short while. While they fail an answer that expired less than an hour ago is given, and a line in the log
+ * says so. Queries about one name that come at the same time are asked once.
  */
 #include "daemon/core/loop.h"
+#include "daemon/net/resolve_cache.h"
 #include "daemon/net/sock.h"
 
-#define RESOLVE_ADDRS_MAX  16    /* of one answer; what is more is left out */
-#define RESOLVE_ASKING_MAX 16384 /* queries on their way; c-ares numbers them with 16 bits */
+#define RESOLVE_ASKING_MAX \
+	16384 /* names being asked for; c-ares numbers its queries with 16 bits */
 
 struct resolver;
 
@@ -25,11 +30,13 @@ struct query;
  * any other failure of the service: servers that nothing reaches, SERVFAIL, REFUSED. */
 typedef void query_fn(struct query *q, int status, const struct addr *addrs, size_t n);
 
-/* Embedded in what asks. */
+/* Embedded in what asks, which may not move meanwhile. */
 struct query {
-	struct resolve_request *request; /* NULL: not asking */
+	struct resolve_entry *entry; /* NULL: not asking */
 	query_fn *done;
 	void *owner;
+	struct resolver *resolver; /* private */
+	struct list node;          /* private */
 };
 
 /* Asks for AF_INET or AF_INET6 addresses. `done` is called exactly once unless cancelled, and never
@@ -38,5 +45,5 @@ struct query {
 int query_start(struct resolver *r, struct query *q, const char *name, int family, query_fn *done,
 		void *owner);
 /* Fine for one that is not asking, if the struct was zeroed once. The name server is asked on; what
- * it answers is dropped. */
+ * it answers is kept for others. */
 void query_cancel(struct query *q);

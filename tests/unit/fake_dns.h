@@ -15,8 +15,11 @@
 #define FAKE_REPLY_MAX 1024
 
 struct fake_name {
-	const char *name;
+	const char *name; /* one that begins with '.' is the end of many names */
 	int family;
+	unsigned ttl; /* of the addresses; 0: 60 s */
+	unsigned
+		alias_ttl; /* they are those of another name, to which this one leads for so long */
 	unsigned delay_ms;
 	bool silent;
 	bool cut; /* over UDP, so that TCP is asked */
@@ -40,6 +43,8 @@ struct fake_dns {
 	const struct fake_name *names;
 	size_t n_names;
 	struct list replies; /* held back */
+	int rcode;           /* of every answer, while it is not 0 */
+	bool silent;         /* nobody is answered */
 	unsigned n_udp, n_tcp, n_sent;
 };
 
@@ -78,38 +83,70 @@ static inline size_t fake_question(const unsigned char *query, char *name, int *
 	return at + 5;
 }
 
+static inline bool fake_is(const char *pattern, const char *name)
+{
+	size_t n = strlen(name), end = strlen(pattern);
+
+	return strcmp(pattern, name) == 0 ||
+	       (pattern[0] == '.' && n > end && strcmp(name + n - end, pattern) == 0);
+}
+
+/* The head of a record that answers the question, or with `alias` what that leads to. Returns its length. */
+static inline size_t fake_record(unsigned char *out, unsigned char alias, int type, unsigned ttl,
+				 size_t len)
+{
+	memcpy(out,
+	       (unsigned char[]){0xc0, alias, 0, (unsigned char)type, 0, 1,
+				 (unsigned char)(ttl >> 24), (unsigned char)(ttl >> 16),
+				 (unsigned char)(ttl >> 8), (unsigned char)ttl, 0,
+				 (unsigned char)len},
+	       12);
+	return 12;
+}
+
 static inline size_t fake_answer(struct fake_dns *dns, const unsigned char *query, bool tcp,
 				 unsigned char *out, const struct fake_name **found)
 {
+	static const unsigned char alias[] = "\x02to\xc0\x0c"; /* to.NAME */
+	unsigned char owner = 12, n_answers = 0;
 	char name[256];
 	int type;
 	size_t len = fake_question(query, name, &type);
-	unsigned char n_answers = 0;
 
 	*found = NULL;
 	for (size_t i = 0; i < dns->n_names; i++)
-		if (strcmp(dns->names[i].name, name) == 0 &&
+		if (fake_is(dns->names[i].name, name) &&
 		    (dns->names[i].family == AF_INET ? 1 : 28) == type)
 			*found = &dns->names[i];
 	memcpy(out, query, len);
 	memset(out + 6, 0, 6);
 	out[2] = 0x81;
 	out[3] = 0x80 | (*found != NULL ? (*found)->rcode : 3);
+	if (dns->rcode != 0) {
+		out[3] = (unsigned char)(0x80 | dns->rcode);
+		return len;
+	}
 	if (*found != NULL && (*found)->cut && !tcp) {
 		out[2] |= 0x02;
 		return len;
+	}
+	if (*found != NULL && (*found)->alias_ttl > 0) {
+		len += fake_record(out + len, owner, 5, (*found)->alias_ttl, sizeof(alias) - 1);
+		assert_true(len < 256);
+		owner = (unsigned char)len;
+		memcpy(out + len, alias, sizeof(alias) - 1);
+		len += sizeof(alias) - 1;
+		n_answers++;
 	}
 	for (size_t i = 0; *found != NULL && i < FAKE_ADDRS_MAX && (*found)->addrs[i] != NULL;
 	     i++) {
 		struct addr a;
 
 		assert_int_equal(addr_parse(&a, (*found)->addrs[i]), 0);
-		memcpy(out + len,
-		       (unsigned char[]){0xc0, 12, 0, (unsigned char)type, 0, 1, 0, 0, 0, 60, 0,
-					 (unsigned char)addr_len(&a)},
-		       12);
-		memcpy(out + len + 12, a.ip, addr_len(&a));
-		len += 12 + addr_len(&a);
+		len += fake_record(out + len, owner, type, (*found)->ttl > 0 ? (*found)->ttl : 60,
+				   addr_len(&a));
+		memcpy(out + len, a.ip, addr_len(&a));
+		len += addr_len(&a);
 		n_answers++;
 	}
 	out[7] = n_answers;
@@ -134,7 +171,7 @@ static inline void fake_on_udp(struct source *src, uint32_t events)
 	reply->dns = dns;
 	reply->to = from;
 	reply->len = fake_answer(dns, query, false, reply->bytes, &found);
-	if (found != NULL && found->silent) {
+	if (dns->silent || (found != NULL && found->silent)) {
 		free(reply);
 		return;
 	}

@@ -27,6 +27,8 @@ static const struct fake_name names[] = {
 	{.name = "lost6.test", .family = AF_INET6, .silent = true},
 	{.name = "slow4.test", .family = AF_INET, .delay_ms = 100, .addrs = {"127.0.0.1"}},
 	{.name = "slow4.test", .family = AF_INET6},
+	{.name = ".slow4.test", .family = AF_INET, .delay_ms = 100, .addrs = {"127.0.0.1"}},
+	{.name = ".slow4.test", .family = AF_INET6},
 	{.name = "net6.test", .family = AF_INET, .delay_ms = 100, .addrs = {"127.0.0.1"}},
 	{.name = "net6.test", .family = AF_INET6, .addrs = {"ff02::1", "::1"}},
 	{.name = "mixed.test", .family = AF_INET, .addrs = {"127.0.0.1", "127.0.0.2"}},
@@ -499,6 +501,8 @@ static void cancelled_at_every_stage(void **state)
 {
 	/* When, for a name whose answer comes after 100 ms and leads to a peer that is silent. */
 	static const uint64_t stages[] = {0, 30, 200, 500};
+	static const char *const unasked[] = {"0.slow4.test", "30.slow4.test", "200.slow4.test",
+					      "500.slow4.test"};
 	struct silent_peer silent;
 	int port = silent_open(&silent, "127.0.0.1", 0);
 	unsigned fds = fds_open();
@@ -507,7 +511,7 @@ static void cancelled_at_every_stage(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(stages); i++) {
-		begin_name(&p, "slow4.test", (uint16_t)port);
+		begin_name(&p, unasked[i], (uint16_t)port);
 		if (stages[i] > 0)
 			run_for(stages[i]);
 		assert_int_equal(p.dial.n_open, stages[i] > 100);

@@ -20,6 +20,8 @@ static const struct fake_name names[] = {
 	{.name = "refused.test", .family = AF_INET, .rcode = 5},
 	{.name = "silent.test", .family = AF_INET, .silent = true},
 	{.name = "slow.test", .family = AF_INET, .delay_ms = 100, .addrs = {"192.0.2.5"}},
+	{.name = "brief.test", .family = AF_INET, .ttl = 1, .addrs = {"192.0.2.7"}},
+	{.name = "alias.test", .family = AF_INET, .alias_ttl = 1, .addrs = {"192.0.2.8"}},
 	{.name = "cut.test", .family = AF_INET, .cut = true, .addrs = {"192.0.2.6"}},
 	{.name = "many.test",
 	 .family = AF_INET,
@@ -46,7 +48,7 @@ static void on_answer(struct query *q, int status, const struct addr *addrs, siz
 {
 	struct probe *p = q->owner;
 
-	assert_null(q->request);
+	assert_null(q->entry);
 	p->answers++;
 	p->status = status;
 	p->n = n;
@@ -86,7 +88,7 @@ static void ask(struct probe *p, const char *name, int family)
 	n_waiting++;
 	assert_int_equal(query_start(resolver, &p->query, name, family, on_answer, p), 0);
 	assert_int_equal(p->answers, before); /* never from inside */
-	assert_non_null(p->query.request);
+	assert_non_null(p->query.entry);
 }
 
 static void answers_become_addresses(void **state)
@@ -195,7 +197,7 @@ static void an_answer_after_the_cancel_is_dropped(void **state)
 	ask(&p, "slow.test", AF_INET);
 	query_cancel(&p.query);
 	query_cancel(&p.query);
-	assert_null(p.query.request);
+	assert_null(p.query.entry);
 	run_for(10); /* asked, not answered */
 	assert_int_equal(dns.n_udp, 1);
 	n_waiting--;
@@ -204,7 +206,7 @@ static void an_answer_after_the_cancel_is_dropped(void **state)
 	query_cancel(&p.query);
 	n_waiting--;
 	run_for(200);
-	assert_int_equal(dns.n_sent, 2);
+	assert_int_equal(dns.n_sent, 1); /* the second one waited for the same answer */
 	assert_int_equal(p.answers, 0);
 
 	/* Cancelled between its end and its report: localhost is known at once. */
@@ -264,6 +266,134 @@ static void many_at_once(void **state)
 		assert_int_equal(probes[i].status, 0);
 		assert_int_equal(probes[i].n, i % 2 ? 2 : 1);
 	}
+	assert_int_equal(dns.n_udp, 2); /* one for each name */
+}
+
+/* Asks and waits; how many queries that took. */
+static unsigned ask_servers(struct probe *p, const char *name, int family)
+{
+	unsigned before = dns.n_udp;
+
+	*p = (struct probe){.answers = 0};
+	ask(p, name, family);
+	loop_run(&loop);
+	assert_int_equal(p->answers, 1);
+	return dns.n_udp - before;
+}
+
+static void answers_are_kept(void **state)
+{
+	struct probe p;
+
+	(void)state;
+	assert_int_equal(ask_servers(&p, "both.test", AF_INET), 1);
+	assert_int_equal(ask_servers(&p, "both.test", AF_INET), 0);
+	assert_int_equal(p.status, 0);
+	assert_int_equal(p.n, 2);
+	assert_int_equal(ask_servers(&p, "BOTH.Test", AF_INET), 0);
+	assert_int_equal(p.n, 2);
+	assert_int_equal(ask_servers(&p, "both.test", AF_INET6), 1); /* each family is one answer */
+	assert_int_equal(p.n, 1);
+	assert_int_equal(ask_servers(&p, "nowhere.test", AF_INET), 1);
+	assert_int_equal(ask_servers(&p, "nowhere.test", AF_INET), 0);
+	assert_int_equal(p.status, -ENOENT);
+	assert_int_equal(ask_servers(&p, "four.test", AF_INET6), 1); /* no such family */
+	assert_int_equal(ask_servers(&p, "four.test", AF_INET6), 0);
+	assert_int_equal(p.status, -ENOENT);
+	run_for(RESOLVE_TTL_MIN_S * 1000 + 100);
+	assert_int_equal(ask_servers(&p, "both.test", AF_INET), 0);
+}
+
+/* The TTL of the addresses, or of what leads to them. */
+static void answers_expire(void **state)
+{
+	static const char *const brief[] = {"brief.test", "alias.test"};
+	struct probe p;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(brief); i++) {
+		assert_int_equal(ask_servers(&p, brief[i], AF_INET), 1);
+		assert_int_equal(p.status, 0);
+		assert_int_equal(ask_servers(&p, brief[i], AF_INET), 0);
+	}
+	run_for(1100);
+	for (size_t i = 0; i < ARRAY_LEN(brief); i++)
+		assert_int_equal(ask_servers(&p, brief[i], AF_INET), 1);
+}
+
+/* RFC 8767: addresses that have expired are better than none. What was never there stays a failure. */
+static void failing_servers_leave_old_answers(void **state)
+{
+	struct probe p;
+
+	(void)state;
+	ask_servers(&p, "brief.test", AF_INET);
+	run_for(1100);
+	dns.rcode = 2;
+	assert_true(ask_servers(&p, "brief.test", AF_INET) > 0);
+	assert_int_equal(p.status, 0);
+	assert_int_equal(p.n, 1);
+	assert_int_equal(ask_servers(&p, "brief.test", AF_INET), 0); /* nor asked each time */
+	assert_int_equal(p.status, 0);
+	assert_true(ask_servers(&p, "both.test", AF_INET) > 0);
+	assert_int_equal(p.status, -EIO);
+	assert_int_equal(ask_servers(&p, "both.test", AF_INET), 0);
+	assert_int_equal(p.status, -EIO);
+	dns.rcode = 0;
+	run_for(1100);
+	assert_int_equal(ask_servers(&p, "both.test", AF_INET), 1);
+	assert_int_equal(p.status, 0);
+}
+
+static void silent_servers_leave_old_answers(void **state)
+{
+	struct probe p;
+
+	(void)state;
+	ask_servers(&p, "brief.test", AF_INET);
+	run_for(1100);
+	dns.silent = true;
+	assert_int_equal(ask_servers(&p, "brief.test", AF_INET), 2);
+	assert_int_equal(p.status, 0);
+	assert_int_equal(ask_servers(&p, "brief.test", AF_INET), 0);
+	assert_int_equal(p.status, 0);
+}
+
+/* The name is asked for while another asks; the one who asked first goes away. */
+static void waiting_is_shared(void **state)
+{
+	struct probe first = {.answers = 0}, second = {.answers = 0};
+
+	(void)state;
+	ask(&first, "slow.test", AF_INET);
+	ask(&second, "slow.test", AF_INET);
+	query_cancel(&first.query);
+	n_waiting--;
+	loop_run(&loop);
+	assert_int_equal(second.answers, 1);
+	assert_int_equal(second.status, 0);
+	assert_int_equal(first.answers, 0);
+	assert_int_equal(dns.n_udp, 1);
+	assert_int_equal(ask_servers(&first, "slow.test", AF_INET), 0);
+}
+
+/* Names longer than any can be, and as long as they may be. */
+static void long_names(void **state)
+{
+	char name[300];
+	struct probe p;
+
+	(void)state;
+	memset(name, 'a', sizeof(name));
+	for (size_t i = 50; i < sizeof(name); i += 50)
+		name[i] = '.';
+	name[299] = '\0';
+	assert_int_equal(ask_servers(&p, name, AF_INET), 0);
+	assert_int_equal(p.status, -ENOENT);
+	name[253] = '\0';
+	assert_int_equal(ask_servers(&p, name, AF_INET), 1);
+	assert_int_equal(p.status, -ENOENT);
+	assert_int_equal(ask_servers(&p, name, AF_INET), 0);
 }
 
 /* The value of SO_MARK on the one UDP socket that is not the name server's; -1: there is none. */
@@ -336,6 +466,12 @@ int main(void)
 		RESOLVE_TEST(ending_with_an_orphan_leaks_nothing),
 		RESOLVE_TEST(a_callback_may_cancel_and_ask),
 		RESOLVE_TEST(many_at_once),
+		RESOLVE_TEST(answers_are_kept),
+		RESOLVE_TEST(answers_expire),
+		RESOLVE_TEST(failing_servers_leave_old_answers),
+		RESOLVE_TEST(silent_servers_leave_old_answers),
+		RESOLVE_TEST(waiting_is_shared),
+		RESOLVE_TEST(long_names),
 		RESOLVE_TEST(queries_carry_the_mark),
 		RESOLVE_TEST(servers_of_the_system_are_the_default),
 	};
