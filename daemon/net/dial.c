@@ -13,13 +13,15 @@ static int connect_rank(int err)
 	case 0:
 		return 0;
 	case -ECONNREFUSED:
-		return 4;
+		return 5;
 	case -ETIMEDOUT:
-		return 3;
+		return 4;
 	case -EHOSTUNREACH:
 	case -ENETUNREACH:
-		return 2;
+		return 3;
 	default:
+		return 2;
+	case -EAFNOSUPPORT:
 		return 1;
 	}
 }
@@ -94,6 +96,14 @@ static void dial_fail(struct dial *d)
 
 static void dial_next(struct dial *d);
 
+static void dial_note_error(struct dial *d, int err, int from)
+{
+	if (connect_rank(err) <= connect_rank(d->connect_error))
+		return;
+	d->connect_error = err;
+	d->source = from;
+}
+
 static void on_attempt(struct source *src, uint32_t events)
 {
 	struct dial_attempt *at = src->owner;
@@ -110,8 +120,7 @@ static void on_attempt(struct source *src, uint32_t events)
 	}
 	if (err < 0) {
 		attempt_close(d, at);
-		if (connect_rank(err) > connect_rank(d->connect_error))
-			d->connect_error = err;
+		dial_note_error(d, err, at->from);
 		dial_next(d);
 		return;
 	}
@@ -121,33 +130,66 @@ static void on_attempt(struct source *src, uint32_t events)
 	d->won = src;
 	d->events = events;
 	d->peer = d->addrs[at - d->attempts];
+	d->source = at->from;
 	dial_finish(d, 0);
 }
 
-static int attempt_start(struct dial *d, size_t i)
+/* The descriptor of a socket on its way to `to`, or -errno. */
+static int attempt_connect(struct dial *d, const struct addr *to, const struct addr *source)
 {
-	const struct addr *to = &d->addrs[i];
-	int fd = sock_stream(to->family, &d->options), err;
-	struct source *src;
+	int fd = sock_stream(to->family, &d->options), err = 0;
 
 	if (fd < 0)
 		return fd;
-	err = sock_connect(fd, to);
-	if (err < 0 && err != -EINPROGRESS)
-		goto fail;
+	if (source != NULL)
+		err = sock_bind_source(fd, source);
+	if (err == 0)
+		err = sock_connect(fd, to);
+	if (err == 0 || err == -EINPROGRESS)
+		return fd;
+	close(fd);
+	return err;
+}
+
+/* The same from one of our source addresses, which is noted in *from. */
+static int attempt_from(struct dial *d, const struct addr *to, int *from)
+{
+	const struct sock_options *o = &d->options;
+	size_t n = sock_sources(o, to->family);
+	int fd = n > 0 ? -EADDRNOTAVAIL : -EAFNOSUPPORT;
+
+	for (size_t i = 0; i < n && fd == -EADDRNOTAVAIL; i++) {
+		size_t place = sock_source(o, to->family, i);
+
+		*from = (int)place;
+		fd = attempt_connect(d, to, &o->source->addrs[place]);
+	}
+	return fd;
+}
+
+/* `from` says which source address an error is about, too. */
+static int attempt_start(struct dial *d, size_t i, int *from)
+{
+	bool any = d->options.source == NULL || d->options.source->n == 0;
+	const struct addr *to = &d->addrs[i];
+	struct source *src;
+	int fd;
+
+	*from = -1;
+	fd = any ? attempt_connect(d, to, NULL) : attempt_from(d, to, from);
+	if (fd < 0)
+		return fd;
 	/* Watched after connect(2): before it the kernel would report a hang-up. */
 	src = loop_watch(d->loop, fd, LOOP_STREAM, on_attempt, &d->attempts[i]);
 	if (src == NULL) {
-		err = -errno;
-		goto fail;
+		int err = -errno;
+
+		close(fd);
+		return err;
 	}
-	d->attempts[i] = (struct dial_attempt){.source = src, .dial = d};
+	d->attempts[i] = (struct dial_attempt){.source = src, .dial = d, .from = *from};
 	d->n_open++;
 	return 0;
-
-fail:
-	close(fd);
-	return err;
 }
 
 static void on_timer(struct timer *t)
@@ -160,11 +202,11 @@ static void dial_next(struct dial *d)
 {
 	timer_cancel(&d->timer);
 	while (d->n_tried < d->n_addrs) {
-		int err;
+		int err, from;
 
 		d->phase = DIAL_CONNECT;
 		d->attempts[d->n_tried].source = NULL;
-		err = attempt_start(d, d->n_tried++);
+		err = attempt_start(d, d->n_tried++, &from);
 		if (err == 0) {
 			if (d->n_tried < d->n_addrs || is_asking(d, QUERY_AAAA) ||
 			    is_asking(d, QUERY_A))
@@ -174,8 +216,7 @@ static void dial_next(struct dial *d)
 		/* No more of them, then; those on their way may still arrive. */
 		if (sock_is_shortage(-err))
 			d->n_addrs = d->n_tried;
-		if (connect_rank(err) > connect_rank(d->connect_error))
-			d->connect_error = err;
+		dial_note_error(d, err, from);
 	}
 	if (d->n_open == 0 && !is_asking(d, QUERY_AAAA) && !is_asking(d, QUERY_A))
 		dial_fail(d);
@@ -238,6 +279,7 @@ static void dial_begin(struct dial *d, struct loop *loop, const struct sock_opti
 	BUG_ON(d->done != NULL);
 	d->won = NULL;
 	d->peer = (struct addr){.family = AF_UNSPEC};
+	d->source = -1;
 	d->owner = owner;
 	d->done = done;
 	d->loop = loop;

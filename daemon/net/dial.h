@@ -7,6 +7,10 @@
  * descriptors or memory run out (EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC) no further attempt is made;
  * without any on its way the dial ends with that error. There is no time limit of its own: the owner has
  * a timer and calls dial_cancel(). Same thread as its loop.
+ *
+ * Where the options name source addresses, each attempt is made from one of its family, beginning with the one whose
+ * turn it is; the next is taken where one has no port left towards the peer, or is not (any more) an address of this host
+ * (EADDRNOTAVAIL). A family without one is not connected to (EAFNOSUPPORT).
  */
 #include "daemon/core/loop.h"
 #include "daemon/net/resolve.h"
@@ -23,12 +27,15 @@ struct dial;
  * owner), `d->events` what epoll said with it: they will not come again, and a FIN may be among
  * them; `d->peer` is where it leads. Else -errno: in DIAL_RESOLVE
  * that of query_fn, in DIAL_CONNECT the most telling one of all attempts (refused before timed out
- * before unreachable before the rest). */
+ * before unreachable before the rest, EAFNOSUPPORT last).
+ * `d->source` is the place in options.source of the address that was used, or that the error is about; -1:
+ * none. */
 typedef void dial_fn(struct dial *d, int status);
 
 struct dial_attempt {
 	struct source *source; /* NULL: not connecting */
 	struct dial *dial;
+	int from; /* as dial.source */
 };
 
 /* Embedded in what dials, zeroed once. The fields below `owner` are private. */
@@ -36,6 +43,7 @@ struct dial {
 	struct source *won;
 	uint32_t events;
 	struct addr peer;
+	int source;
 	enum dial_phase phase; /* where it is, or where it failed */
 	void *owner;
 

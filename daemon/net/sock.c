@@ -113,6 +113,35 @@ int sock_stream(int family, const struct sock_options *o)
 	return rc;
 }
 
+size_t sock_sources(const struct sock_options *o, int family)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; o->source != NULL && i < o->source->n; i++)
+		n += o->source->addrs[i].family == family;
+	return n;
+}
+
+size_t sock_source(const struct sock_options *o, int family, size_t nth)
+{
+	size_t n = sock_sources(o, family), left = (o->source_turn % n + nth) % n, i = 0;
+
+	while (o->source->addrs[i].family != family || left-- > 0)
+		i++;
+	return i;
+}
+
+int sock_bind_source(int fd, const struct addr *source)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(source, &ss);
+	int rc = set_int(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+
+	if (rc == 0 && bind(fd, (struct sockaddr *)&ss, len) < 0)
+		rc = -errno;
+	return rc;
+}
+
 int sock_connect(int fd, const struct addr *to)
 {
 	struct sockaddr_storage ss;

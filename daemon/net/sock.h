@@ -15,6 +15,10 @@ struct sock_options {
 	/* We send first on what connects: the last packet of TCP's handshake then goes with the first
 	 * bytes instead of alone. */
 	bool speaks_first;
+	/* The addresses to connect from, of any family and with port 0; NULL or empty: the kernel's choice. They
+	 * outlive whoever has these options. */
+	const struct addr_list *source;
+	unsigned source_turn; /* which of those of a family is tried first; any number */
 };
 
 struct sock_listen_options {
@@ -35,6 +39,16 @@ int sock_listen(const struct addr *a, const struct sock_listen_options *o, struc
 /* A TCP socket to connect with. The descriptor or -errno; -EPERM if the mark cannot be set (it
  * needs CAP_NET_RAW on Linux 5.17, CAP_NET_ADMIN before). */
 int sock_stream(int family, const struct sock_options *o);
+
+/* How many of the source addresses are of that family; and the place in the list of the one that is tried after
+ * `nth` others, `nth` less than that. */
+size_t sock_sources(const struct sock_options *o, int family);
+size_t sock_source(const struct sock_options *o, int family, size_t nth);
+
+/* Binds to the address and leaves the port to connect(2), which then takes any that is free towards where it
+ * goes (IP_BIND_ADDRESS_NO_PORT, Linux 4.2), so that the same ports serve each destination. 0 or -errno; -EADDRNOTAVAIL: the
+ * address is not one of this host. Where all ports are in use, connect(2) says that. */
+int sock_bind_source(int fd, const struct addr *source);
 
 /* connect(2) without waiting: 0 connected, -EINPROGRESS, or another -errno. */
 int sock_connect(int fd, const struct addr *to);
