@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/proto/proxy_v2.h"
@@ -301,7 +302,39 @@ static void both(void **state)
 	}
 }
 
-int main(void)
+/* For tests/e2e/test_proxy_v2.py, which asks haproxy: "write CLIENT DEST [NAME]" and "write local" print a header,
+ * "parse HEX" what a header says and how many bytes it has. */
+static int by_hand(char **argv)
+{
+	uint8_t bytes[PROXY_V2_OUT_MAX + PROXY_V2_IN_MAX];
+	size_t n = 0, used = 0;
+	struct proxy_v2 p;
+	char client[ADDR_TEXT_MAX], dest[ADDR_TEXT_MAX];
+	struct addr from, to;
+
+	if (strcmp(argv[1], "write") == 0 && strcmp(argv[2], "local") == 0) {
+		n = proxy_v2_write_local(bytes);
+	} else if (strcmp(argv[1], "write") == 0) {
+		from = endpoint(argv[2]);
+		to = endpoint(argv[3]);
+		n = proxy_v2_write(bytes, &from, &to, argv[4]);
+	} else {
+		for (const char *at = argv[2];
+		     sscanf(at, "%2hhx", bytes + n) == 1 && n < sizeof(bytes) - 1; at += 2)
+			n++;
+		if (proxy_v2_parse(&p, bytes, n, &used) != PROXY_V2_DONE)
+			return 1;
+		printf("%s %s %s %zu\n",
+		       p.local ? "local" : addr_format(&p.client, client, sizeof(client)),
+		       p.local ? "local" : addr_format(&p.dest, dest, sizeof(dest)),
+		       p.authority[0] != '\0' ? p.authority : "-", used);
+	}
+	for (size_t i = 0; i < n && used == 0; i++)
+		printf("%02x", bytes[i]);
+	return 0;
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(write_cases),
@@ -309,5 +342,7 @@ int main(void)
 		cmocka_unit_test(both),
 	};
 
+	if (argc > 2)
+		return by_hand(argv);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
