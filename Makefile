@@ -60,7 +60,7 @@ FUZZ_SRC   := $(wildcard tests/fuzz/fuzz_*.c)
 
 obj = $(patsubst %,$(BUILD)/%.o,$(basename $(1)))
 UNIT_BIN := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(UNIT_SRC))
-BENCH_BIN := $(BUILD)/bench/load $(BUILD)/bench/endpoint
+BENCH_BIN := $(BUILD)/bench/load $(BUILD)/bench/endpoint $(BUILD)/bench/sets
 FUZZ_BIN := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SRC))
 
 ifneq ($(V),1)
@@ -112,10 +112,11 @@ $(BUILD)/faults.so $(BUILD)/netlink.so: $(BUILD)/%.so: tests/faults/%.c
 benchtools: $(BENCH_BIN)
 $(BUILD)/bench/load: $(call obj,tests/bench/load.c tests/bench/flow.c tests/bench/common.c)
 $(BUILD)/bench/endpoint: $(call obj,tests/bench/endpoint.c tests/bench/common.c)
+$(BUILD)/bench/sets: $(call obj,tests/bench/sets.c) $(BUILD)/libpolicy.a
 $(BENCH_BIN):
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^
+	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ $(POLICY_LIBS)
 
 bench: all benchtools
 	$(Q)BUILD_DIR=$(BUILD) $(PYTHON) -B tests/bench/bench.py $(BENCH)

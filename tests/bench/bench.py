@@ -11,6 +11,8 @@ access log (level info) to a file. Each measurement has a fresh proxy and a warm
 counted. The ways take turns within each case, in another order each round; the figure is the median
 of the rounds, and ratios are of medians. One failed or wrong answer makes the whole run fail.
 
+Beside that, what a decision costs where a rule has a large list of domains or networks (sets.c).
+
 Everything shares the processors of one machine: figures are costs of the whole path, good for ratios
 within one run only. README.md beside this file says more about what is measured and what is not.
 """
@@ -31,6 +33,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 import lab
 
 import plot
+import sets
 
 TOOLS = lab.BUILD / "bench"
 SERVER, SOCKS_PORT = "10.91.2.1", 1080
@@ -324,6 +327,8 @@ CASES = {"crc": crc, "pingpong": pingpong, "down-1": bulk("bulk-down", 1),
          "down-4": bulk("bulk-down", 4), "up-1": bulk("bulk-up", 1), "up-4": bulk("bulk-up", 4),
          "idle": idle, "beside": beside}
 
+SETS = "sets"  # the other kind of case: no way through a network
+
 # case, key, what it is, form, whether the peers' figures make a ratio
 ROWS = (
     ("crc", "rate", "connect+request+close /s", "{:,.0f}", True),
@@ -476,8 +481,8 @@ def options(argv=None):
                         help="TCP congestion control everywhere (default reno, which is always "
                              "allowed and does not pace)")
     parser.add_argument("--idle-flows", type=int, default=9000)
-    parser.add_argument("--only", type=words(CASES), default=list(CASES), metavar="CASE,...",
-                        help=", ".join(CASES))
+    parser.add_argument("--only", type=words([*CASES, SETS]), default=[*CASES, SETS],
+                        metavar="CASE,...", help=", ".join([*CASES, SETS]))
     parser.add_argument("--ways", type=words(WAYS), default=list(WAYS), metavar="WAY,...",
                         help=", ".join(WAYS))
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="all figures")
@@ -506,9 +511,13 @@ def run(chosen):
         print(f"without {name}: {missing(name)}")
         chosen.ways.remove(name)
     say = (lambda line: None) if chosen.quiet else lambda line: print(line, file=sys.stderr)
-    found = measure([WAYS[name](chosen.congestion) for name in chosen.ways], chosen.only, chosen, say)
+    cases = [case for case in chosen.only if case != SETS]
+    ways = [WAYS[name](chosen.congestion) for name in chosen.ways] if cases else []
+    found = measure(ways, cases, chosen, say)
     middle = medians(found)
-    print("\n".join(table(found, chosen.ways) + ratio_table(middle)))
+    large = sets.measure(TOOLS / "sets", chosen.smoke) if SETS in chosen.only else None
+    lines = table(found, chosen.ways) + ratio_table(middle) if cases else []
+    print("\n".join(lines + (sets.table(large) if large else [])))
     ended = machine()
     print(f"\n{ended['cpus']} CPUs, Linux {ended['kernel']}, {chosen.congestion}, {chosen.rounds} rounds "
           f"of {chosen.seconds:g} s; load average {started['loadavg'][0]:.2f} before, "
@@ -518,7 +527,7 @@ def run(chosen):
                     for k, v in vars(chosen).items()}
         chosen.json.write_text(json.dumps({
             "started": started, "ended": ended, "options": settings, "rounds": found,
-            "medians": middle, "ratios": ratios(middle)}, indent=1) + "\n")
+            "medians": middle, "ratios": ratios(middle), "sets": large}, indent=1) + "\n")
     if chosen.plot:
         chosen.plot.write_text(plot.bars(plot_rows(middle), chosen.ways, Way.name))
 

@@ -9,6 +9,7 @@ import lab
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "bench"))
 import bench
 import plot
+import sets
 
 
 class Bench(lab.TestCase):
@@ -23,7 +24,7 @@ class Bench(lab.TestCase):
     def smoke(self, name):
         """Errors raise, and so does a case in which nothing came through."""
         chosen = bench.options(["--smoke"])
-        found = bench.measure([self.way(name)], chosen.only, chosen, lambda line: None)
+        found = bench.measure([self.way(name)], list(bench.CASES), chosen, lambda line: None)
         for case, ways in found.items():
             with self.subTest(case=case):
                 for key, values in ways.get(name, {}).items():
@@ -52,6 +53,12 @@ class Bench(lab.TestCase):
     def test_access_log(self):
         found = self.smoke("transocksd-1-info")
         self.assertEqual([case for case, ways in found.items() if ways], ["crc"])
+
+    def test_sets(self):
+        """The program itself sees to it that each answer is right."""
+        found = sets.measure(bench.TOOLS / "sets", smoke=True)
+        self.assertEqual([row["entries"] for row in found["domains"]], [100, 1000])
+        self.assertIn("1,000 domains: loaded in", "\n".join(sets.table(found)))
 
     def test_errors_are_not_fast_answers(self):
         """With nobody behind the redirection there is no figure at all."""
