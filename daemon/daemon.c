@@ -15,7 +15,8 @@
 #include "daemon/admin/control_client.h"
 #include "daemon/admin/status.h"
 #include "daemon/core/priv.h"
-#include "daemon/options.h"
+#include "daemon/upstream/upstreams.h"
+#include "policy/explain.h"
 
 /* How often a daemon whose control path another one has asks for it. */
 #define CONTROL_RETRY_MS 1000
@@ -642,6 +643,30 @@ static int daemon_status(struct daemon *dm, struct strbuf *out)
 	return daemon_fail(dm, rc == -EACCES || rc == -EPERM ? EX_NOPERM : EX_UNAVAILABLE, &d);
 }
 
+/* What the configuration would do with a flow. The question is looked at first: nothing helps a bad one. */
+static int daemon_explain(struct daemon *dm, struct strbuf *out)
+{
+	struct explain_flow flow;
+	struct diag d;
+	int code;
+
+	if (explain_parse(&flow, dm->options.explain, &d) < 0) {
+		fprintf(stderr, "%s: --explain: %s\n", dm->program->conf->name, d.text);
+		return EX_USAGE;
+	}
+	code = daemon_load(dm, &dm->conf, &d);
+	if (code != EX_OK) {
+		conf_unref(dm->conf);
+		return daemon_fail(dm, code, &d);
+	}
+	if (dm->options.json)
+		explain_json(dm->conf, &flow, UPSTREAM_TRIES_MAX, out);
+	else
+		explain_text(dm->conf, &flow, UPSTREAM_TRIES_MAX, out);
+	conf_unref(dm->conf);
+	return daemon_print(out);
+}
+
 int daemon_main(const struct daemon_program *p, int argc, char **argv)
 {
 	struct daemon dm = {.program = p};
@@ -651,18 +676,20 @@ int daemon_main(const struct daemon_program *p, int argc, char **argv)
 
 	daemon_fill_standard_fds();
 	strbuf_init_heap(&text);
-	if (options_parse(&dm.options, argc, argv, &d) < 0) {
+	if (options_parse(&dm.options, p->flags, argc, argv, &d) < 0) {
 		fprintf(stderr, "%s: %s (see %s --help)\n", p->conf->name, d.text, p->conf->name);
 		return EX_USAGE;
 	}
 	if (dm.options.help) {
-		options_help(p->conf, p->summary, &text);
+		options_help(p->conf, p->flags, p->summary, &text);
 		return daemon_print(&text);
 	}
 	if (dm.options.version) {
 		strbuf_printf(&text, "%s %s\n", p->conf->name, TRANSOCKS_VERSION);
 		return daemon_print(&text);
 	}
+	if (dm.options.explain != NULL)
+		return daemon_explain(&dm, &text);
 	code = daemon_load(&dm, &dm.conf, &d);
 	if (code == EX_CONFIG && dm.options.status)
 		code = daemon_assume_control(&dm, &d);

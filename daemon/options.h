@@ -6,19 +6,22 @@
 #include "policy/cmdline.h"
 #include "policy/conf.h"
 
-extern const struct flag daemon_flags[];
+extern const struct flag transocksd_flags[], usocksd_flags[];
 
 struct daemon_options {
 	const char *file;                              /* NULL: the default file and its drop-ins */
 	const char *log_file, *log_level, *log_format; /* NULL: as configured */
+	const char *explain;                           /* the flow that is asked about, or NULL */
 	bool check, dump, status, json, help, version;
 };
 
 /* 0 or -EINVAL with `d`. */
-int options_parse(struct daemon_options *o, int argc, char **argv, struct diag *d);
+int options_parse(struct daemon_options *o, const struct flag *flags, int argc, char **argv,
+		  struct diag *d);
 
 /* Overrides what the file says with what the command line does; `c` is not in use yet. 0 or -EINVAL. */
 int options_apply(const struct daemon_options *o, struct conf *c, struct diag *d);
 
 /* The text of --help. */
-void options_help(const struct conf_program *p, const char *summary, struct strbuf *out);
+void options_help(const struct conf_program *p, const struct flag *flags, const char *summary,
+		  struct strbuf *out);

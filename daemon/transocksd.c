@@ -6,6 +6,7 @@ int main(int argc, char **argv)
 	static const struct daemon_program program = {
 		.conf = &conf_transocks,
 		.inbound = &inbound_redirect,
+		.flags = transocksd_flags,
 		.summary =
 			"Carries TCP flows that netfilter redirects to it through a SOCKS5 server.",
 	};

@@ -6,6 +6,7 @@ int main(int argc, char **argv)
 	static const struct daemon_program program = {
 		.conf = &conf_usocks,
 		.inbound = &inbound_socks,
+		.flags = usocksd_flags,
 		.summary = "A SOCKS5 server.",
 	};
 
