@@ -75,20 +75,8 @@ void intent_free(struct intent *i)
 
 void intent_tell_routes(const struct intent *i, struct report *r)
 {
-	struct strbuf line;
-
 	routes_change_tell(&i->routes, &r->text);
-	strbuf_init_heap(&line);
-	json_array_begin(&r->json, "routes");
-	for (size_t n = 0; n < i->routes.n; n++) {
-		line.len = 0;
-		routes_change_tell(&(struct routes_change){.steps = &i->routes.steps[n], .n = 1},
-				   &line);
-		line.data[line.len - 1] = '\0';
-		json_string(&r->json, NULL, line.data);
-	}
-	json_array_end(&r->json);
-	strbuf_free(&line);
+	routes_change_tell_json(&i->routes, &r->json, "routes");
 }
 
 /* The usual reason; what commands of ours leave there for a while has another. */

@@ -11,20 +11,26 @@
 #define LOCK_ATTEMPTS 200
 #define LOCK_PAUSE_NS 50000000
 
+int lock_try(void)
+{
+	int fd = open(LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+		return fd;
+	close(fd);
+	return -EBUSY;
+}
+
 int lock_take(struct diag *d)
 {
 	struct timespec pause = {.tv_nsec = LOCK_PAUSE_NS};
-	int fd = open(LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int fd;
 
-	for (int i = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0; i++) {
-		if (errno != EWOULDBLOCK || i == LOCK_ATTEMPTS) {
-			close(fd);
-			return diag_set(d, EBUSY, NULL, 0,
-					"another transocks-rules is at work (lock %s)", LOCK_FILE);
-		}
+	for (int i = 0; (fd = lock_try()) == -EBUSY && i < LOCK_ATTEMPTS; i++)
 		nanosleep(&pause, NULL);
-	}
-	return fd >= 0 ? fd : -1;
+	return fd != -EBUSY ? fd
+			    : diag_set(d, EBUSY, NULL, 0,
+				       "another transocks-rules is at work (lock %s)", LOCK_FILE);
 }
 
 void lock_drop(int fd)

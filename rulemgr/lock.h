@@ -9,5 +9,7 @@
 /* Waits some ten seconds. A descriptor for lock_drop(); -1 where there is no place for the file (then nobody
  * holds it); -EBUSY with `d`. */
 int lock_take(struct diag *d);
+/* The same without waiting, and -EBUSY without a text. */
+int lock_try(void);
 /* -1 is fine. */
 void lock_drop(int fd);

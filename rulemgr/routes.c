@@ -318,6 +318,31 @@ static void plan_add(const struct routes *r, const struct route_item *wanted,
 		c->steps[c->n++] = (struct routes_step){.add = true, .item = *wanted};
 }
 
+static bool is_planned_removal(const struct routes_change *c, const struct route_item *item)
+{
+	for (size_t i = 0; i < c->n; i++) {
+		const struct route_item *planned = &c->steps[i].item;
+
+		if (!c->steps[i].add && planned->len == item->len &&
+		    memcmp(planned->payload, item->payload, item->len) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* A route of ours that somebody has changed stands where ours goes, and would have it refused. */
+static void plan_room(const struct routes *r, const struct route_item *route,
+		      struct routes_change *c)
+{
+	for (size_t i = 0; find_item(r, route) == NULL && i < r->n; i++) {
+		const struct route_item *item = &r->items[i];
+
+		if (!item->is_rule && is_ours(item) && item->family == route->family &&
+		    item->table == route->table)
+			c->steps[c->n++] = (struct routes_step){.item = *item};
+	}
+}
+
 static void plan_removals(const struct routes *r, bool of_rules,
 			  struct route_item *const keep[2 * LISTENERS_FAMILIES],
 			  struct routes_change *c)
@@ -328,7 +353,8 @@ static void plan_removals(const struct routes *r, bool of_rules,
 
 		for (size_t n = 0; n < 2 * (size_t)LISTENERS_FAMILIES; n++)
 			kept |= keep[n] == item;
-		if (!kept && is_ours(item) && item->is_rule == of_rules)
+		if (!kept && is_ours(item) && item->is_rule == of_rules &&
+		    !is_planned_removal(c, item))
 			c->steps[c->n++] = (struct routes_step){.item = *item};
 	}
 }
@@ -350,6 +376,7 @@ int routes_plan(const struct routes *r, const struct mark *mark,
 		route_item_make_rule(&rule, families[f], mark);
 		if (!family[f] && find_item(r, &rule) == NULL)
 			continue;
+		plan_room(r, &route, c);
 		plan_add(r, &route, &keep[2 * f], c);
 		plan_add(r, &rule, &keep[2 * f + 1], c);
 	}
@@ -394,13 +421,32 @@ void routes_change_put_json(const struct routes_change *c, struct json *j, const
 	json_array_end(j);
 }
 
+void routes_step_tell(const struct routes_step *step, struct strbuf *out)
+{
+	strbuf_printf(out, "%s: ip ", step->add ? "missing" : "extra");
+	route_item_format(&step->item, out);
+}
+
 void routes_change_tell(const struct routes_change *c, struct strbuf *out)
 {
 	for (size_t i = 0; i < c->n; i++) {
-		strbuf_printf(out, "%s: ip ", c->steps[i].add ? "missing" : "extra");
-		route_item_format(&c->steps[i].item, out);
+		routes_step_tell(&c->steps[i], out);
 		strbuf_putc(out, '\n');
 	}
+}
+
+void routes_change_tell_json(const struct routes_change *c, struct json *j, const char *key)
+{
+	json_array_begin(j, key);
+	for (size_t i = 0; i < c->n; i++) {
+		struct strbuf line;
+
+		strbuf_init_heap(&line);
+		routes_step_tell(&c->steps[i], &line);
+		json_string(j, NULL, line.data);
+		strbuf_free(&line);
+	}
+	json_array_end(j);
 }
 
 void routes_change_free(struct routes_change *c)

@@ -75,8 +75,10 @@ int routes_before(const struct mark *mark, const bool family[LISTENERS_FAMILIES]
 int routes_after(int err, const struct mark *mark, bool dry_run, struct routes_change *c,
 		 struct diag *d);
 
-/* What there is to do, as a difference for a person: one line for each, "missing: ip rule pref ...". */
+/* What there is to do, as a difference: "missing: ip rule pref ...", one line for each to a person, or an array. */
+void routes_step_tell(const struct routes_step *step, struct strbuf *out); /* without a line end */
 void routes_change_tell(const struct routes_change *c, struct strbuf *out);
+void routes_change_tell_json(const struct routes_change *c, struct json *j, const char *key);
 
 /* What has been done, or would have been: "  added: ip rule pref ...". */
 void routes_change_tell_done(const struct routes_change *c, bool dry_run, struct strbuf *out);

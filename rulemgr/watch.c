@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * watch: tells when others change our table, who it was and what differs then from what is intended, and with
- * --repair puts the intended one back. Intended is what the configuration says, until transocks-rules itself
+ * watch: tells when others change our table, or the ip rules and routes that it needs, who it was and what differs
+ * then from what is intended, and with --repair puts that back. Intended is what the configuration says, until transocks-rules itself
  * changes the table: that is meant, whatever the outcome, and counts from then on.
  */
 #include "rulemgr/command.h"
@@ -19,8 +19,11 @@
 #include "rulemgr/drain.h"
 #include "rulemgr/intent.h"
 #include "rulemgr/iptables_cmd.h"
+#include "rulemgr/lock.h"
+#include "rulemgr/route_events.h"
 #include "rulemgr/sync.h"
 #include "rulemgr/trial.h"
+#include "rulemgr/watch_routes.h"
 #include "rulemgr/watch_tell.h"
 
 /* One change is seldom alone: looks once others have been quiet for so long, or after the longer time. */
@@ -43,7 +46,8 @@ struct watch {
 	bool as_json, repair;
 	struct kernel k;
 	struct events events;
-	int signals; /* signalfd(2) */
+	int route_events; /* descriptor */
+	int signals;      /* signalfd(2) */
 	struct model want;
 	bool flushed;  /* by transocks-rules: nothing is wanted */
 	bool watching; /* that has been told; before it nothing is an event */
@@ -56,6 +60,7 @@ struct watch {
 	/* What was told last. */
 	enum finding told;
 	char told_differences[1024];
+	char told_routes[1024]; /* "": as intended */
 	char told_failure[sizeof(((struct diag *)0)->text)];
 	int64_t looked_ms, retry_ms; /* NEVER: nothing to retry */
 	int64_t retry_delay_ms;
@@ -75,7 +80,16 @@ static int64_t now_ms(void)
 static void tell(struct watch *w, const char *event, const char *text, const struct culprits *by,
 		 const struct diff *diff)
 {
-	int r = watch_tell(w->as_json, event, text, by, diff);
+	int r = watch_tell(w->as_json, event, text, by, diff, NULL);
+
+	if (r < 0)
+		w->failed = r;
+}
+
+static void tell_routes(struct watch *w, const char *event, const char *text,
+			const struct routes_change *routes)
+{
+	int r = watch_tell(w->as_json, event, text, NULL, NULL, routes);
 
 	if (r < 0)
 		w->failed = r;
@@ -108,6 +122,10 @@ static void watch_read_events(struct watch *w)
 		w->by.more = true;
 		mark_dirty(w);
 	}
+	if (r == 0)
+		r = route_events_read(w->route_events);
+	if (r > 0)
+		mark_dirty(w);
 	if (r < 0)
 		w->failed = r;
 }
@@ -255,24 +273,65 @@ static int64_t repair_wait(struct watch *w, int64_t now)
 	return w->n_repairs < REPAIRS_MAX ? 0 : w->repairs_ms[0] + MINUTE_MS - now;
 }
 
-static void watch_repaired(struct watch *w, const struct have *have)
+static void watch_repaired(struct watch *w)
 {
 	w->repairs_ms[w->n_repairs++] = now_ms();
-	w->repaired = have->generation + 1; /* held by the batch itself */
-	w->present = true;
-	w->told = IN_SYNC;
-	w->told_differences[0] = w->told_failure[0] = '\0';
+	w->told_failure[0] = '\0';
 	w->retry_ms = NEVER;
 	w->retry_delay_ms = RETRY_MS;
-	tell(w, "repaired", "repaired: table " MODEL_TABLE_TEXT " installed again", NULL, NULL);
 }
 
-static void watch_repair(struct watch *w)
+static int watch_repair_table(struct watch *w, struct diag *d)
+{
+	struct have have;
+	int r = sync_table(&w->k, &w->want, false, &have, d);
+
+	if (r < 0)
+		return r;
+	w->repaired = have.generation + 1; /* held by the batch itself */
+	w->present = true;
+	w->told = IN_SYNC;
+	w->told_differences[0] = '\0';
+	tell(w, "repaired", "repaired: table " MODEL_TABLE_TEXT " installed again", NULL, NULL);
+	return 0;
+}
+
+static int watch_repair_routes(struct watch *w, struct diag *d)
+{
+	struct routes_change done = {.n = 0};
+	int r = watch_routes_repair(&w->want, &done, d);
+
+	if (r == 0) {
+		w->told_routes[0] = '\0';
+		tell_routes(w, "routes_repaired",
+			    "repaired: the ip rules and routes of TPROXY are as intended again",
+			    NULL);
+	}
+	routes_change_free(&done);
+	return r;
+}
+
+static void watch_repair_failed(struct watch *w, const struct diag *d)
+{
+	char text[sizeof(w->told_failure) + 64];
+
+	if (strcmp(d->text, w->told_failure) != 0) {
+		snprintf(w->told_failure, sizeof(w->told_failure), "%s", d->text);
+		snprintf(text, sizeof(text), "cannot repair: %s", d->text);
+		tell(w, "repair_failed", text, NULL, NULL);
+	}
+	w->retry_ms = now_ms() + w->retry_delay_ms;
+	if (w->retry_delay_ms < MINUTE_MS)
+		w->retry_delay_ms *= 2;
+}
+
+/* The routes before the table, as install does it: no marked packet is without its way then. */
+static void watch_repair(struct watch *w, bool table, bool routes)
 {
 	int64_t now = now_ms(), wait_ms = repair_wait(w, now);
-	char text[sizeof(w->told_failure) + 64];
-	struct have have;
+	char text[128];
 	struct diag d;
+	int r = 0;
 
 	if (wait_ms > 0) {
 		snprintf(text, sizeof(text),
@@ -284,16 +343,47 @@ static void watch_repair(struct watch *w)
 		w->retry_ms = now + wait_ms;
 		return;
 	}
-	if (sync_table(&w->k, &w->want, false, &have, &d) == 0)
-		return watch_repaired(w, &have);
-	if (strcmp(d.text, w->told_failure) != 0) {
-		snprintf(w->told_failure, sizeof(w->told_failure), "%s", d.text);
-		snprintf(text, sizeof(text), "cannot repair: %s", d.text);
-		tell(w, "repair_failed", text, NULL, NULL);
+	if (routes)
+		r = watch_repair_routes(w, &d);
+	if (r == 0 && table)
+		r = watch_repair_table(w, &d);
+	if (r == 0)
+		watch_repaired(w);
+	else
+		watch_repair_failed(w, &d);
+}
+
+/* What is new in them. */
+static void watch_found_routes(struct watch *w, const struct routes_change *lacks)
+{
+	char differences[sizeof(w->told_routes)];
+	struct strbuf sb;
+
+	strbuf_init(&sb, differences, sizeof(differences));
+	routes_change_tell(lacks, &sb);
+	if (strcmp(differences, w->told_routes) == 0)
+		return;
+	if (lacks->n == 0)
+		tell_routes(w, "routes_in_sync",
+			    "the ip rules and routes of TPROXY are as intended again", NULL);
+	else
+		tell_routes(w, "routes_changed",
+			    "the ip rules and routes of TPROXY are not as intended", lacks);
+	snprintf(w->told_routes, sizeof(w->told_routes), "%s", differences);
+}
+
+/* Whether they are as the table needs them. 1: not; 0; -ERESTART: they are changing; another negative errno with `d`. */
+static int watch_look_at_routes(struct watch *w, struct diag *d)
+{
+	struct routes_change lacks = {.n = 0};
+	int r = watch_routes_compare(&w->want, &lacks, d);
+
+	if (r == 0) {
+		watch_found_routes(w, &lacks);
+		r = lacks.n > 0;
 	}
-	w->retry_ms = now_ms() + w->retry_delay_ms;
-	if (w->retry_delay_ms < MINUTE_MS)
-		w->retry_delay_ms *= 2;
+	routes_change_free(&lacks);
+	return r;
 }
 
 /* Whether it is to be so from now on. That a trial runs out is no change by anybody. */
@@ -305,43 +395,74 @@ static bool watch_is_meant(const struct watch *w, const struct have *have, const
 	return w->watching && (ran_out || (w->adopt && (have->ours || !have->present)));
 }
 
-/* 0, or a negative errno with `d` filled. */
-static int watch_look(struct watch *w, struct diag *d)
+/* Compares the table with what is meant, and says so. 0, or a negative errno with `d` filled. */
+static int watch_look_at_table(struct watch *w, enum finding *found, struct diag *d)
 {
 	struct diff diff = {0};
-	enum finding found;
 	struct have have;
 	struct model m;
 	int r = sync_read(&w->k, &have, &m, d);
 
-	w->looked_ms = now_ms();
-	if (r == -EBUSY) { /* it goes on changing: the events of that bring us back */
-		mark_dirty(w);
-		return 0;
-	}
 	if (r < 0)
 		return r;
+	*found = IN_SYNC;
 	if (watch_is_meant(w, &have, &m)) {
 		watch_adopt(w, &have, &m);
-		w->retry_ms = NEVER;
 	} else {
-		found = watch_compare(w, &have, &m, &diff);
-		watch_found(w, found, &diff);
+		*found = watch_compare(w, &have, &m, &diff);
+		watch_found(w, *found, &diff);
 		w->present = have.present;
-		if (found == IN_SYNC)
-			w->retry_ms = NEVER;
 		/* So that live exceptions come back as well. */
-		if (found == IN_SYNC && carry_elements(&w->want, &m) < 0)
+		if (*found == IN_SYNC && carry_elements(&w->want, &m) < 0)
 			r = diag_set(d, ENOMEM, NULL, 0, "out of memory");
-		if (found != IN_SYNC && w->repair && !w->flushed)
-			watch_repair(w);
 	}
 	diff_free(&diff);
 	model_free(&m);
 	w->adopt = false;
 	w->by = (struct culprits){.n = 0};
-	w->dirty_ms = NEVER;
 	return r;
+}
+
+/* What install and flush do to the routes and to the table does not belong together before they are done: they hold
+ * the lock as long. 0, -EBUSY: look again soon, or another negative errno with `d` filled. */
+static int watch_look_at_both(struct watch *w, int lock, struct diag *d)
+{
+	enum finding found;
+	int r = watch_look_at_table(w, &found, d), routes = 0;
+
+	if (r < 0 || w->failed < 0)
+		return r;
+	if (lock == -EBUSY)
+		return -EBUSY;
+	if (w->flushed) {
+		w->told_routes[0] = '\0';
+		w->retry_ms = NEVER;
+		return 0;
+	}
+	if (found != REMOVED || w->repair)
+		routes = watch_look_at_routes(w, d);
+	if (routes < 0)
+		return routes == -ERESTART ? -EBUSY : routes;
+	if (found == IN_SYNC && routes == 0)
+		w->retry_ms = NEVER;
+	else if (w->repair)
+		watch_repair(w, found != IN_SYNC, routes > 0);
+	return 0;
+}
+
+/* 0, or a negative errno with `d` filled. */
+static int watch_look(struct watch *w, struct diag *d)
+{
+	int r, lock = lock_try();
+
+	w->looked_ms = now_ms();
+	watch_read_events(w); /* of whoever held the lock until now */
+	r = watch_look_at_both(w, lock, d);
+	lock_drop(lock);
+	w->dirty_ms = NEVER;
+	if (r == -EBUSY) /* it goes on changing */
+		mark_dirty(w);
+	return r == -EBUSY ? 0 : r;
 }
 
 static int64_t earlier(int64_t a, int64_t b)
@@ -364,7 +485,8 @@ static int64_t watch_due(const struct watch *w)
 static int watch_loop(struct watch *w, struct diag *d)
 {
 	struct pollfd fds[] = {{.fd = w->signals, .events = POLLIN},
-			       {.fd = events_fd(&w->events), .events = POLLIN}};
+			       {.fd = events_fd(&w->events), .events = POLLIN},
+			       {.fd = w->route_events, .events = POLLIN}};
 	int r = 0;
 
 	while (r == 0 && w->failed == 0 && !(fds[0].revents & POLLIN)) {
@@ -372,7 +494,7 @@ static int watch_loop(struct watch *w, struct diag *d)
 
 		if (poll(fds, ARRAY_LEN(fds), wait_ms > 0 ? (int)wait_ms : 0) < 0 && errno != EINTR)
 			return diag_set(d, errno, NULL, 0, "poll: %s", strerror(errno));
-		if (fds[1].revents != 0)
+		if (fds[1].revents != 0 || fds[2].revents != 0)
 			watch_read_events(w);
 		if (watch_due(w) <= now_ms())
 			r = watch_look(w, d);
@@ -407,9 +529,13 @@ static int watch_with(struct watch *w, const struct args *a, struct report *r)
 		err = events_open(&w->events, &r->error);
 	if (err < 0)
 		return report_exit_code(err);
-	err = watch_look(w, &r->error);
+	w->route_events = err = route_events_open(&r->error);
+	if (err >= 0)
+		err = watch_look(w, &r->error);
 	if (err == 0)
 		err = watch_loop(w, &r->error);
+	if (w->route_events >= 0)
+		close(w->route_events);
 	events_close(&w->events);
 	close(w->signals);
 	return report_exit_code(err);

@@ -40,8 +40,17 @@ static void put_differences(const struct diff *diff, struct strbuf *out)
 		strbuf_printf(out, "; and %zu more differences", diff->n - TOLD_DIFFS_MAX);
 }
 
+static void put_routes(const struct routes_change *routes, struct strbuf *out)
+{
+	for (size_t i = 0; i < routes->n; i++) {
+		strbuf_puts(out, i == 0 ? ": " : "; ");
+		routes_step_tell(&routes->steps[i], out);
+	}
+}
+
 static void put_json(const char *event, const char *text, const struct culprits *by,
-		     const struct diff *diff, struct strbuf *out)
+		     const struct diff *diff, const struct routes_change *routes,
+		     struct strbuf *out)
 {
 	struct json j;
 
@@ -62,6 +71,8 @@ static void put_json(const char *event, const char *text, const struct culprits 
 	json_array_end(&j);
 	if (diff != NULL)
 		diff_put_json(diff, &j, "differences");
+	if (routes != NULL)
+		routes_change_tell_json(routes, &j, "routes");
 	json_object_end(&j);
 }
 
@@ -77,14 +88,14 @@ static void put_time(struct strbuf *out)
 }
 
 int watch_tell(bool as_json, const char *event, const char *text, const struct culprits *by,
-	       const struct diff *diff)
+	       const struct diff *diff, const struct routes_change *routes)
 {
 	struct strbuf sb;
 	int r;
 
 	strbuf_init_heap(&sb);
 	if (as_json) {
-		put_json(event, text, by, diff, &sb);
+		put_json(event, text, by, diff, routes, &sb);
 	} else {
 		put_time(&sb);
 		strbuf_puts(&sb, text);
@@ -92,6 +103,8 @@ int watch_tell(bool as_json, const char *event, const char *text, const struct c
 			put_culprits(by, &sb);
 		if (diff != NULL)
 			put_differences(diff, &sb);
+		if (routes != NULL)
+			put_routes(routes, &sb);
 	}
 	r = puts(sb.data) < 0 || fflush(stdout) != 0 ? -errno : 0;
 	strbuf_free(&sb);

@@ -5,6 +5,7 @@
  */
 #include "rulemgr/diff.h"
 #include "rulemgr/events.h"
+#include "rulemgr/routes.h"
 
 /* Processes that one line names, and differences that one for a person does. */
 #define CULPRITS_MAX   4
@@ -20,7 +21,7 @@ struct culprits {
 /* Each process once. */
 void culprits_add(struct culprits *c, const struct event *event);
 
-/* `event` is the word in JSON, `text` the beginning of the line for a person; who did it and what differs (NULL or
- * empty: not said) follow it. 0, or a negative errno: nobody reads them any more. */
+/* `event` is the word in JSON, `text` the beginning of the line for a person; who did it and what differs in the table
+ * and in the ip rules and routes (NULL or empty: not said) follow it. 0, or a negative errno: nobody reads them any more. */
 int watch_tell(bool as_json, const char *event, const char *text, const struct culprits *by,
-	       const struct diff *diff);
+	       const struct diff *diff, const struct routes_change *routes);

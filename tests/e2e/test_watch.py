@@ -249,6 +249,138 @@ class Repairs(WatchCase):
             lines = pathlib.Path("/proc/thread-self/net/netlink").read_text().splitlines()[1:]
         return sum(int(x.split()[8]) for x in lines if x.split()[1] == "12")
 
+
+RULE = "rule pref 1081 fwmark 0x10/0x10 lookup 1081 protocol 84"
+ROUTE = "route local default dev lo table 1081 protocol 84"
+
+
+class Routes(WatchCase):
+    """The ip rules and routes of TPROXY, which no transaction of the table covers."""
+
+    TPROXY = ("--mode", "tproxy")
+
+    def routes(self, host):
+        return "".join(host.run("ip", *words.split()).stdout for words in (
+            "rule", "-6 rule", "route show table all proto 84", "-6 route show table all proto 84"))
+
+    def put_back(self, host, before):
+        lab.wait_until(lambda: self.routes(host) == before, message=lambda: self.routes(host))
+
+    def test_told(self):
+        host = self.lonely()
+        host.rules("install", *self.TPROXY)
+        watch = self.watch(host, *self.TPROXY)
+        for command, line in (
+            ("rule del pref 1081", f"missing: ip {RULE}"),
+            ("-6 route del local default dev lo table 1081",
+             f"missing: ip {RULE}; missing: ip -6 {ROUTE}"),
+            ("rule add pref 1081 fwmark 0x10/0x10 lookup 1081 protocol 84", f"missing: ip -6 {ROUTE}"),
+            ("rule add pref 9 lookup 1081 protocol 84",
+             f"missing: ip -6 {ROUTE}; extra: ip rule pref 9 lookup 1081 protocol 84"),
+        ):
+            host.run("ip", *command.split())
+            watch.wait_log(f"the ip rules and routes of TPROXY are not as intended: {line}$")
+        host.ip("rule add pref 10 fwmark 0x20/0x20 lookup 100")  # somebody else's
+        host.ip("rule del pref 9")
+        host.run("ip", "-6", *"route add local default dev lo table 1081 protocol 84".split())
+        watch.wait_log("the ip rules and routes of TPROXY are as intended again$")
+        host.rules("flush", "--now")
+        watch.wait_log(" table inet transocks removed by transocks-rules ")
+        self.stop(watch)
+        self.assertNotIn("pref 10 ", watch.log())
+
+    def test_repaired(self):
+        host = self.lonely()
+        host.rules("install", *self.TPROXY)
+        before = self.routes(host)
+        watch = self.watch(host, "--json", "--repair", *self.TPROXY)
+        for count, command in enumerate((
+            "rule del pref 1081",
+            "-6 rule del pref 1081",
+            "route flush table 1081",
+            "-6 route replace blackhole default table 1081 protocol 84",
+        ), 1):
+            host.run("ip", *command.split())
+            lab.wait_until(lambda: len(self.events(watch)) >= 2 * count, message=watch.log)
+            self.put_back(host, before)
+            self.assertIn("ip", self.events(watch)[-2]["routes"][0])
+        self.assertEqual([e["event"] for e in self.events(watch)], ["routes_changed", "routes_repaired"] * 4)
+        self.stop(watch)
+
+    def test_with_the_table(self):
+        """Both at once, and at the start neither is there."""
+        host = self.lonely()
+        watch = self.watch(host, "--repair", *self.TPROXY)
+        watch.wait_log(" repaired: table")
+        done = host.rules("status", *self.TPROXY, check=False)
+        self.assertIn("in sync", done.stdout)
+        since, before = len(watch.log()), self.routes(host)
+        host.run("sh", "-c", "ip rule del pref 1081; nft flush ruleset; ip -6 route flush table 1081")
+        watch.wait_log(" repaired: table", since=since)
+        self.put_back(host, before)
+        self.stop(watch)
+
+    def test_what_the_tool_does_is_meant(self):
+        """Another mark, another mode and back: what is there then is intended."""
+        host = self.lonely()
+        host.rules("install", *self.TPROXY)
+        watch = self.watch(host, "--json", "--repair", *self.TPROXY)
+        for count, flags in enumerate((("--tproxy-mark", "0x20/0x20", *self.TPROXY), ("--mode", "redirect"),
+                                       ("--family", "ipv4", *self.TPROXY)), 1):
+            host.rules("install", *flags)
+            lab.wait_until(lambda: len(self.events(watch)) >= count, message=watch.log)
+            before = self.routes(host)
+            time.sleep(0.4)
+            self.assertEqual(self.routes(host), before)
+        host.ip("rule del pref 1081")
+        self.put_back(host, before)
+        lab.wait_until(lambda: len(self.events(watch)) >= 5, message=watch.log)
+        self.assertEqual([e["event"] for e in self.events(watch)],
+                         ["installed"] * 3 + ["routes_changed", "routes_repaired"])
+        self.stop(watch)
+
+    def test_somebody_in_the_way(self):
+        host = self.lonely()
+        host.rules("install", *self.TPROXY)
+        before = self.routes(host)
+        watch = self.watch(host, "--repair", *self.TPROXY)
+        host.ip("route replace local default dev lo table 1081 protocol static")
+        watch.wait_log(r" cannot repair: somebody else uses routing table 1081.*protocol 4")
+        host.ip("route del local default dev lo table 1081")
+        self.put_back(host, before)
+        self.stop(watch)
+
+    def test_lost_events(self):
+        """More of them than the socket holds."""
+        host = self.lonely()
+        host.rules("install", *self.TPROXY)
+        before = self.routes(host)
+        watch = self.watch(host, "--repair", *self.TPROXY)
+        watch.signal(signal.SIGSTOP)
+        many = [f"route add 11.8.0.0/32 dev lo metric {i + 1} table 1081" for i in range(3000)]
+        host.ip("\n".join(many))
+        host.ip("route flush table 1081\nrule del pref 1081")
+        watch.signal(signal.SIGCONT)
+        self.put_back(host, before)
+        watch.wait_log(" repaired: ")
+        self.stop(watch)
+
+    def test_churn_of_others_wakes_nobody(self):
+        host = self.lonely()
+        host.rules("install", *self.TPROXY)
+        watch = self.watch(host, *self.TPROXY)
+        switches = pathlib.Path(f"/proc/{watch.pid}/status")
+
+        def turns():
+            return int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", switches.read_text(), re.M)[1])
+
+        before = turns()
+        host.ip("\n".join(f"route add 11.8.0.0/32 dev lo metric {i + 1} table 1082\n"
+                          f"route del 11.8.0.0/32 dev lo metric {i + 1} table 1082" for i in range(2000)))
+        self.assertLess(turns() - before, 10)
+        self.stop(watch)
+
+
 class Flows(WatchCase):
     def test_live_flows_survive_a_repair(self):
         t = self.build("host")

@@ -16,6 +16,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "rulemgr/route_events.h"
+
 static const struct mark mark = {0x10, 0x10};
 static const bool both[LISTENERS_FAMILIES] = {true, true};
 static const bool only_ipv4[LISTENERS_FAMILIES] = {true, false};
@@ -431,6 +433,92 @@ static void test_drift(void **state)
 	expect_unchanged();
 }
 
+/* A route that stands where ours goes is ours, so it makes room. */
+static void test_changed_route(void **state)
+{
+	(void)state;
+	start();
+	install(&mark, both);
+	snapshot(before, sizeof(before));
+	sh("ip route replace blackhole default table 1081 protocol 84 && "
+	   "ip -6 route replace blackhole default table 1081 protocol 84");
+	snapshot(now, sizeof(now));
+	assert_string_not_equal(now, before);
+	assert_int_not_equal(install(&mark, both), 0);
+	expect_unchanged();
+	assert_int_equal(install(&mark, both), 0);
+}
+
+/* Whether the command is an event. */
+static bool heard(int fd, const char *command)
+{
+	int r;
+
+	sh(command);
+	r = route_events_read(fd);
+	assert_in_range(r, 0, 1);
+	return r == 1;
+}
+
+static void test_events(void **state)
+{
+	static const char *const ours[] = {
+		"ip rule del pref 1081 fwmark 0x10/0x10 lookup 1081",
+		"ip -6 rule del pref 1081 fwmark 0x10/0x10 lookup 1081",
+		"ip rule add pref 7 lookup 1082 protocol 84",
+		"ip rule add pref 8 lookup 1081",
+		"ip route del local default dev lo table 1081",
+		"ip -6 route del local default dev lo table 1081",
+		"ip route add 11.3.0.0/16 dev lo table 1081",
+		"ip -6 route add 2a00:1:3::/64 dev lo table 1081",
+		"ip route add 11.3.0.0/16 dev lo table 1082 protocol 84",
+	};
+	static const char *const others[] = {
+		"ip rule add pref 9 fwmark 0x10/0x10 lookup 1082",
+		"ip -6 rule add pref 9 fwmark 0x10/0x10 lookup 100 protocol static",
+		"ip rule del pref 9",
+		"ip route add 11.4.0.0/16 dev lo",
+		"ip route add 11.4.0.0/16 dev lo table 1082 protocol 83",
+		"ip -6 route add 2a00:1:4::/64 dev lo table 100",
+		"ip route del 11.4.0.0/16",
+	};
+	struct diag d;
+	int fd;
+
+	(void)state;
+	start();
+	install(&mark, both);
+	fd = route_events_open(&d);
+	assert_true(fd >= 0);
+	assert_int_equal(route_events_read(fd), 0);
+	for (size_t i = 0; i < ARRAY_LEN(ours); i++) {
+		if (!heard(fd, ours[i]))
+			fail_msg("not heard: %s", ours[i]);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+		if (heard(fd, others[i]))
+			fail_msg("heard: %s", others[i]);
+	}
+	close(fd);
+}
+
+/* More of them than the socket holds. */
+static void test_lost_events(void **state)
+{
+	struct diag d;
+	int fd;
+
+	(void)state;
+	start();
+	fd = route_events_open(&d);
+	assert_true(fd >= 0);
+	sh("seq 5000 | sed 's/.*/route add 11.8.0.0\\/32 dev lo metric & table 1081/' | ip -batch "
+	   "-");
+	assert_int_equal(route_events_read(fd), 1);
+	assert_int_equal(route_events_read(fd), 0);
+	close(fd);
+}
+
 static void test_refusals(void **state)
 {
 	(void)state;
@@ -468,6 +556,9 @@ int main(void)
 		cmocka_unit_test(test_foreign_ones_stay),
 		cmocka_unit_test(test_dry_run_and_undo),
 		cmocka_unit_test(test_drift),
+		cmocka_unit_test(test_changed_route),
+		cmocka_unit_test(test_events),
+		cmocka_unit_test(test_lost_events),
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_host_without_ipv6),
 	};
