@@ -30,9 +30,10 @@ static int64_t now_ms(void)
 	return (int64_t)ts.tv_sec * MS_OF_SEC + ts.tv_nsec / NS_OF_MS;
 }
 
+/* Room for one descriptor: CMSG_SPACE() has padding that a second one would fit into. */
 union passed {
 	struct cmsghdr align;
-	char bytes[CMSG_SPACE(sizeof(int))];
+	char bytes[CMSG_LEN(sizeof(int))];
 };
 
 /* `pass` < 0: no descriptor goes with it. */
@@ -47,7 +48,7 @@ static int control_send(int fd, const char *line, int pass)
 
 	if (pass >= 0) {
 		m.msg_control = control.bytes;
-		m.msg_controllen = sizeof(control.bytes);
+		m.msg_controllen = CMSG_LEN(sizeof(int));
 		c = CMSG_FIRSTHDR(&m);
 		*c = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)),
 				      .cmsg_level = SOL_SOCKET,
@@ -57,7 +58,19 @@ static int control_send(int fd, const char *line, int pass)
 	return sendmsg(fd, &m, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-/* One line; *lent is the descriptor that came with it, -1: none. */
+/* The descriptor that came with `m`, if one did, in place of *lent. The kernel has closed what did not fit. */
+static void take_passed(struct msghdr *m, int *lent)
+{
+	struct cmsghdr *c = CMSG_FIRSTHDR(m);
+
+	if (c == NULL || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+		return;
+	if (*lent >= 0)
+		close(*lent);
+	memcpy(lent, CMSG_DATA(c), sizeof(int));
+}
+
+/* One line; *lent is the last descriptor that came with it, -1: none. */
 static int control_receive(int fd, char answer[ANSWER_MAX], int *lent)
 {
 	size_t len = 0;
@@ -69,15 +82,13 @@ static int control_receive(int fd, char answer[ANSWER_MAX], int *lent)
 		struct msghdr m = {.msg_iov = &iov,
 				   .msg_iovlen = 1,
 				   .msg_control = control.bytes,
-				   .msg_controllen = sizeof(control.bytes)};
+				   .msg_controllen = CMSG_LEN(sizeof(int))};
 		ssize_t n = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
-		struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-		    *lent < 0)
-			memcpy(lent, CMSG_DATA(c), sizeof(int));
+		if (n > 0)
+			take_passed(&m, lent);
 		if (n <= 0 || iov.iov_len == 0)
 			return n < 0 ? -errno : -EPIPE;
 		len += (size_t)n;
@@ -147,13 +158,15 @@ static int loan_ask(const char *path, const char *line, int pass, int *connectio
 static int loan_give(const char *path, struct diag *d)
 {
 	struct mnl_socket *sock = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
-	int none, r;
+	int spare = -1, r;
 
 	if (sock == NULL || mnl_socket_bind(sock, 0, MNL_SOCKET_AUTOPID) < 0)
 		r = diag_set(d, errno, NULL, 0, "cannot make a netlink socket: %s",
 			     strerror(errno));
 	else
-		r = loan_ask(path, RULES_KEEP, mnl_socket_get_fd(sock), NULL, &none, d);
+		r = loan_ask(path, RULES_KEEP, mnl_socket_get_fd(sock), NULL, &spare, d);
+	if (r == 0 && spare >= 0)
+		close(spare);
 	if (sock != NULL)
 		mnl_socket_close(sock);
 	return r;
