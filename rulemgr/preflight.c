@@ -17,8 +17,10 @@
 
 /* For a daemon that is just starting, as that of a unit beside ours. */
 #define START_MS 3000
-#define RETRY_MS 50
-#define US_OF_MS 1000
+/* Of one that has begun to listen: for its next address. */
+#define START_REST_MS 1000
+#define RETRY_MS      50
+#define US_OF_MS      1000
 
 /* What the checks share. Those who look at a list of the host read it themselves. */
 struct preflight {
@@ -87,15 +89,18 @@ static int check_gateway_listeners(struct preflight *p)
 	return 0;
 }
 
+static bool somebody_listens(const struct listeners *l)
+{
+	return l->loopback[LISTENERS_IPV4] || l->loopback[LISTENERS_IPV6];
+}
+
 /* Nobody at all is a warning: the daemon may come later, and new flows are refused meanwhile. Somebody in
  * one family alone is a daemon that will not come for the other. */
 static int check_host_listeners(struct preflight *p)
 {
 	const struct want *w = p->want;
-	bool somebody = false;
+	bool somebody = somebody_listens(&p->listeners);
 
-	for (int f = 0; f < LISTENERS_FAMILIES; f++)
-		somebody |= p->listeners.loopback[f];
 	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
 		int code = 0;
 
@@ -148,13 +153,11 @@ static int check_mode(struct preflight *p)
 	return 0;
 }
 
-/* Whether somebody must come for what the next checks would refuse. One who binds an address after the other
- * is seen halfway as well. */
+/* Whether somebody must come for what the next checks would refuse. */
 static bool lacks_listener(const struct preflight *p)
 {
 	const struct listeners *l = &p->listeners;
-	bool somebody = l->loopback[LISTENERS_IPV4] || l->loopback[LISTENERS_IPV6];
-	bool lacks = false;
+	bool somebody = somebody_listens(l), lacks = false;
 
 	for (int f = 0; f < LISTENERS_FAMILIES; f++)
 		lacks |= matters(p, f) &&
@@ -162,14 +165,21 @@ static bool lacks_listener(const struct preflight *p)
 	return lacks;
 }
 
+/* One who binds an address after the other is seen halfway as well, but not for long: who listens otherwise than
+ * needed, and for some time, is not starting. */
 static int await_listeners(struct preflight *p, struct diag *why)
 {
-	int r = listeners_read(p->want->port, &p->listeners, why);
+	int since_ms = 0, r = listeners_read(p->want->port, &p->listeners, why);
 
-	for (int ms = 0; r == 0 && !p->args->force && ms < START_MS && lacks_listener(p);
-	     ms += RETRY_MS) {
+	for (int ms = 0; r == 0 && !p->args->force && lacks_listener(p); ms += RETRY_MS) {
+		struct listeners before = p->listeners;
+
+		if (ms >= START_MS || (somebody_listens(&before) && ms - since_ms >= START_REST_MS))
+			return 0;
 		usleep(RETRY_MS * US_OF_MS);
 		r = listeners_read(p->want->port, &p->listeners, why);
+		if (memcmp(&before, &p->listeners, sizeof(before)) != 0)
+			since_ms = ms + RETRY_MS;
 	}
 	return r;
 }

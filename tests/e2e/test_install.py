@@ -257,6 +257,16 @@ class Preflight(InstallCase):
             self.assertIn("transocks", host.ruleset())
             self.assertNotIn("nobody listens", install.log())
 
+    def test_listener_that_comes_too_late(self):
+        """Who listens otherwise for a whole second is not a daemon that is starting."""
+        host = self.lonely()
+        self.listen(host, "127.0.0.1", port=1083)
+        install = host.spawn(RULES, "install", "--port", 1083, "--uid", lab.RULES_UID)
+        time.sleep(2.5)
+        self.listen(host, "::1", port=1083)
+        self.assertEqual(install.wait(20), 1, install.log())
+        self.assertIn("nobody listens on [::1]:1083, though somebody does for IPv4", install.log())
+
     def test_listener_of_the_other_mode(self):
         host = self.healthy()
         error = self.refused(host, "install", "--mode", "tproxy", code=1)
