@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "policy/diag.h"
 
+#include <errno.h>
 #include <stdarg.h>
 
 int diag_set(struct diag *d, int err, const char *file, int line, const char *fmt, ...)
@@ -15,6 +16,11 @@ int diag_set(struct diag *d, int err, const char *file, int line, const char *fm
 		va_end(ap);
 	}
 	return -err;
+}
+
+int diag_no_memory(struct diag *d)
+{
+	return diag_set(d, ENOMEM, NULL, 0, "out of memory");
 }
 
 const char *diag_format(const struct diag *d, char *out, size_t cap)

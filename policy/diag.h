@@ -20,6 +20,9 @@ struct diag {
 int diag_set(struct diag *d, int err, const char *file, int line, const char *fmt, ...)
 	PRINTF_LIKE(5, 6);
 
+/* The one of which there is nothing to say but that it happened: -ENOMEM. */
+int diag_no_memory(struct diag *d);
+
 /* "file:line: text", "file: text" or "text" into `out`; returns `out`. */
 const char *diag_format(const struct diag *d, char *out, size_t cap);
 

@@ -17,6 +17,12 @@ struct strbuf {
 	bool truncated;
 };
 
+/* The ending of a word that counts `n`: "%zu flow%s". */
+static inline const char *plural(size_t n)
+{
+	return n == 1 ? "" : "s";
+}
+
 /* `cap` >= 1 bytes at `mem`, which outlive the strbuf. */
 void strbuf_init(struct strbuf *sb, char *mem, size_t cap);
 

@@ -332,7 +332,7 @@ int args_parse(struct args *a, const struct flag *own, int argc, char **argv, st
 	*a = (struct args){.settings = calloc((size_t)argc + 1, sizeof(*a->settings)),
 			   .drain_ms = ARGS_DRAIN_MS};
 	if (a->settings == NULL)
-		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+		return diag_no_memory(d);
 	args_expand(&flags, own);
 	r = cmdline_parse(flags.rows, argc, argv, &first_word, args_set, a, d);
 	if (r < 0)
@@ -394,7 +394,7 @@ int args_load(struct args *a, bool *by_flag, struct diag *d)
 		return r;
 	values = calloc(a->n_settings + 1, sizeof(*values));
 	if (values == NULL)
-		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+		return diag_no_memory(d);
 	*by_flag = true;
 	for (size_t i = 0; r == 0 && i < a->n_settings; i++)
 		r = args_apply(a, i, values, d);

@@ -257,7 +257,7 @@ int batch_send(struct batch *b, struct kernel *k, bool commit, struct diag *d)
 		nftnl_batch_end(b->message, (uint32_t)b->n_origins + 1);
 		b->origin = (struct origin){0};
 		if (batch_end_message(b) < 0)
-			return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+			return diag_no_memory(d);
 	}
 	kernel_make_room(k, b->len);
 	if (mnl_socket_sendto(k->sock, b->bytes, b->len) < 0) {

@@ -87,7 +87,7 @@ static int edit_add(void *ctx, struct set *after, struct diag *d)
 	if (edit->already)
 		return 0;
 	if (set_add_element(after, e) < 0)
-		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+		return diag_no_memory(d);
 	ranges_merge(after);
 	edit->all = ranges_contain(after, zeros, ones);
 	return 0;
@@ -105,7 +105,7 @@ static int edit_del(void *ctx, struct set *after, struct diag *d)
 				"%s is not among the exceptions; `bypass list` shows them",
 				edit->text);
 	if (ranges_subtract(after, e->first, e->last) < 0)
-		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+		return diag_no_memory(d);
 	return 0;
 }
 

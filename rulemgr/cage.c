@@ -408,14 +408,13 @@ static int cage_send(struct cage *c, const struct probe *p, enum cage_end end, s
 		return diag_set(d, -r, NULL, 0, "netfilter does not answer: %s", strerror(-r));
 	b.batch = batch_new(generation);
 	if (b.batch == NULL)
-		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+		return diag_no_memory(d);
 	put_table(&b);
 	if (probe_is_forwarded(p))
 		build_forwarded(&b);
 	else
 		build_host(&b, end);
-	r = b.err == 0 ? batch_send(b.batch, &c->kernel, true, d)
-		       : diag_set(d, -b.err, NULL, 0, "out of memory");
+	r = b.err == 0 ? batch_send(b.batch, &c->kernel, true, d) : diag_no_memory(d);
 	batch_free(b.batch);
 	return r;
 }

@@ -27,11 +27,6 @@ struct flush {
 	struct routes_change routes;
 };
 
-static const char *plural(size_t n)
-{
-	return n == 1 ? "" : "s";
-}
-
 static void flush_tell_cut(const struct flush *f, const struct args *a, struct strbuf *out)
 {
 	size_t n = flows_total(&f->flows);

@@ -51,7 +51,7 @@ int handover_check(struct kernel *k, const struct args *a, const struct want *w,
 	snprintf(text, sizeof(text),
 		 "another %s cuts %zu live redirected flow%s of the rules that are there: flush "
 		 "first, which waits for %s",
-		 other_mode ? "mode" : "tproxy_mark", n, n == 1 ? "" : "s", n == 1 ? "it" : "them");
+		 other_mode ? "mode" : "tproxy_mark", n, plural(n), n == 1 ? "it" : "them");
 	if (a->force) {
 		report_warn(r, "%s", text);
 		return 0;

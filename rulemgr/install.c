@@ -30,7 +30,7 @@ static void install_list(const struct model *m, struct strbuf *out)
 
 	for (size_t i = 0; i < m->n_sets; i++)
 		strbuf_printf(out, "  set %s, %zu element%s: %s\n", m->sets[i].name,
-			      m->sets[i].n_elements, m->sets[i].n_elements == 1 ? "" : "s",
+			      m->sets[i].n_elements, plural(m->sets[i].n_elements),
 			      m->sets[i].comment);
 	for (size_t i = 0; i < m->n_chains; i++) {
 		const struct chain *c = &m->chains[i];

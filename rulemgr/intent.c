@@ -9,7 +9,7 @@
 
 static int out_of_memory(struct report *r)
 {
-	diag_set(&r->error, ENOMEM, NULL, 0, "out of memory");
+	diag_no_memory(&r->error);
 	return EXIT_FAILURE;
 }
 
@@ -115,8 +115,7 @@ int intent_judge(const struct intent *i, struct report *r)
 	if (intent_differences(i) > 0) {
 		diag_set(&r->error, ESTALE, NULL, 0,
 			 "table %s differs in %zu place%s from what is configured",
-			 MODEL_TABLE_TEXT, intent_differences(i),
-			 intent_differences(i) == 1 ? "" : "s");
+			 MODEL_TABLE_TEXT, intent_differences(i), plural(intent_differences(i)));
 		return EXIT_DRIFT;
 	}
 	return 0;

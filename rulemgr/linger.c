@@ -120,7 +120,7 @@ static void wait_show(struct wait *w, int64_t now)
 		return;
 	w->next_line = now + LINGER_LINE_MS;
 	fprintf(stderr, "%s%zu redirected flow%s left, %lld s%s", w->terminal ? "\r\033[K" : "", n,
-		n == 1 ? "" : "s", (long long)(left_ms + 999) / 1000, w->terminal ? " " : "\n");
+		plural(n), (long long)(left_ms + 999) / 1000, w->terminal ? " " : "\n");
 	fflush(stderr);
 }
 

@@ -513,11 +513,6 @@ static int take_steps(struct rtnl *k, const struct routes_change *plan, bool go_
 	return first;
 }
 
-static int out_of_memory(struct diag *d)
-{
-	return diag_set(d, ENOMEM, NULL, 0, "out of memory");
-}
-
 static int check_conflict(const struct routes *r, const struct mark *mark, const bool family[],
 			  struct diag *d)
 {
@@ -552,7 +547,7 @@ static int look(struct rtnl *k, const struct mark *mark, const bool family[],
 	if (mark != NULL)
 		rc = check_conflict(&r, mark, family, d);
 	if (rc == 0 && routes_plan(&r, mark, family, plan) < 0)
-		rc = out_of_memory(d);
+		rc = diag_no_memory(d);
 	routes_free(&r);
 	return rc;
 }
@@ -581,7 +576,7 @@ static int install_steps(struct rtnl *k, const struct mark *mark, const bool fam
 	int rc;
 
 	if (done.steps == NULL)
-		return out_of_memory(d);
+		return diag_no_memory(d);
 	rc = take_steps(k, plan, false, &done, d);
 	if (rc == 0 && plan->n > 0)
 		rc = check_result(k, mark, family, d);
@@ -638,7 +633,7 @@ int routes_remove(bool dry_run, struct routes_change *c, struct diag *d)
 		*c = plan;
 	} else if (rc == 0) {
 		c->steps = calloc(plan.n + 1, sizeof(*c->steps));
-		rc = c->steps != NULL ? take_steps(&k, &plan, true, c, d) : out_of_memory(d);
+		rc = c->steps != NULL ? take_steps(&k, &plan, true, c, d) : diag_no_memory(d);
 		routes_change_free(&plan);
 	}
 	rtnl_close(&k);

@@ -113,13 +113,13 @@ void status_tell_flows(const struct intent *i, struct report *r)
 	}
 	flows = flows_total(&found);
 	json_uint(&r->json, "flows", flows);
-	strbuf_printf(&r->text, "%zu flow%s redirected now\n", flows, flows == 1 ? "" : "s");
+	strbuf_printf(&r->text, "%zu flow%s redirected now\n", flows, plural(flows));
 }
 
 void status_tell_exceptions(size_t n, struct report *r)
 {
 	json_uint(&r->json, "exceptions", n);
-	strbuf_printf(&r->text, "%zu live exception%s\n", n, n == 1 ? "" : "s");
+	strbuf_printf(&r->text, "%zu live exception%s\n", n, plural(n));
 }
 
 static void tell_exceptions(const struct intent *i, struct report *r)
@@ -139,7 +139,7 @@ static void tell_counter(const struct chain *c, const struct rule *rule, struct 
 	if (rule->packets == 0)
 		return;
 	strbuf_printf(out, "%llu packet%s, %llu bytes: ", (unsigned long long)rule->packets,
-		      rule->packets == 1 ? "" : "s", (unsigned long long)rule->bytes);
+		      plural(rule->packets), (unsigned long long)rule->bytes);
 	strbuf_put_quoted(out, rule->comment, strlen(rule->comment));
 	strbuf_puts(out, " of chain ");
 	strbuf_put_quoted(out, c->name, strlen(c->name));

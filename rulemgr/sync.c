@@ -160,7 +160,7 @@ static int sync_prepare(struct kernel *k, struct model *want, struct have *have,
 	    trial_is_over(&old)) /* the live sets are those of the table before it */
 		trial_keep_previous(&old);
 	if (r == 0 && want != NULL && have->present && carry_elements(want, &old) < 0)
-		r = diag_set(d, ENOMEM, NULL, 0, "out of memory");
+		r = diag_no_memory(d);
 	model_free(&old);
 	return r;
 }
@@ -263,7 +263,7 @@ static int sync_edit_once(struct kernel *k, const char *name, sync_edit_fn *fn, 
 		r = diag_set(d, ENOENT, NULL, 0, "table %s has no set %s: install it again",
 			     MODEL_TABLE_TEXT, name);
 	if (r == 0 && set_copy(before, &after) < 0)
-		r = diag_set(d, ENOMEM, NULL, 0, "out of memory");
+		r = diag_no_memory(d);
 	if (r == 0)
 		r = fn(ctx, &after, d);
 	if (r == 0)
@@ -293,7 +293,7 @@ static int sync_change_once(struct kernel *k, const struct change *c, bool dry_r
 	int r = sync_check_owner(have, d);
 
 	if (b == NULL)
-		r = diag_set(d, ENOMEM, NULL, 0, "out of memory");
+		r = diag_no_memory(d);
 	if (r == 0)
 		r = c->build(c->ctx, b, have, m, d);
 	if (r > 0)

@@ -16,11 +16,6 @@ struct beginning {
 	bool previous;
 };
 
-static int out_of_memory(struct diag *d)
-{
-	return diag_set(d, ENOMEM, NULL, 0, "out of memory");
-}
-
 /* Makes of what is there what the trial would go back to. */
 static bool take_previous(struct model *m, const struct have *have)
 {
@@ -35,15 +30,15 @@ static int begin_model(struct beginning *b, const struct have *have, struct mode
 
 	model_free(&b->m);
 	if (want_build(b->want, &b->m) < 0)
-		return out_of_memory(d);
+		return diag_no_memory(d);
 	/* The live exceptions are those of the table that decides at the moment. */
 	if (running && carry_elements(&b->m, m) < 0)
-		return out_of_memory(d);
+		return diag_no_memory(d);
 	b->previous = take_previous(m, have);
 	if (!b->previous)
 		m->comment[0] = '\0';
 	else if (!running && carry_elements(&b->m, m) < 0)
-		return out_of_memory(d);
+		return diag_no_memory(d);
 	unknown = trial_find_unknown(m);
 	if (unknown != NULL)
 		return diag_set(
@@ -62,7 +57,7 @@ static int begin_model(struct beginning *b, const struct have *have, struct mode
 			d, EEXIST, NULL, 0,
 			"--confirm cannot change when_daemon_down of a table that is there: flush "
 			"before, or install without");
-	return trial_begin(&b->m, m, b->ms) < 0 ? out_of_memory(d) : 0;
+	return trial_begin(&b->m, m, b->ms) < 0 ? diag_no_memory(d) : 0;
 }
 
 static int build_begin(void *ctx, struct batch *batch, const struct have *have, struct model *m,
@@ -131,7 +126,7 @@ static int build_confirmation(void *ctx, struct batch *b, const struct have *hav
 		return diag_set(d, ETIME, NULL, 0, "too late: the trial has ended, and %s",
 				trial_has_previous(m) ? "the rules before are back"
 						      : "new flows go direct again");
-	return encode_confirmation(b, m) < 0 ? out_of_memory(d) : 1;
+	return encode_confirmation(b, m) < 0 ? diag_no_memory(d) : 1;
 }
 
 int trial_confirm(struct kernel *k, bool dry_run, struct diag *d)
@@ -186,7 +181,7 @@ static int build_end(void *ctx, struct batch *b, const struct have *have, struct
 		r = encode_removal(b);
 		ending->removed = true;
 	}
-	return r < 0 ? out_of_memory(d) : 1;
+	return r < 0 ? diag_no_memory(d) : 1;
 }
 
 int trial_end(struct kernel *k, bool cut, size_t *flows, struct diag *d)

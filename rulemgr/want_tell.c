@@ -41,7 +41,7 @@ static void tell_option(const struct option *o, const struct want *w, const char
 
 	strbuf_printf(out, "  %s = ", short_name(o));
 	if (n > 0)
-		strbuf_printf(out, "%zu network%s", n, n == 1 ? "" : "s");
+		strbuf_printf(out, "%zu network%s", n, plural(n));
 	else
 		strbuf_printf(out, "%.*s%s", LIST_TEXT_MAX, value,
 			      len > LIST_TEXT_MAX ? " ..." : "");

@@ -414,7 +414,7 @@ static int watch_look_at_table(struct watch *w, enum finding *found, struct diag
 		w->present = have.present;
 		/* So that live exceptions come back as well. */
 		if (*found == IN_SYNC && carry_elements(&w->want, &m) < 0)
-			r = diag_set(d, ENOMEM, NULL, 0, "out of memory");
+			r = diag_no_memory(d);
 	}
 	diff_free(&diff);
 	model_free(&m);

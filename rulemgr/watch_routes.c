@@ -76,7 +76,7 @@ int watch_routes_compare(const struct model *want, struct routes_change *c, stru
 		return r;
 	r = routes_plan(&all, wanted ? &mark : NULL, family, c);
 	routes_free(&all);
-	return r < 0 ? diag_set(d, -r, NULL, 0, "out of memory") : 0;
+	return r < 0 ? diag_no_memory(d) : 0;
 }
 
 int watch_routes_repair(const struct model *want, struct routes_change *c, struct diag *d)
