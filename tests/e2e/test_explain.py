@@ -11,6 +11,7 @@ import socket
 import unittest
 
 import lab
+from rules import RulesCase
 
 ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 3, 0x0800, 0x86dd
 UPSTREAM = 'proxy_url = "socks5://10.91.3.2:1080"\n'
@@ -55,18 +56,11 @@ class Wire:
         return found
 
 
-class ExplainCase(lab.TestCase):
+class ExplainCase(RulesCase):
     def wire(self, host, interface):
         wire = Wire(host, interface)
         self.addCleanup(wire.close)
         return wire
-
-    def json(self, host, *args, code=0):
-        done = host.rules(*args, "--json", check=False)
-        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
-        result = json.loads(done.stdout)
-        self.assertEqual((result["command"], result["exit"]), (args[0], code))
-        return result
 
     def state(self, host):
         links = [link["ifname"] for link in json.loads(host.run("ip", "-j", "link").stdout)]

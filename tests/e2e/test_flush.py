@@ -6,7 +6,7 @@ import socket
 import struct
 
 import lab
-from test_rules import RULES, RulesCase, original_destination
+from test_rules import FlowCase, RULES, original_destination
 
 DRAIN = 'comment "draining: new flows go direct"'
 NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET = 1, 1
@@ -41,7 +41,7 @@ def conntrack_entries(host):
                 data = data[(length + 3) & ~3:]
 
 
-class FlushCase(RulesCase):
+class FlushCase(FlowCase):
     def start(self, kind="host"):
         """A topology with our rules, and sockets in the place of transocksd and of servers on the Internet."""
         t = self.build(kind)

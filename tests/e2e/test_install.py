@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
 """What transocks-rules reads before it installs, where it works, what it refuses and what it warns of."""
-import json
 import os
 import pathlib
 import re
@@ -8,6 +7,7 @@ import socket
 import time
 
 import lab
+from rules import RulesCase
 
 RULES = lab.BUILD / "transocks-rules"
 FILE = pathlib.Path("/etc/transocks.toml")  # of the test's own /etc
@@ -15,17 +15,7 @@ IP_TRANSPARENT, IPV6_TRANSPARENT = 19, 75
 DROPINS = pathlib.Path("/etc/transocks.d")
 
 
-class InstallCase(lab.TestCase):
-    def json(self, host, *args, code=0):
-        done = host.rules(*args, "--json", check=False)
-        self.assertEqual(done.returncode, code, done.stderr)
-        return json.loads(done.stdout)
-
-    def refused(self, host, *args, code):
-        done = host.rules(*args, check=False)
-        self.assertEqual(done.returncode, code, done.stderr)
-        return done.stderr
-
+class InstallCase(RulesCase):
     def write(self, path, text):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)

@@ -8,6 +8,7 @@ import socket
 import struct
 
 import lab
+from rules import RulesCase
 
 RULES = lab.BUILD / "transocks-rules"
 SO_MARK, SO_ORIGINAL_DST = 36, 80
@@ -35,27 +36,7 @@ def original_destination(sock):
     return socket.inet_ntop(socket.AF_INET6, raw[8:24]), struct.unpack("!H", raw[2:4])[0]
 
 
-class RulesCase(lab.TestCase):
-    def json(self, host, *args, code=0):
-        done = host.rules(*args, "--json", check=False)
-        self.assertEqual(done.returncode, code, done.stderr)
-        self.assertEqual(done.stdout.count("\n"), 1)
-        result = json.loads(done.stdout)
-        verb = args[1:2] if args[0] == "bypass" and args[1:2] in (("add",), ("del",), ("list",)) else ()
-        self.assertEqual(result["command"], " ".join((args[0], *verb)))
-        self.assertEqual(result["exit"], code)
-        self.assertEqual("error" in result, code != 0)
-        if code != 0:
-            self.assertIn(result["error"], done.stderr)
-        return result
-
-    def refused(self, host, *args, code=1):
-        """Runs it, expects that exit code and one line on standard error; returns the line."""
-        done = host.run(RULES, *args, check=False)
-        self.assertEqual((done.returncode, done.stdout), (code, ""), done.stderr)
-        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
-        return done.stderr
-
+class FlowCase(RulesCase):
     def server(self, host, address, port):
         sock = host.listen(address, port)
         self.addCleanup(sock.close)
@@ -76,7 +57,7 @@ class RulesCase(lab.TestCase):
             self.assertEqual(b.recv(5, socket.MSG_WAITALL), b"alive")
 
 
-class Text(RulesCase):
+class Text(FlowCase):
     """What nft(8) shows."""
 
     def test_round_trip(self):
@@ -217,7 +198,7 @@ class Text(RulesCase):
         self.assertEqual(host.ruleset(), expected)
 
 
-class Mistakes(RulesCase):
+class Mistakes(FlowCase):
     def test_without_privilege(self):
         host = self.lonely()
         for args in (("install", "--uid", "0"), ("install",), ("flush",), ("flush", "--json")):
@@ -326,7 +307,7 @@ class Mistakes(RulesCase):
         self.assertIn(gone, self.refused(host, "install", *args, "--force"))
 
 
-class Traffic(RulesCase):
+class Traffic(FlowCase):
     """What is taken, by connections."""
 
     def test_host(self):

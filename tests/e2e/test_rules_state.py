@@ -6,6 +6,7 @@ import pathlib
 import resource
 
 import lab
+from rules import RulesCase
 
 RULES = lab.BUILD / "transocks-rules"
 DAEMON_UID = int(lab.RULES_UID) if lab.RULES_UID.isdigit() else lab.DAEMON_UID
@@ -35,12 +36,7 @@ CONFIGURATIONS = (
 GOLDEN = {"default": (), "everything": EVERYTHING, "tproxy": (*TPROXY, *EVERYTHING)}
 
 
-class StateCase(lab.TestCase):
-    def json(self, host, *args, code=0):
-        done = host.rules(*args, "--json", check=False)
-        self.assertEqual(done.returncode, code, done.stderr + done.stdout)
-        return json.loads(done.stdout)
-
+class StateCase(RulesCase):
     def table(self, host):
         return host.run("nft", "list", "table", "inet", "transocks").stdout
 
