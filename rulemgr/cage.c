@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "rulemgr/batch.h"
+#include "rulemgr/leaks.h"
 
 #define CAGE_TRIES 10
 
@@ -426,6 +427,11 @@ int cage_open(struct cage *c, const struct probe *p, enum cage_end end, struct d
 
 	if (r < 0)
 		return r;
+	r = leaks_find(&c->kernel, probe_is_forwarded(p), d);
+	if (r < 0) {
+		cage_close(c);
+		return r;
+	}
 	snprintf(c->table, sizeof(c->table), "transocks_test_%d", (int)getpid());
 	r = -ERESTART;
 	for (int try = 0; r == -ERESTART && try < CAGE_TRIES; try++) {

@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "rulemgr/iptables_cmd.h"
-#include "rulemgr/leaks.h"
 #include "rulemgr/lookup.h"
 #include "rulemgr/have.h"
 #include "rulemgr/resolve.h"
@@ -254,7 +253,7 @@ static void explain_find_element(struct kernel *k, const struct probe *p, const 
 static int explain_with(struct kernel *k, struct probe *p, struct report *r)
 {
 	struct trace t = {.sock = NULL};
-	int send_err = 0, err = probe_is_forwarded(p) ? leaks_find(k, &r->error) : 0;
+	int send_err = 0, err = 0;
 	char element[LOOKUP_TEXT_MAX];
 	struct answer answer;
 

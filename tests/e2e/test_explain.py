@@ -225,6 +225,24 @@ class Host(ExplainCase):
                     self.ask(t.host, wires, "11.1.2.3:80", *args)
             t.host.nft("delete table ip f")
 
+    def test_number_that_others_write(self):
+        """By it the probe is known where others write its ports as well: then it is not sent."""
+        t = self.build("host")
+        t.host.transocksd(UPSTREAM)
+        wire = self.wire(t.inet, "host0")
+        t.host.rules("install")
+        for rule in ("notrack tcp sequence set 7 tcp sport set 4242", "tcp sequence set 7 tcp sport set 4242",
+                     "@th,48,16 set 7"):
+            t.host.nft(f"table ip f {{ chain c {{ type filter hook output priority -300; {rule}; }}; }}")
+            with self.subTest(rule):
+                error = self.json(t.host, "test", "11.1.2.3:80", "--mark", "0x1000", code=1)["error"]
+                self.assertIn("sequence number in rule handle 2 of chain c, table ip f", error)
+                t.host.rules("check", check=False)
+                self.assertEqual(wire.packets(), [])
+            t.host.nft("delete table ip f")
+        t.host.nft("table ip f { chain c { type filter hook output priority -300; @th,32,16 0 @th,96,16 set 7; }; }")
+        self.ask(t.host, [wire], "11.1.2.3:80", verdict="taken")
+
     def test_trace_is_switched_off(self):
         """Also where it comes in again in sight, nothing is said about a way that nobody saw."""
         t = self.build("host")
@@ -465,10 +483,28 @@ class Gateway(ExplainCase):
             t.gateway.nft("table netdev f { chain c { type filter hook ingress device lan0 priority 0; "
                           f'ip daddr 11.1.2.3 {verb} to "wan0"; }}; }}')
             self.assertIn("chain c, table netdev f", self.json(t.gateway, "test", *args, code=1)["error"])
+            t.gateway.rules("check", check=False)
             t.gateway.nft("delete table netdev f")
             for wire in wires:
                 self.assertEqual(wire.packets(), [], verb)
         self.ask(t.gateway, wires, *args, verdict="taken")
+
+    @needs_tun
+    def test_synproxy(self):
+        """It answers in the name of the destination, and the answer goes nowhere either."""
+        t, wires = self.gateway()
+        t.gateway.nft("""
+            table ip f {
+                chain raw {
+                    type filter hook prerouting priority -300
+                    tcp flags & (fin|syn|rst|ack) == syn notrack
+                }
+                chain c {
+                    type filter hook forward priority 0
+                    ct state invalid,untracked synproxy mss 1460 wscale 7 timestamp sack-perm
+                }
+            }""")
+        self.ask(t.gateway, wires, "10.91.3.2:80", "--in", "lan0", "--from", "10.91.1.2", taken=False)
 
     @needs_tun
     def test_lost_on_the_way(self):
