@@ -8,6 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "policy/strbuf.h"
+
+/* A daemon that drains, its successor, and one transocks-rules that borrows. */
+#define HOLDERS_TOLD_MAX 3
+
 /* The socket's inode; 0: there is none. The file has: sk, protocol, port, groups, five numbers, inode. */
 static unsigned long find_inode(uint32_t port)
 {
@@ -112,13 +117,18 @@ size_t holders_of_socket(unsigned long inode, struct holder *out, size_t max)
 bool holder_find(uint32_t port, char *out, size_t cap)
 {
 	unsigned long inode = find_inode(port);
-	struct holder holder;
+	struct holder holders[HOLDERS_TOLD_MAX];
+	struct strbuf sb;
+	size_t n;
 
 	if (inode == 0)
 		return false;
-	if (holders_of_socket(inode, &holder, 1) > 0)
-		snprintf(out, cap, "%s (pid %d)", holder.name, (int)holder.pid);
-	else
-		snprintf(out, cap, "an unknown process");
+	n = holders_of_socket(inode, holders, ARRAY_LEN(holders));
+	strbuf_init(&sb, out, cap);
+	for (size_t i = 0; i < n; i++)
+		strbuf_printf(&sb, "%s%s (pid %d)", i > 0 ? " and " : "", holders[i].name,
+			      (int)holders[i].pid);
+	if (n == 0)
+		strbuf_puts(&sb, "an unknown process");
 	return true;
 }

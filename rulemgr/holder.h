@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#define HOLDER_TEXT_MAX 80
+#define HOLDER_TEXT_MAX 192
 #define HOLDER_NAME_MAX 32
 
 struct holder {
@@ -22,5 +22,5 @@ struct holder {
 size_t holders_of_socket(unsigned long inode, struct holder *out, size_t max);
 
 /* Whether there is a netfilter socket of that netlink port in this network namespace; `out` then says who holds
- * it: "transocksd (pid 42)", or "an unknown process". */
+ * it: "transocksd (pid 42)", with " and " between several, or "an unknown process". */
 bool holder_find(uint32_t port, char *out, size_t cap);

@@ -17,6 +17,11 @@
  * reset under the answer; so much of it at most. */
 #define DRAIN_READS 16
 
+/* How often who has given way looks whether the path is free again: soon after the successor has ended, whose
+ * sockets close one after the other; then a daemon that answers there may stay long. */
+#define COME_BACK_MIN_MS 10
+#define COME_BACK_MAX_MS 1000
+
 #define GIVE_WAY         "give way"
 #define ERROR_NOT_ENDING "this daemon is not ending"
 
@@ -44,6 +49,8 @@ enum control_request control_parse(const char *bytes, size_t len, bool ended)
 	return CONTROL_MORE;
 }
 
+static void control_come_back(struct timer *t);
+
 static void client_close(struct control_client *cl)
 {
 	struct control *c = cl->control;
@@ -52,9 +59,6 @@ static void client_close(struct control_client *cl)
 
 	for (int i = 0; i < DRAIN_READS && recv(fd, rest, sizeof(rest), 0) > 0; i++)
 		;
-	/* The socket has one holder again, for all who look for it. Who did not get it must not lose it. */
-	if (cl->is_successor && cl->lent_fd >= 0 && cl->sent == cl->answer.len)
-		lend_drop(&c->rules, cl);
 	lend_end(&c->rules, cl);
 	if (cl->passed_fd >= 0)
 		close(cl->passed_fd);
@@ -64,6 +68,10 @@ static void client_close(struct control_client *cl)
 	close(fd);
 	strbuf_free(&cl->answer);
 	listener_resume(&c->listener);
+	if (!cl->is_successor)
+		return;
+	c->come_back_ms = COME_BACK_MIN_MS;
+	loop_timer(c->listener.loop, &c->come_back, c->come_back_ms, control_come_back);
 }
 
 static void client_timeout(struct timer *t)
@@ -108,8 +116,12 @@ static void client_send(struct control_client *cl)
 			return client_close(cl);
 		cl->sent += (size_t)n;
 	}
-	if (cl->lent_fd < 0)
+	if (cl->is_successor) { /* it closes when it ends */
+		timer_cancel(&cl->timer);
+		lend_end(&cl->control->rules, cl);
+	} else if (cl->lent_fd < 0) {
 		client_close(cl);
+	}
 }
 
 /* Who asks, as the kernel saw it at connect(2). */
@@ -151,6 +163,8 @@ static bool client_serves_the_same(const struct control_client *cl)
 	return cl->len == strlen(line) && memcmp(cl->request, line, cl->len) == 0;
 }
 
+/* What is kept stays ours as well, for the flows under way: they need the rules also should the successor end before
+ * them. */
 static int client_succeed(struct control_client *cl)
 {
 	struct control *c = cl->control;
@@ -162,9 +176,9 @@ static int client_succeed(struct control_client *cl)
 		rc = client_lend(cl);
 	if (rc < 0 && rc != -ENOENT)
 		return rc;
-	cl->is_successor = true;
 	listener_stop(&c->listener);
 	control_unlink(c);
+	cl->is_successor = true;
 	return 0;
 }
 
@@ -291,7 +305,7 @@ static void client_event(struct source *src, uint32_t events)
 {
 	struct control_client *cl = src->owner;
 
-	if (cl->answer.len > 0 && cl->sent == cl->answer.len) { /* a loan */
+	if (cl->answer.len > 0 && cl->sent == cl->answer.len) { /* a loan, or the successor */
 		if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 			client_close(cl);
 	} else if (cl->answer.len > 0)
@@ -352,15 +366,25 @@ static int control_make_dir(const char *path, const struct priv_user *user)
 	return rc == -EEXIST ? 0 : rc;
 }
 
-/* Asks who listens at the other end of `fd` to give way. *rules is what it kept, if it kept something. */
-static void control_ask_way(const struct control *c, int fd, int wait_ms, int *rules)
+static void control_leave_predecessor(struct control *c)
+{
+	if (c->predecessor >= 0)
+		close(c->predecessor);
+	c->predecessor = -1;
+}
+
+/* Asks who listens at the other end of `fd` to give way; true if it does. *rules is what it kept, if it kept
+ * something. */
+static bool control_ask_way(const struct control *c, int fd, int wait_ms, int *rules)
 {
 	char request[sizeof(GIVE_WAY) + CONTROL_SERVES_MAX + 2], answer[64];
 	struct pollfd p = {.fd = fd, .events = POLLIN};
+	ssize_t n = 0;
 
 	snprintf(request, sizeof(request), GIVE_WAY " %s\n", c->serves);
 	if (send(fd, request, strlen(request), MSG_NOSIGNAL) >= 0 && poll(&p, 1, wait_ms) > 0)
-		receive_passed(fd, answer, sizeof(answer), rules);
+		n = receive_passed(fd, answer, sizeof(answer), rules);
+	return n == (ssize_t)strlen(RULES_DONE) && memcmp(answer, RULES_DONE, (size_t)n) == 0;
 }
 
 /* Who cannot make a file there would leave nobody to answer. */
@@ -374,7 +398,7 @@ static bool control_may_make(const char *path)
 }
 
 /* -EADDRINUSE if somebody listens at the path; 0 if nobody does, and nothing is there any more. */
-static int control_remove_stale(const struct control *c, const struct sockaddr_un *sun, int wait_ms,
+static int control_remove_stale(struct control *c, const struct sockaddr_un *sun, int wait_ms,
 				int *rules)
 {
 	struct stat st;
@@ -388,9 +412,13 @@ static int control_remove_stale(const struct control *c, const struct sockaddr_u
 	if (fd < 0)
 		return -errno;
 	rc = connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) < 0 ? -errno : 0;
-	if (rc == 0 && wait_ms > 0 && control_may_make(sun->sun_path))
-		control_ask_way(c, fd, wait_ms, rules);
-	close(fd);
+	if (rc == 0 && wait_ms > 0 && control_may_make(sun->sun_path) &&
+	    control_ask_way(c, fd, wait_ms, rules)) {
+		control_leave_predecessor(c);
+		c->predecessor = fd;
+	} else {
+		close(fd);
+	}
 	if (rc == 0 || rc == -EAGAIN) /* EAGAIN: its queue is full */
 		return -EADDRINUSE;
 	if (rc != -ECONNREFUSED)
@@ -399,7 +427,7 @@ static int control_remove_stale(const struct control *c, const struct sockaddr_u
 }
 
 /* Makes room at the path: 0 if nothing is there any more, -EADDRINUSE if somebody stays. */
-static int control_make_room(const struct control *c, const struct sockaddr_un *sun, int wait_ms,
+static int control_make_room(struct control *c, const struct sockaddr_un *sun, int wait_ms,
 			     int *rules)
 {
 	int rc = control_remove_stale(c, sun, wait_ms, rules);
@@ -466,8 +494,25 @@ static int control_try(struct control *c, const struct priv_user *user, int wait
 		return 0;
 	if (fd >= 0)
 		close(fd);
+	control_leave_predecessor(c);
 	return diag_set(d, -rc, NULL, 0, "cannot make the control socket %s: %s", c->path,
 			control_why(rc));
+}
+
+/* The successor may end before us; then there is nobody else to ask for the rules. */
+static void control_come_back(struct timer *t)
+{
+	struct control *c = container_of(t, struct control, come_back);
+	const struct priv_user same = {0};
+	struct diag d;
+
+	if (control_try(c, &same, 0, &d) < 0) {
+		loop_timer(c->listener.loop, t, c->come_back_ms, control_come_back);
+		c->come_back_ms = 2 * c->come_back_ms < COME_BACK_MAX_MS ? 2 * c->come_back_ms
+									 : COME_BACK_MAX_MS;
+	} else if (control_free_client(c) == NULL) {
+		listener_pause(&c->listener);
+	}
 }
 
 int control_start(struct control *c, struct loop *loop, const struct control_options *o,
@@ -475,6 +520,8 @@ int control_start(struct control *c, struct loop *loop, const struct control_opt
 {
 	*c = (struct control){.on_request = o->on_request, .ctx = o->ctx, .listener.loop = loop};
 	lend_init(&c->rules);
+	timer_init(&c->come_back);
+	c->predecessor = -1;
 	if (strlen(o->path) >= sizeof(c->path))
 		return diag_set(d, ENAMETOOLONG, NULL, 0, "control socket %s: the path is too long",
 				o->path);
@@ -503,8 +550,10 @@ void control_stop(struct control *c)
 		if (c->clients[i].source != NULL)
 			client_close(&c->clients[i]);
 	}
+	timer_cancel(&c->come_back);
 	listener_stop(&c->listener);
 	lend_drop(&c->rules, NULL);
 	control_unlink(c);
+	control_leave_predecessor(c);
 	c->path[0] = '\0';
 }

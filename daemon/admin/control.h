@@ -64,7 +64,7 @@ struct control_client {
 	size_t len;        /* of the request */
 	int passed_fd;     /* came with the request; -1: none */
 	int lent_fd;       /* goes with the answer, and stays lend.h's; -1: none */
-	bool is_successor; /* then it goes for good */
+	bool is_successor; /* then the connection lasts as long as it lives */
 	char request[CONTROL_REQUEST_MAX];
 };
 
@@ -72,6 +72,9 @@ struct control {
 	struct listener listener;
 	struct control_client clients[CONTROL_CLIENTS_MAX];
 	struct lend rules;
+	int predecessor; /* our connection to who gave us way, which sees by it how long we live; -1: none */
+	struct timer come_back; /* set: we gave way, and the successor has ended */
+	uint32_t come_back_ms;
 	control_fn *on_request;
 	void *ctx;
 	char serves[CONTROL_SERVES_MAX];
@@ -97,7 +100,8 @@ int control_start(struct control *c, struct loop *loop, const struct control_opt
 		  struct diag *d);
 /* Tries again after -EADDRINUSE, as the user that we are by now; the same results. */
 int control_retry(struct control *c, struct diag *d);
-/* The daemon is about to end: from here on a successor that asks gets the path, and the rules that are kept. */
+/* The daemon is about to end: from here on a successor that asks gets the path, and what is kept of the
+ * rules, which then last until both have ended. Should it end first, we answer at the path again. */
 void control_ending(struct control *c);
 /* Closes all, and removes the file if it is still ours. Fine if control_start() failed or was never called
  * (all zero). */

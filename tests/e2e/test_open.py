@@ -39,11 +39,27 @@ class OpenCase(lab.TestCase):
     def rules(self, host, *args, code=0):
         """The result of a command, as JSON."""
         done = host.rules(*args, "--json", check=False)
-        self.assertEqual(done.returncode, code, done.stderr)
+        if code is not None:
+            self.assertEqual(done.returncode, code, done.stderr)
         return json.loads(done.stdout)
 
     def open(self, host, *args, code=0):
         return self.rules(host, "install", "--when-daemon-down", "open", *args, code=code)
+
+    def owners(self, host):
+        status = self.rules(host, "status", "--when-daemon-down", "open", code=None)
+        return set(status["owner"].split(" and "))
+
+    def answered(self):
+        """Whether somebody listens at the control socket."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            return sock.connect_ex(str(CONTROL)) == 0
+
+    def drain(self, t):
+        """Tells the daemon to end, which its flows keep it from."""
+        t.daemon.signal(signal.SIGTERM)
+        lab.wait_until(lambda: not t.daemon_host.listening(1081))
+        return t.daemon
 
     def flows(self, t):
         """A connection of each family."""
@@ -124,17 +140,16 @@ class Policy(OpenCase):
         """A daemon beside one that drains takes its rules over; there is no moment without them."""
         t = self.start()
         self.open(t.host)
-        flows, old = self.flows(t), t.daemon
-        old.signal(signal.SIGTERM)
-        lab.wait_until(lambda: not t.host.listening(1081))
+        flows, old = self.flows(t), self.drain(t)
         t.daemon = self.daemon(t.host)
         self.assertEqual(self.taken(t), 2)
         self.assertTrue(all(map(talk, flows)))
-        lab.wait_until(lambda: self.rules(t.host, "status", "--when-daemon-down", "open")["owner"]
-                       == f"transocksd (pid {t.daemon.pid})")
+        both = {f"transocksd (pid {pid})" for pid in (old.pid, t.daemon.pid)}
+        lab.wait_until(lambda: both == self.owners(t.host))
         for sock in flows:
             sock.close()
         self.assertEqual(old.wait(), 0)
+        self.assertEqual(self.owners(t.host), {f"transocksd (pid {t.daemon.pid})"})
         self.assertIn(OWNED, t.host.ruleset())
         self.assertEqual(self.taken(t), 2)
         self.open(t.host, "--bypass", "11.7.0.0/16")  # it can be changed
@@ -142,13 +157,66 @@ class Policy(OpenCase):
         self.kill(t)
         self.assertEqual(t.host.ruleset(), "")
 
+    def test_successor_ends_first(self):
+        """However it ends, what the first one still has lives on, and there is somebody to ask for the rules."""
+        for kind in ("host", "gateway"):
+            with self.subTest(kind):
+                t = self.start(kind)
+                host, more = t.daemon_host, ("--gateway", "lan0") if kind == "gateway" else ()
+                self.open(host, *more)
+                flows, old = self.flows(t), self.drain(t)
+                for end in ("terminate", "kill"):
+                    t.daemon = self.daemon(host)
+                    lab.wait_until(lambda: len(self.owners(host)) == 2)
+                    if end == "kill":
+                        self.kill(t)
+                    else:
+                        t.daemon.signal(signal.SIGTERM)
+                        self.assertEqual(t.daemon.wait(), 0)
+                    self.assertEqual(self.owners(host), {f"transocksd (pid {old.pid})"})
+                    self.assertTrue(all(map(talk, flows)), end)
+                t.daemon = self.daemon(host)
+                self.assertEqual(self.taken(t), 2)
+                newer, second = self.flows(t), self.drain(t)
+                t.daemon = self.daemon(host)
+                self.assertEqual(self.taken(t), 2)
+                for sock in newer:
+                    sock.close()
+                self.assertEqual(second.wait(), 0)
+                self.assertEqual(self.taken(t), 2)
+                self.kill(t)
+                lab.wait_until(self.answered)
+                self.rules(host, "flush", "--drain", "0", code=6)
+                self.assertTrue(all(map(talk, flows + self.flows(t))), "new ones go direct")
+                for sock in flows:
+                    sock.close()
+                self.assertEqual(old.wait(), 0)
+                self.assertEqual(host.ruleset(), "")
+                self.assertFalse(CONTROL.exists())
+                for proc in t.procs():
+                    proc.kill()
+
+    @lab.needs_uids
+    def test_successor_that_cannot_start(self):
+        """It has taken the rules over before it gives up root, which fails here."""
+        t = self.start()
+        self.open(t.host)
+        flows = self.flows(t)
+        self.drain(t)
+        file = lab.WORK / "no-setuid.toml"
+        file.write_text(f'user = "transocks"\nlisten = ":1081"\nproxy_url = "{UPSTREAM}"\n')
+        failing = t.host.spawn("setpriv", "--bounding-set=-setuid,-setgid", "--inh-caps=-setuid,-setgid",
+                               lab.BUILD / "transocksd", "-f", file)
+        self.assertNotEqual(failing.wait(), 0)
+        self.assertTrue(all(map(talk, flows)))
+        t.daemon = self.daemon(t.host)
+        self.assertEqual(self.taken(t), 2)
+
     def test_successor_at_another_port(self):
         """The rules lead to the old port: they are not for it, and go with the old daemon."""
         t = self.start()
         self.open(t.host)
-        flows, old = self.flows(t), t.daemon
-        old.signal(signal.SIGTERM)
-        lab.wait_until(lambda: not t.host.listening(1081))
+        flows, old = self.flows(t), self.drain(t)
         t.daemon = t.host.transocksd(f'listen = ":1082"\nproxy_url = "{UPSTREAM}"\n', ports=(1082,))
         self.assertIn(OWNED, t.host.ruleset())
         self.assertTrue(all(map(talk, flows)))
@@ -163,20 +231,20 @@ class Policy(OpenCase):
         """Rules for a daemon that is ending would soon be gone: wait for the next one, or say so."""
         t = self.start()
         self.open(t.host)
-        flows = self.flows(t)
-        t.daemon.signal(signal.SIGTERM)
-        lab.wait_until(lambda: not t.host.listening(1081))
+        flows, old = self.flows(t), self.drain(t)
         self.assertIn("this daemon is ending", self.open(t.host, code=5)["error"])
         self.assertIn(OWNED, t.host.ruleset())
         installer = t.host.spawn(lab.BUILD / "transocks-rules", "install", "--uid", lab.RULES_UID,
                                  "--when-daemon-down", "open", "--bypass", "11.7.0.0/16")
         t.daemon = self.daemon(t.host)
         self.assertEqual(installer.wait(20), 0, installer.log())
+        for sock in flows:
+            sock.close()
+        self.assertEqual(old.wait(), 0)
+        self.assertIn(OWNED, t.host.ruleset())
         t.daemon.signal(signal.SIGTERM)  # nothing holds it
         self.assertEqual(t.daemon.wait(), 0)
         self.assertEqual(t.host.ruleset(), "")
-        for sock in flows:
-            sock.close()
 
     def test_flush_while_draining(self):
         t = self.start()
