@@ -59,6 +59,8 @@ static void put_load(struct reader *r, const struct expr *e)
 		text = "fib daddr type";
 	else if (is_load(e, EXPR_SOCKET, NFT_SOCKET_TRANSPARENT))
 		text = "socket transparent";
+	else if (is_load(e, EXPR_SOCKET, NFT_SOCKET_WILDCARD))
+		text = "socket wildcard";
 	else if (is_load(e, EXPR_PAYLOAD, NFT_PAYLOAD_NETWORK_HEADER))
 		text = e->len == 4 ? (e->offset == 16 ? "ip daddr" : "ip saddr")
 				   : (e->offset == 24 ? "ip6 daddr" : "ip6 saddr");

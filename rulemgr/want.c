@@ -362,24 +362,40 @@ static void tproxy(struct build *b)
 	emit_expr(b, EXPR_ACCEPT);
 }
 
+static void match_transparent(struct build *b)
+{
+	emit_match_protocol(b, IPPROTO_TCP);
+	emit_expr(b, EXPR_SOCKET)->key = NFT_SOCKET_TRANSPARENT;
+	emit_compare_u8(b, NFT_CMP_EQ, 1);
+}
+
+/* An earlier table may have had another gateway interface. Only the socket of a connection counts here: a listener on
+ * all addresses would be found for what is forwarded to its port, too. */
+static void keep_taken_anywhere(struct build *b)
+{
+	emit_rule(b, "of a connection taken before, from any interface");
+	match_transparent(b);
+	emit_expr(b, EXPR_SOCKET)->key = NFT_SOCKET_WILDCARD;
+	emit_compare_u8(b, NFT_CMP_EQ, 0);
+	emit_packet_mark(b, b->w->tproxy_mark);
+	emit_end(b, EXPR_ACCEPT);
+}
+
 /* What goes to this host itself is left alone first: a connection to the port would find the transparent listener
  * and be marked, and the guard could not tell it from a redirected one. */
 static void build_tproxy_prerouting(struct build *b)
 {
 	struct mark mark = b->w->tproxy_mark;
-	struct expr *e;
 
 	emit_chain(b, "prerouting", CHAIN_FILTER, NF_INET_PRE_ROUTING, WANT_TPROXY_PRIORITY,
 		   "flows to be taken as they come in");
-	skip_other_interfaces(b);
 	skip_other_protocols(b, IPPROTO_TCP);
 	skip_local(b);
+	keep_taken_anywhere(b);
+	skip_other_interfaces(b);
 
 	emit_rule(b, "of a connection taken before");
-	emit_match_protocol(b, IPPROTO_TCP);
-	e = emit_expr(b, EXPR_SOCKET);
-	e->key = NFT_SOCKET_TRANSPARENT;
-	emit_compare_u8(b, NFT_CMP_EQ, 1);
+	match_transparent(b);
 	emit_packet_mark(b, mark);
 	emit_end(b, EXPR_ACCEPT);
 
@@ -402,9 +418,7 @@ static void build_tproxy_prerouting(struct build *b)
 static void refuse_untaken(struct build *b)
 {
 	emit_rule(b, "taken by transocksd");
-	emit_match_protocol(b, IPPROTO_TCP);
-	emit_expr(b, EXPR_SOCKET)->key = NFT_SOCKET_TRANSPARENT;
-	emit_compare_u8(b, NFT_CMP_EQ, 1);
+	match_transparent(b);
 	emit_end(b, EXPR_RETURN);
 
 	emit_rule(b, "to be taken, and nobody did");

@@ -243,6 +243,34 @@ class Tproxy(lab.TestCase):
         t.gateway.rules("install", *flags)
         self.assertNotIn("1081", t.gateway.run("ip", "-6", "rule").stdout)
 
+    def test_gateway_interface_that_is_taken_no_more(self):
+        """Its live flows go on, for good and after a trial, though routing does not ask the socket first."""
+        t = self.start("gateway", upstream="direct://")
+        t.inet.peer("echo", "::", 7)
+        t.gateway.sysctl("net.ipv4.tcp_early_demux", 0)
+        without, gateway = ("install", "--mode", "tproxy", "--bypass", BYPASS), ("--gateway", "lan0")
+        t.gateway.rules(*without, *gateway)
+        live = [self.open(t.client, address) for address in (IPV4[0], IPV6[0])]
+        t.gateway.rules(*without)
+        self.assertTrue(all(map(talk, live)))
+        t.gateway.rules(*without, *gateway, "--confirm", "1s")
+        live += [self.open(t.client, address) for address in (IPV4[0], IPV6[0])]
+        lab.wait_until(lambda: "previous_" not in t.gateway.ruleset(), 20)
+        self.assertTrue(all(map(talk, live)))
+        t.gateway.rules(*without, *gateway)
+        t.gateway.rules(*without, "--confirm", "50s")
+        self.assertTrue(all(map(talk, live)))
+
+    def test_our_own_port_behind_the_gateway(self):
+        """What comes by another interface is no business of ours, also where it wants our port."""
+        t = self.start("gateway")
+        self.install(t)
+        t.gateway.sysctl("net.ipv4.tcp_early_demux", 0)
+        t.client.peer("http", "::", 1081)
+        for address, source in (("10.91.1.2", "10.91.2.1"), ("fd91:0:1::2", "fd91:0:2::1")):
+            self.page(t.inet, address, source, 1081)
+        self.assertEqual(t.transocksd.lines(type="access"), [])
+
     def test_change_that_cuts_live_flows(self):
         """Another mode or mark is refused while flows of the rules that are there live; nothing is said without."""
         tproxy, redirect = ("--mode", "tproxy", "--bypass", BYPASS), ("--port", 1082, "--bypass", BYPASS)
