@@ -7,6 +7,7 @@
 #include "rulemgr/carry.h"
 #include "rulemgr/encode.h"
 #include "rulemgr/flows.h"
+#include "rulemgr/lock.h"
 #include "rulemgr/routes.h"
 
 struct beginning {
@@ -190,11 +191,16 @@ int trial_end(struct kernel *k, bool cut, size_t *flows, struct diag *d)
 	struct change change = {.build = build_end, .ctx = &ending};
 	struct routes_change routes;
 	struct have have;
-	int r = sync_change(k, &change, false, &have, d);
+	/* Somebody who installs meanwhile needs the routes. */
+	int r, lock = lock_take(d);
 
+	if (lock == -EBUSY)
+		return lock;
+	r = sync_change(k, &change, false, &have, d);
 	if (r == 0 && ending.removed) {
 		r = routes_remove(false, &routes, d);
 		routes_change_free(&routes);
 	}
+	lock_drop(lock);
 	return r;
 }

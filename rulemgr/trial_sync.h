@@ -22,6 +22,6 @@ int trial_install(struct kernel *k, const struct want *w, int64_t ms, bool dry_r
 int trial_confirm(struct kernel *k, bool dry_run, struct diag *d);
 
 /* Puts back the previous table after the time; without one, removes the table. 0, also if no trial is there any
- * more; -EAGAIN: one is, and its time is not over; -EBUSY with *flows: it has flows that would be cut, unless
- * `cut`. */
+ * more; -EAGAIN: one is, and its time is not over; -EBUSY: another transocks-rules is at work, or with *flows it has
+ * flows that would be cut, unless `cut`. */
 int trial_end(struct kernel *k, bool cut, size_t *flows, struct diag *d);

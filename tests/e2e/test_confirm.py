@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """install --confirm: the rules before are back by themselves, whoever was killed; confirm keeps the new ones."""
+import fcntl
 import os
 import pathlib
 import re
 import signal
+import time
 
 import lab
 from test_flush import DRAIN, FlushCase
@@ -356,6 +358,19 @@ class Tproxy(ConfirmCase):
         t.daemon.wait_records(2)
         self.wait_ruleset(t.host, lambda text: text == "", "the table is still there")
         lab.wait_until(lambda: self.rules_of_routing(t) == [0, 0], 10, "the ip rules are still there")
+
+    def test_end_beside_somebody_at_work(self):
+        """Who installs at the end of a trial needs the ip rules: what is left is tidied up before, or after."""
+        host = self.lonely()
+        host.rules("install", "--mode", "tproxy", "--confirm", "1s")
+        with open("/run/transocks-rules.lock", "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.wait_over(host)
+            time.sleep(1.5)  # three looks of the watcher
+            self.assertIn("table inet transocks", host.ruleset())
+            self.assertIn("1081:", host.run("ip", "rule").stdout)
+        self.wait_ruleset(host, lambda text: text == "", "the table is still there")
+        lab.wait_until(lambda: "1081:" not in host.run("ip", "rule").stdout, 10, "the ip rules are still there")
 
     def test_another_mode_is_refused(self):
         host = self.lonely()
