@@ -3,9 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sysexits.h>
 
-#include "policy/duration.h"
 #include "rulemgr/handover.h"
 #include "rulemgr/iptables_cmd.h"
 #include "rulemgr/linger.h"
@@ -15,8 +13,8 @@
 #include "rulemgr/routes.h"
 #include "rulemgr/sync.h"
 #include "rulemgr/trial_sync.h"
+#include "rulemgr/trial_tell.h"
 #include "rulemgr/want_tell.h"
-#include "rulemgr/watcher.h"
 
 /* What an installation has done. */
 struct done {
@@ -142,26 +140,6 @@ static int install_with_routes(struct kernel *k, const struct args *a, const str
 	return code;
 }
 
-/* On trial or not: says so, and leaves somebody to tidy up. */
-static void install_watch(const struct args *a, const struct trial_result *trial, struct report *r)
-{
-	struct diag d;
-
-	json_int(&r->json, "confirm_ms", a->confirm_ms);
-	if (a->confirm_ms == 0 || a->dry_run)
-		return;
-	strbuf_puts(&r->text, "on trial for ");
-	duration_put(&r->text, a->confirm_ms);
-	strbuf_printf(&r->text, ": unless `transocks-rules confirm` is run by then, %s\n",
-		      trial->previous ? "the table before is back by itself"
-				      : "new flows go direct again by themselves");
-	if (watcher_start(a->confirm_ms, a->conf->control, &d) < 0)
-		report_warn(r,
-			    "%s: the trial ends in time all the same, and what is left in the "
-			    "table then acts no more",
-			    d.text);
-}
-
 static int install_with(struct kernel *k, const struct args *a, struct report *r)
 {
 	struct model m = {0};
@@ -188,7 +166,7 @@ static int install_with(struct kernel *k, const struct args *a, struct report *r
 	if (err == 0 && code == 0) {
 		install_tell(a, &w, &m, &done, &r->text);
 		install_put_json(a, &w, &done, &r->json);
-		install_watch(a, &done.trial, r);
+		trial_tell_begun(a, done.trial.previous, "the table", watcher_end_table, r);
 	}
 	routes_change_free(&done.routes);
 	model_free(&m);
@@ -200,11 +178,6 @@ static int install_by_iptables(const struct args *a, struct report *r)
 	struct want w;
 	int code;
 
-	if (a->confirm_ms > 0) {
-		diag_set(&r->error, EOPNOTSUPP, NULL, 0,
-			 "--confirm: the iptables backend cannot put rules on trial");
-		return EX_UNAVAILABLE;
-	}
 	code = resolve_want(a, true, &w, r);
 	if (code == 0)
 		code = preflight_run(NULL, a, &w, r);

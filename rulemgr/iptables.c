@@ -39,13 +39,16 @@ bool iptables_is_ours(const char *chain)
 	static const char *const names[] = {"OUTPUT",  "PREROUTING", "FORWARDED",
 					    "FORWARD", "SPECIAL",    "CONFIGURED",
 					    "BYPASS",  "TAKE",       "GUARD"};
-	static const char prefix[] = "TRANSOCKS_";
+	static const char *const prefixes[] = {IPTABLES_TRIAL, IPTABLES_CHAINS};
 
-	if (strncmp(chain, prefix, sizeof(prefix) - 1) != 0)
-		return false;
-	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-		if (strcmp(chain + sizeof(prefix) - 1, names[i]) == 0)
-			return true;
+	for (size_t p = 0; p < ARRAY_LEN(prefixes); p++) {
+		size_t len = strlen(prefixes[p]);
+
+		for (size_t i = 0; strncmp(chain, prefixes[p], len) == 0 && i < ARRAY_LEN(names);
+		     i++) {
+			if (strcmp(chain + len, names[i]) == 0)
+				return true;
+		}
 	}
 	return false;
 }

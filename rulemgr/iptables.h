@@ -13,10 +13,16 @@
 #include "policy/strbuf.h"
 #include "rulemgr/want.h"
 
+/* What the names of our chains begin with, and of those that are on trial. */
+#define IPTABLES_CHAINS "TRANSOCKS_"
+#define IPTABLES_TRIAL  IPTABLES_CHAINS "TRIAL_"
 /* Live exceptions, kept through every install. Its last rule goes on to IPTABLES_TAKE. */
 #define IPTABLES_BYPASS "TRANSOCKS_BYPASS"
 /* What is done with a flow that nothing exempts. */
 #define IPTABLES_TAKE "TRANSOCKS_TAKE"
+/* The same two of the rules on trial. */
+#define IPTABLES_TRIAL_BYPASS "TRANSOCKS_TRIAL_BYPASS"
+#define IPTABLES_TRIAL_TAKE   "TRANSOCKS_TRIAL_TAKE"
 
 /* Whether the name is one of our chains. */
 bool iptables_is_ours(const char *chain);

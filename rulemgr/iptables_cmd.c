@@ -7,9 +7,10 @@
 
 #include "rulemgr/backend.h"
 #include "rulemgr/iptables_run.h"
-#include "rulemgr/iptables_sync.h"
+#include "rulemgr/iptables_trial_sync.h"
 #include "rulemgr/linger.h"
 #include "rulemgr/routes.h"
+#include "rulemgr/trial_tell.h"
 #include "rulemgr/want_tell.h"
 
 bool iptables_is_chosen(enum redirect_backend wanted, int nft)
@@ -122,22 +123,42 @@ static void tell_install(const struct args *a, const struct want *w,
 	json_array_end(&r->json);
 }
 
-/* The way to this host comes first, so that no marked packet is without it. */
-static int install_with_routes(const struct want *w, bool dry_run, struct iptables_result *result,
-			       struct routes_change *change, struct diag *d)
-{
-	int err = routes_before(want_routes_mark(w), w->family, dry_run, change, d);
+/* What an installation has done. */
+struct done {
+	struct iptables_result result;
+	struct routes_change routes;
+	bool previous; /* a trial goes back to other rules */
+};
 
+static int install_rules(const struct args *a, const struct want *w, bool dry_run,
+			 struct done *done, struct diag *d)
+{
+	if (a->confirm_ms > 0)
+		return iptables_trial_install(w, a->confirm_ms, dry_run, &done->result,
+					      &done->previous, d);
+	return iptables_install(w, dry_run, &done->result, d);
+}
+
+/* The way to this host comes first, so that no marked packet is without it. */
+static int install_with_routes(const struct args *a, const struct want *w, struct done *done,
+			       struct diag *d)
+{
+	const struct mark *mark = want_routes_mark(w);
+	int err = 0;
+
+	if (a->confirm_ms > 0) /* may be refused for the mark that the present routes are for */
+		err = install_rules(a, w, true, done, d);
 	if (err == 0)
-		err = routes_after(iptables_install(w, dry_run, result, d), want_routes_mark(w),
-				   dry_run, change, d);
+		err = routes_before(mark, w->family, a->dry_run, &done->routes, d);
+	if (err == 0)
+		err = routes_after(install_rules(a, w, a->dry_run, done, d), mark, a->dry_run,
+				   &done->routes, d);
 	return err;
 }
 
 int iptables_install_run(const struct args *a, const struct want *w, struct report *r)
 {
-	struct routes_change change = {.n = 0};
-	struct iptables_result result;
+	struct done done = {.routes = {.n = 0}};
 	struct backends b;
 	char why[512];
 	int code, err = refuse_beside_nft(&r->error);
@@ -153,10 +174,12 @@ int iptables_install_run(const struct args *a, const struct want *w, struct repo
 	code = linger_begin(&r->error);
 	if (code != 0)
 		return code;
-	err = install_with_routes(w, a->dry_run, &result, &change, &r->error);
-	if (err == 0)
-		tell_install(a, w, &result, &change, why, r);
-	routes_change_free(&change);
+	err = install_with_routes(a, w, &done, &r->error);
+	if (err == 0) {
+		tell_install(a, w, &done.result, &done.routes, why, r);
+		trial_tell_begun(a, done.previous, "what was there", watcher_end_iptables, r);
+	}
+	routes_change_free(&done.routes);
 	return report_exit_code(err);
 }
 

@@ -7,9 +7,10 @@
 #include <errno.h>
 #include <string.h>
 
-#include "rulemgr/iptables_sync.h"
+#include "rulemgr/iptables_trial_sync.h"
 #include "rulemgr/resolve.h"
 #include "rulemgr/status.h"
+#include "rulemgr/trial_tell.h"
 
 struct view {
 	struct intent i; /* without models: what is wanted, ports and routes */
@@ -143,6 +144,9 @@ static int tell_rules(const struct view *v, struct report *r)
 		return 0;
 	}
 	json_bool(&r->json, "in_sync", in_sync);
+	json_bool(&r->json, "on_trial", v->have.tried);
+	if (v->have.tried)
+		trial_tell_left(iptables_trial_left(&v->have.trial), v->have.trial.previous, r);
 	json_bool(&r->json, "draining", v->have.paused);
 	if (v->have.paused)
 		strbuf_puts(&r->text,

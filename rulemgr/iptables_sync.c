@@ -42,11 +42,36 @@ static int have_read_family(struct iptables_have *have, int family, struct diag 
 	strbuf_free(&text);
 	for (size_t i = 0; r == 0 && i < t->n; i++) {
 		have->present = true;
-		have->paused = have->paused || iptables_line_is_pause(&t->lines[i]);
 		if (t->lines[i].kind == IPTABLES_RULE)
 			have_add_port(have, iptables_line_port(&t->lines[i]));
 	}
 	return r;
+}
+
+static bool family_is_paused(const struct iptables_text *t, bool tried)
+{
+	const char *chain = tried ? IPTABLES_TRIAL_TAKE : IPTABLES_TAKE;
+
+	for (size_t i = 0; i < t->n; i++) {
+		if (iptables_line_is_pause(&t->lines[i]) && strcmp(t->lines[i].chain, chain) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Which rules decide, and whether they are paused. */
+static void have_judge(struct iptables_have *have)
+{
+	struct iptables_trial trial;
+
+	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
+		iptables_trial_find(&have->text[f], &trial);
+		if (trial.on)
+			have->trial = trial;
+	}
+	have->tried = iptables_trial_is_running(&have->trial, time(NULL));
+	for (int f = 0; f < LISTENERS_FAMILIES; f++)
+		have->paused = have->paused || family_is_paused(&have->text[f], have->tried);
 }
 
 /* ip6tables may be missing where nobody uses IPv6; iptables may not. */
@@ -64,6 +89,7 @@ int iptables_read(struct iptables_have *have, struct diag *d)
 		if (found.usable[f])
 			r = have_read_family(&found, f, d);
 	}
+	have_judge(&found);
 	if (r < 0)
 		iptables_have_free(&found);
 	else
@@ -109,18 +135,22 @@ int iptables_compare(const struct iptables_have *have, const struct want *w,
 		     iptables_differs_fn *fn, void *ctx)
 {
 	struct compare c = {.fn = fn, .ctx = ctx};
-	struct iptables_text target;
-	int n = 0;
+	int n = 0, r = 0;
 
-	for (c.family = 0; c.family < LISTENERS_FAMILIES; c.family++) {
+	for (c.family = 0; r == 0 && c.family < LISTENERS_FAMILIES; c.family++) {
+		struct iptables_text target = {0}, deciding = {0};
+
 		if (!have->usable[c.family])
 			continue;
-		if (target_build(w, c.family, &target) < 0)
-			return -ENOMEM;
-		n += (int)iptables_text_diff(&have->text[c.family], &target, compare_change, &c);
+		r = target_build(w, c.family, &target);
+		if (r == 0)
+			r = iptables_trial_half(&have->text[c.family], have->tried, &deciding);
+		if (r == 0)
+			n += (int)iptables_text_diff(&deciding, &target, compare_change, &c);
+		iptables_text_free(&deciding);
 		iptables_text_free(&target);
 	}
-	return n;
+	return r < 0 ? r : n;
 }
 
 /* ------------------------------------------------------------------------------------------------ */
@@ -192,7 +222,23 @@ static int verify(const struct iptables_text *targets, bool *agrees, struct diag
 	return r;
 }
 
-static int change_until_it_holds(const struct iptables_text *targets, bool dry_run, bool *present,
+/* 1: nothing is to be done. */
+static int change_once(const struct iptables_change *c, const struct iptables_have *have,
+		       bool dry_run, bool *agrees, struct diag *d)
+{
+	struct iptables_text targets[LISTENERS_FAMILIES] = {0};
+	int r = c->build(c->ctx, have, targets, d);
+
+	if (r == 0)
+		r = change_all(have, targets, dry_run, d);
+	if (r == 0 && !dry_run)
+		r = verify(targets, agrees, d);
+	for (int f = 0; f < LISTENERS_FAMILIES; f++)
+		iptables_text_free(&targets[f]);
+	return r;
+}
+
+static int change_until_it_holds(const struct iptables_change *c, bool dry_run, bool *present,
 				 struct diag *d)
 {
 	bool agrees = false;
@@ -204,19 +250,27 @@ static int change_until_it_holds(const struct iptables_text *targets, bool dry_r
 		if (r < 0)
 			return r;
 		*present = *present || (i == 0 && have.present);
-		r = change_all(&have, targets, dry_run, d);
+		r = change_once(c, &have, dry_run, &agrees, d);
 		iptables_have_free(&have);
-		if (r == 0 && dry_run)
-			return 0;
-		if (r == 0)
-			r = verify(targets, &agrees, d);
-		if (r < 0)
-			return r;
+		if (r != 0 || dry_run)
+			return r < 0 ? r : 0;
 	}
 	if (!agrees)
 		return diag_set(d, EBUSY, NULL, 0,
 				"somebody else changes our rules of iptables again and again");
 	return 0;
+}
+
+int iptables_change(const struct iptables_change *c, bool dry_run, bool *present, struct diag *d)
+{
+	/* Between reading and writing nobody holds the lock of iptables. */
+	int r, lock = lock_take(d);
+
+	if (lock == -EBUSY)
+		return lock;
+	r = change_until_it_holds(c, dry_run, present, d);
+	lock_drop(lock);
+	return r;
 }
 
 static void note(struct iptables_result *result, int family, const char *why)
@@ -249,65 +303,71 @@ static void choose_families(const struct want *w, struct want *reduced,
 	}
 }
 
-/* 0: so it is, or nothing is there. */
-static int check_paused(struct diag *d)
+int iptables_targets(const struct want *w, struct iptables_text *targets,
+		     struct iptables_result *result, struct diag *d)
 {
-	struct iptables_have have;
-	int r = iptables_read(&have, d);
+	struct want reduced;
+	int r = iptables_check(w, d);
 
 	if (r < 0)
 		return r;
-	if (have.present && !have.paused)
-		r = diag_set(d, ECANCELED, NULL, 0,
-			     "rules of iptables were installed again meanwhile: they stay");
-	iptables_have_free(&have);
-	return r;
-}
-
-static int apply(const struct want *w, bool dry_run, bool paused_only,
-		 struct iptables_result *result, struct diag *d)
-{
-	struct iptables_text targets[LISTENERS_FAMILIES] = {0};
-	/* Between reading and writing nobody holds the lock of iptables. */
-	int r = 0, lock = lock_take(d);
-
-	if (lock == -EBUSY)
-		return lock;
-	if (paused_only)
-		r = check_paused(d);
+	choose_families(w, &reduced, result);
 	for (int f = 0; r == 0 && f < LISTENERS_FAMILIES; f++) {
-		r = target_build(w, f, &targets[f]);
+		r = target_build(&reduced, f, &targets[f]);
 		if (r < 0)
 			diag_set(d, -r, NULL, 0, "no memory for the rules of iptables");
 	}
-	if (r == 0)
-		r = change_until_it_holds(targets, dry_run, &result->present, d);
-	for (int f = 0; f < LISTENERS_FAMILIES; f++)
-		iptables_text_free(&targets[f]);
-	lock_drop(lock);
 	return r;
+}
+
+struct installing {
+	const struct want *want;
+	struct iptables_result *result;
+};
+
+static int build_install(void *ctx, const struct iptables_have *have, struct iptables_text *targets,
+			 struct diag *d)
+{
+	struct installing *i = ctx;
+
+	(void)have;
+	i->result->n_notes = 0;
+	return iptables_targets(i->want, targets, i->result, d);
 }
 
 int iptables_install(const struct want *w, bool dry_run, struct iptables_result *result,
 		     struct diag *d)
 {
 	struct iptables_result done = {0};
-	struct want reduced;
+	struct installing i = {.want = w, .result = &done};
+	struct iptables_change c = {.build = build_install, .ctx = &i};
 	int r = iptables_check(w, d);
 
-	if (r < 0)
-		return r;
-	choose_families(w, &reduced, &done);
-	r = apply(&reduced, dry_run, false, &done, d);
+	if (r == 0)
+		r = iptables_change(&c, dry_run, &done.present, d);
 	if (r == 0)
 		*result = done;
 	return r;
 }
 
+/* Of nothing, targets are empty. */
+static int build_flush(void *ctx, const struct iptables_have *have, struct iptables_text *targets,
+		       struct diag *d)
+{
+	const bool *paused_only = ctx;
+
+	(void)targets;
+	if (*paused_only && have->present && !have->paused)
+		return diag_set(d, ECANCELED, NULL, 0,
+				"rules of iptables were installed again meanwhile: they stay");
+	return 0;
+}
+
 int iptables_flush(bool dry_run, bool paused_only, struct iptables_result *result, struct diag *d)
 {
 	struct iptables_result done = {0};
-	int r = apply(NULL, dry_run, paused_only, &done, d);
+	struct iptables_change c = {.build = build_flush, .ctx = &paused_only};
+	int r = iptables_change(&c, dry_run, &done.present, d);
 
 	if (r < 0)
 		return r;
@@ -331,6 +391,7 @@ static void edit_tables(const struct iptables_text *have, const char *chain, con
 
 int iptables_pause(struct diag *d)
 {
+	static const char *const chains[] = {IPTABLES_TAKE, IPTABLES_TRIAL_TAKE};
 	struct iptables_have have;
 	struct strbuf body;
 	char line[160];
@@ -345,10 +406,13 @@ int iptables_pause(struct diag *d)
 	}
 	if (!have.present)
 		r = diag_set(d, ENOENT, NULL, 0, "nothing is installed");
-	snprintf(line, sizeof(line), "-I %s 1 %s\n", IPTABLES_TAKE, iptables_pause_rule);
 	for (int f = 0; r == 0 && !have.paused && f < LISTENERS_FAMILIES; f++) {
 		strbuf_init_heap(&body);
-		edit_tables(&have.text[f], IPTABLES_TAKE, line, &body);
+		for (size_t i = 0; i < ARRAY_LEN(chains); i++) {
+			snprintf(line, sizeof(line), "-I %s 1 %s\n", chains[i],
+				 iptables_pause_rule);
+			edit_tables(&have.text[f], chains[i], line, &body);
+		}
 		if (body.len > 0)
 			r = iptables_restore(f, &body, false, d);
 		strbuf_free(&body);
@@ -392,20 +456,20 @@ static int family_of(const struct prefix *p)
 	return p->family == AF_INET ? LISTENERS_IPV4 : LISTENERS_IPV6;
 }
 
-static void put_addition(const struct iptables_text *have, const char *match, const char *comment,
-			 struct strbuf *body)
+static void put_addition(const struct iptables_text *have, const char *chain, const char *match,
+			 const char *comment, struct strbuf *body)
 {
 	struct strbuf line;
 
 	strbuf_init_heap(&line);
-	strbuf_printf(&line, "-I %s 1 %s", IPTABLES_BYPASS, match);
+	strbuf_printf(&line, "-I %s 1 %s", chain, match);
 	if (comment != NULL && comment[0] != '\0') {
 		strbuf_puts(&line, "-m comment --comment ");
 		iptables_put_string(&line, comment);
 		strbuf_putc(&line, ' ');
 	}
 	strbuf_puts(&line, "-j RETURN\n");
-	edit_tables(have, IPTABLES_BYPASS, line.data, body);
+	edit_tables(have, chain, line.data, body);
 	strbuf_free(&line);
 }
 
@@ -458,10 +522,12 @@ static int bypass_edit(const struct bypass *b, const struct iptables_have *have,
 				       : "%s is not among the exceptions; `bypass list` shows them",
 				text);
 	strbuf_init_heap(&body);
-	if (b->add)
-		put_addition(t, match, b->comment, &body);
-	else
+	if (b->add) {
+		put_addition(t, IPTABLES_BYPASS, match, b->comment, &body);
+		put_addition(t, IPTABLES_TRIAL_BYPASS, match, b->comment, &body);
+	} else {
 		put_removal(t, match, &body);
+	}
 	if (body.truncated)
 		r = diag_set(d, ENOMEM, NULL, 0, "no memory for the rules of iptables");
 	else
@@ -522,13 +588,15 @@ static const char *line_match(const struct iptables_line *l, char *out, size_t c
 /* The filter table has copies only. */
 void iptables_bypass_list(const struct iptables_have *have, iptables_bypass_fn *fn, void *ctx)
 {
+	const char *chain = have->tried ? IPTABLES_TRIAL_BYPASS : IPTABLES_BYPASS;
 	char match[256], comment[256];
 
 	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
 		for (size_t i = 0; i < have->text[f].n; i++) {
 			const struct iptables_line *l = &have->text[f].lines[i];
 
-			if (iptables_line_is_exception(l) && strcmp(l->table, "filter") != 0)
+			if (iptables_line_is_exception(l) && strcmp(l->chain, chain) == 0 &&
+			    strcmp(l->table, "filter") != 0)
 				fn(ctx, f, line_match(l, match, sizeof(match)),
 				   iptables_line_comment(l, comment, sizeof(comment)));
 		}

@@ -7,6 +7,7 @@
  */
 #include "rulemgr/iptables.h"
 #include "rulemgr/iptables_text.h"
+#include "rulemgr/iptables_trial.h"
 #include "rulemgr/listeners.h"
 
 #define IPTABLES_NOTES 4
@@ -23,7 +24,9 @@ struct iptables_have {
 	struct iptables_text text[LISTENERS_FAMILIES];
 	bool usable[LISTENERS_FAMILIES]; /* the host has the family and the programs */
 	bool present;                    /* something of ours is there */
-	bool paused;
+	bool paused;                     /* those that decide are */
+	struct iptables_trial trial;
+	bool tried;                      /* the rules on trial decide, as it was read */
 	uint16_t ports[MODEL_PORTS_MAX]; /* where its rules redirect to */
 	size_t n_ports;
 };
@@ -32,12 +35,27 @@ struct iptables_have {
 int iptables_read(struct iptables_have *have, struct diag *d);
 void iptables_have_free(struct iptables_have *have);
 
-/* Calls `fn` for all that differs from what is wanted; returns how many lines that are, or -ENOMEM. Families
+/* Calls `fn` for all that differs from what is wanted, of a trial in the rules that decide; returns how many lines that are, or -ENOMEM. Families
  * that the host lacks do not count. */
 typedef void iptables_differs_fn(void *ctx, int family, bool missing,
 				 const struct iptables_line *l);
 int iptables_compare(const struct iptables_have *have, const struct want *w,
 		     iptables_differs_fn *fn, void *ctx);
+
+/* A change that is made of what is there: as often as somebody else changes it meanwhile. `build` fills the targets
+ * of all families; 0; 1: there is nothing to do; or a negative errno with `d` filled, and nothing is changed. */
+struct iptables_change {
+	int (*build)(void *ctx, const struct iptables_have *have, struct iptables_text *targets,
+		     struct diag *d);
+	void *ctx;
+};
+
+/* *present: something was there before. The errors of iptables_install(), and those of `build`. */
+int iptables_change(const struct iptables_change *c, bool dry_run, bool *present, struct diag *d);
+
+/* What is to be there for `w`, and of which families. 0, or a negative errno with `d` filled. */
+int iptables_targets(const struct want *w, struct iptables_text *targets,
+		     struct iptables_result *result, struct diag *d);
 
 /* Installs or replaces; `dry_run`: has the text checked by iptables-restore --test. On failure everything
  * is as it was before, or `d` says what is not. 0; -EBUSY: others hold the lock, or change our rules again

@@ -32,14 +32,15 @@ static const char *find_option(const char *rest, const char *name)
 	return NULL;
 }
 
-static bool leads_to_ours(const char *rest)
+const char *iptables_line_target(const struct iptables_line *l)
 {
-	const char *at = find_option(rest, " -j ");
+	const char *at = find_option(l->rest, " -j ");
 	char chain[64];
 
 	if (at == NULL)
-		at = find_option(rest, " -g ");
-	return at != NULL && sscanf(at + 4, "%63s", chain) == 1 && iptables_is_ours(chain);
+		at = find_option(l->rest, " -g ");
+	return at != NULL && sscanf(at + 4, "%63s", chain) == 1 && iptables_is_ours(chain) ? at + 4
+											   : NULL;
 }
 
 struct parse {
@@ -61,7 +62,7 @@ static void parse_rule(struct parse *p, char *line, bool insert)
 	p->chain = l.chain;
 	if (iptables_is_ours(l.chain))
 		l.kind = IPTABLES_RULE;
-	else if (leads_to_ours(l.rest))
+	else if (iptables_line_target(&l) != NULL)
 		l.kind = IPTABLES_JUMP;
 	else
 		return;
@@ -134,22 +135,40 @@ bool iptables_text_has_chain(const struct iptables_text *t, const char *table, c
 	return false;
 }
 
-static bool is_tail(const struct iptables_line *l)
+static bool ends_in(const struct iptables_line *l, const char *goes_on)
 {
 	const char *goes = find_option(l->rest, " -g ");
 
-	return l->kind == IPTABLES_RULE && strcmp(l->chain, IPTABLES_BYPASS) == 0 && goes != NULL &&
-	       strcmp(goes + 1, tail) == 0;
+	return goes != NULL && strcmp(goes + 1, goes_on) == 0;
 }
 
-bool iptables_line_is_exception(const struct iptables_line *l)
+static bool is_tail(const struct iptables_line *l)
+{
+	return l->kind == IPTABLES_RULE && strcmp(l->chain, IPTABLES_BYPASS) == 0 &&
+	       ends_in(l, tail);
+}
+
+static bool is_trial_exception(const struct iptables_line *l)
+{
+	return l->kind == IPTABLES_RULE && strcmp(l->chain, IPTABLES_TRIAL_BYPASS) == 0 &&
+	       !ends_in(l, "-g " IPTABLES_TRIAL_TAKE);
+}
+
+static bool is_plain_exception(const struct iptables_line *l)
 {
 	return l->kind == IPTABLES_RULE && strcmp(l->chain, IPTABLES_BYPASS) == 0 && !is_tail(l);
 }
 
+bool iptables_line_is_exception(const struct iptables_line *l)
+{
+	return is_plain_exception(l) || is_trial_exception(l);
+}
+
 bool iptables_line_is_pause(const struct iptables_line *l)
 {
-	return l->kind == IPTABLES_RULE && strcmp(l->chain, IPTABLES_TAKE) == 0 &&
+	return l->kind == IPTABLES_RULE &&
+	       (strcmp(l->chain, IPTABLES_TAKE) == 0 ||
+		strcmp(l->chain, IPTABLES_TRIAL_TAKE) == 0) &&
 	       strcmp(l->rest, iptables_pause_rule) == 0;
 }
 
@@ -239,7 +258,7 @@ static void replace_add_exceptions(const struct replace *r)
 		const struct iptables_line *l = &r->have->lines[i];
 
 		if (strcmp(l->table, r->exceptions) == 0 && strcmp(r->exceptions, r->table) != 0 &&
-		    iptables_line_is_exception(l))
+		    is_plain_exception(l))
 			replace_put(r, "-A", l);
 	}
 }

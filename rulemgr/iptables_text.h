@@ -53,11 +53,13 @@ size_t iptables_text_diff(const struct iptables_text *have, const struct iptable
 
 /* The comment of a rule without its quotes, or "". Returns `out`. */
 const char *iptables_line_comment(const struct iptables_line *l, char *out, size_t cap);
+/* The name of the chain of ours that a rule or jump leads to, up to the end of its text; NULL: it leads to none. */
+const char *iptables_line_target(const struct iptables_line *l);
 /* Where the rule redirects to; 0: it does not. */
 uint16_t iptables_line_port(const struct iptables_line *l);
-/* Whether it is a live exception. */
+/* Whether it is a live exception, also of rules on trial. */
 bool iptables_line_is_exception(const struct iptables_line *l);
-/* Whether iptables_pause() put it in. */
+/* Whether iptables_pause() put it in, also in rules on trial. */
 bool iptables_line_is_pause(const struct iptables_line *l);
 /* Whether the table has that chain. */
 bool iptables_text_has_chain(const struct iptables_text *t, const char *table, const char *chain);

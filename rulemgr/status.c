@@ -5,7 +5,6 @@
 #include <linux/netfilter/nf_tables.h>
 #include <string.h>
 
-#include "policy/duration.h"
 #include "policy/redirect.h"
 #include "rulemgr/basechains.h"
 #include "rulemgr/carry.h"
@@ -14,22 +13,13 @@
 #include "rulemgr/holder.h"
 #include "rulemgr/iptables_cmd.h"
 #include "rulemgr/listeners.h"
+#include "rulemgr/trial_tell.h"
 
 void status_tell_more(size_t n, struct report *r)
 {
 	if (n > STATUS_DIFFERENCES_MAX)
 		strbuf_printf(&r->text, "  and %zu more: `transocks-rules diff` shows them\n",
 			      n - STATUS_DIFFERENCES_MAX);
-}
-
-static void tell_trial(const struct intent *i, struct report *r)
-{
-	json_int(&r->json, "trial_left_ms", i->trial_left_ms);
-	strbuf_puts(&r->text, "on trial for another ");
-	duration_put(&r->text, (i->trial_left_ms + 999) / 1000 * 1000);
-	strbuf_printf(&r->text, ": `transocks-rules confirm` keeps it, or %s by themselves\n",
-		      i->trial_of_first ? "new flows go direct again"
-					: "the rules before are back");
 }
 
 static void tell_table(const struct intent *i, struct report *r)
@@ -46,7 +36,7 @@ static void tell_table(const struct intent *i, struct report *r)
 	json_bool(&r->json, "in_sync", in_sync);
 	json_bool(&r->json, "on_trial", i->on_trial);
 	if (i->on_trial)
-		tell_trial(i, r);
+		trial_tell_left(i->trial_left_ms, !i->trial_of_first, r);
 	json_bool(&r->json, "draining", drain_is_on(&i->found));
 	if (drain_is_on(&i->found))
 		strbuf_puts(&r->text,

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "rulemgr/iptables_trial_sync.h"
 #include "rulemgr/trial_sync.h"
 
 #define WATCHER_PAUSE_MS 500
@@ -23,22 +24,35 @@ static void watcher_sleep(int64_t ms)
 		;
 }
 
+int watcher_end_table(const char *control, bool cut, size_t *flows, struct diag *d)
+{
+	struct kernel k;
+	int r = kernel_open(&k, d);
+
+	if (r < 0)
+		return r;
+	k.control = control;
+	r = trial_end(&k, cut, flows, d);
+	kernel_close(&k);
+	return r;
+}
+
+int watcher_end_iptables(const char *control, bool cut, size_t *flows, struct diag *d)
+{
+	(void)control;
+	return iptables_trial_end(cut, flows, d);
+}
+
 /* Until the trial has ended one way or another. Another trial may have begun meanwhile: it has a watcher too, but
  * that one may have been killed. */
-static int watcher_end(const char *control, struct diag *d)
+static int watcher_wait(watcher_end_fn *end, const char *control, struct diag *d)
 {
 	int64_t waited_ms = 0;
 
 	for (;;) {
-		struct kernel k;
 		size_t flows = 0;
-		int r = kernel_open(&k, d);
+		int r = end(control, waited_ms >= WATCHER_DRAIN_MS, &flows, d);
 
-		if (r == 0) {
-			k.control = control;
-			r = trial_end(&k, waited_ms >= WATCHER_DRAIN_MS, &flows, d);
-			kernel_close(&k);
-		}
 		if (r != -EAGAIN && r != -EBUSY)
 			return r;
 		watcher_sleep(WATCHER_PAUSE_MS);
@@ -46,14 +60,14 @@ static int watcher_end(const char *control, struct diag *d)
 	}
 }
 
-static void watcher_run(int64_t ms, const char *control)
+static void watcher_run(int64_t ms, watcher_end_fn *end, const char *control)
 {
 	struct diag d = {.text = ""};
 	int r;
 
 	openlog("transocks-rules", LOG_PID, LOG_DAEMON);
 	watcher_sleep(ms);
-	r = watcher_end(control, &d);
+	r = watcher_wait(end, control, &d);
 	if (r < 0)
 		syslog(LOG_WARNING,
 		       "after a trial: %s; the rules before it decide, but run install or flush to "
@@ -79,7 +93,7 @@ static void watcher_detach(void)
 		return; /* then a file system cannot be unmounted for a minute */
 }
 
-int watcher_start(int64_t ms, const char *control, struct diag *d)
+int watcher_start(int64_t ms, watcher_end_fn *end, const char *control, struct diag *d)
 {
 	pid_t pid = fork();
 
@@ -88,6 +102,6 @@ int watcher_start(int64_t ms, const char *control, struct diag *d)
 	if (pid > 0)
 		return 0;
 	watcher_detach();
-	watcher_run(ms, control);
+	watcher_run(ms, end, control);
 	_exit(0);
 }

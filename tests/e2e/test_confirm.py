@@ -151,11 +151,6 @@ class Confirmed(ConfirmCase):
         for args in (("add", "11.8.8.0/24"), ("list",)):
             self.assertIn("is not installed", self.refused(host, "bypass", *args, code=3))
 
-    @lab.needs_program("iptables")
-    def test_not_by_iptables(self):
-        host = self.lonely()
-        self.assertIn("iptables", self.refused(host, "install", "--backend", "iptables", "--confirm", "1s", code=69))
-
     def test_usage(self):
         host = self.lonely()
         for args in (("install", "--confirm", "0"), ("install", "--confirm", "60"), ("install", "--confirm"),
