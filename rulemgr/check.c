@@ -6,20 +6,21 @@
 #include "rulemgr/command.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "rulemgr/arrival.h"
 #include "rulemgr/drain.h"
 #include "rulemgr/endings.h"
 #include "rulemgr/explain.h"
+#include "rulemgr/iptables_ask.h"
 #include "rulemgr/iptables_cmd.h"
+#include "rulemgr/linger.h"
 #include "rulemgr/listeners.h"
 #include "rulemgr/neighbour.h"
-#include "rulemgr/peer.h"
 #include "rulemgr/resolve.h"
 #include "rulemgr/routes.h"
 #include "rulemgr/servers.h"
@@ -31,10 +32,6 @@
  * waits on this port for the name of a site before it dials. */
 static const char *const check_targets[] = {"192.31.196.1:443", "[2620:4f:8000::1]:443"};
 
-/* How long a connection within this host, and its accept, may take. */
-#define CHECK_WAIT_MS 1000
-/* What a flow must live for after its accept: an upstream that refuses has said so by then. */
-#define CHECK_LIVE_MS 300
 /* An ordinary user, whom no rule is likely to exempt: "nobody". */
 #define CHECK_UID 65534
 
@@ -43,11 +40,12 @@ static const char *const check_targets[] = {"192.31.196.1:443", "[2620:4f:8000::
 enum outcome { CHECK_OK, CHECK_SKIPPED, CHECK_DOUBTFUL, CHECK_FAILED, CHECK_NO_LISTENER };
 
 struct check {
-	struct kernel *kernel;
+	struct kernel *kernel; /* NULL: iptables */
 	struct report *report;
-	const struct conf *conf; /* what the daemons should be like */
-	uid_t uid;               /* of ordinary probes */
-	struct model found;      /* what is installed */
+	const struct conf *conf;          /* what the daemons should be like */
+	uid_t uid;                        /* of ordinary probes */
+	struct model found;               /* what is installed; by iptables: not known */
+	bool without[LISTENERS_FAMILIES]; /* of these there are no rules of iptables */
 	/* Of the family at work. */
 	int family; /* LISTENERS_IPV4, ... */
 	struct addr target;
@@ -111,6 +109,22 @@ static struct probe check_probe(const struct check *c)
 	return (struct probe){.to = c->target, .uid = c->uid, .fd = -1};
 }
 
+/* The same by iptables. */
+static int check_verdict_iptables(struct check *c, struct probe *p, char *why, size_t cap,
+				  struct addr *last)
+{
+	struct iptables_answer a;
+	int r = iptables_ask(p, &a, &c->report->error);
+
+	if (r < 0)
+		return r;
+	snprintf(why, cap, "%s", a.why);
+	snprintf(c->by, sizeof(c->by), "%s", a.rule);
+	if (last != NULL)
+		*last = a.arrives;
+	return (int)a.verdict;
+}
+
 /* Asks what becomes of a probe. `why` gets the explanation, `last` where it ended up; either may be
  * NULL. A verdict, or a negative errno with the report's error filled. */
 static int check_verdict(struct check *c, struct probe *p, char *why, size_t cap, struct addr *last,
@@ -118,7 +132,11 @@ static int check_verdict(struct check *c, struct probe *p, char *why, size_t cap
 {
 	struct trace t = {.sock = NULL};
 	struct answer a = {.verdict = VERDICT_LOST};
-	int r = trace_probe(&t, p, CAGE_ALL, send_err, &c->report->error);
+	int r;
+
+	if (c->kernel == NULL)
+		return check_verdict_iptables(c, p, why, cap, last);
+	r = trace_probe(&t, p, CAGE_ALL, send_err, &c->report->error);
 
 	if (r == 0)
 		r = trace_name(&t, c->kernel, &c->report->error);
@@ -192,56 +210,36 @@ static int check_taken(struct check *c)
 	}
 }
 
-/* Waits for a connection of ours: 0, or what became of it. */
-static int check_connected(int fd)
-{
-	struct pollfd p = {.fd = fd, .events = POLLOUT};
-	int err = 0;
-	socklen_t len = sizeof(err);
-	int n = poll(&p, 1, CHECK_WAIT_MS);
-
-	if (n <= 0)
-		return n < 0 ? -errno : -ETIMEDOUT;
-	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) < 0)
-		return -errno;
-	return -err;
-}
-
-/* Waits until the program at the other end has accepted. 0; -ENOENT: it has closed already. */
-static int check_accepted(const struct addr *local, const struct addr *remote, struct peer *out)
-{
-	struct timespec pause = {.tv_nsec = 5000000};
-	int r = 0;
-
-	for (int waited = 0; waited < CHECK_WAIT_MS; waited += 5) {
-		r = peer_find(local, remote, out);
-		if (r < 0 || out->accepted)
-			return r;
-		nanosleep(&pause, NULL);
-	}
-	return -ETIMEDOUT;
-}
-
-/* Whether who accepted it has ended it within CHECK_LIVE_MS. */
-static bool check_ends(int fd)
-{
-	struct pollfd p = {.fd = fd, .events = POLLRDHUP};
-
-	return poll(&p, 1, CHECK_LIVE_MS) > 0;
-}
-
 /* 0, or what became of the connection. A listener that has no upstream accepts and resets. */
 static int check_await(struct check *c, struct probe *p, struct peer *peer)
 {
 	int r = probe_send(p);
 
 	if (r == 0)
-		r = check_connected(p->fd);
+		r = arrival_connected(p->fd);
 	if (peer == NULL || (r < 0 && r != -ECONNRESET))
 		return r;
-	r = check_accepted(&c->arrives, &p->from, peer);
-	c->ended = r == -ENOENT || (r == 0 && check_ends(p->fd));
+	r = arrival_accepted(&c->arrives, &p->from, peer);
+	c->ended = r == -ENOENT || (r == 0 && arrival_ends(p->fd));
 	return r == -ENOENT ? 0 : r;
+}
+
+/* The same by iptables: without a trace. */
+static int check_connect_iptables(struct check *c, struct probe *p, struct peer *peer,
+				  int *connected)
+{
+	struct iptables_cage cage = {.open = false};
+	struct iptables_have have = {.present = false};
+	struct diag *d = &c->report->error;
+	int closed, r = probe_open(p, d);
+
+	if (r == 0)
+		r = iptables_cage_open(&cage, p, &have, true, d);
+	if (r == 0)
+		*connected = check_await(c, p, peer);
+	probe_close(p);
+	closed = iptables_cage_close(&cage, d);
+	return r < 0 ? r : closed;
 }
 
 /* Connects for real, within this host. *connected is what became of the connection; the trace is open
@@ -251,8 +249,11 @@ static int check_connect(struct check *c, struct probe *p, struct trace *t, stru
 {
 	struct cage cage = {.table = ""};
 	struct diag *d = &c->report->error;
-	int r = probe_open(p, d);
+	int r;
 
+	if (c->kernel == NULL)
+		return check_connect_iptables(c, p, peer, connected);
+	r = probe_open(p, d);
 	if (r < 0)
 		return r;
 	r = trace_open(t, d);
@@ -338,7 +339,7 @@ static void check_say_ended(struct check *c, const struct endings *before, const
 	int r = 0;
 
 	/* It counts when it has ended the flow, maybe a moment after the client has seen that. */
-	for (int waited = 0; r == 0 && !known && waited < CHECK_WAIT_MS; waited += 10) {
+	for (int waited = 0; r == 0 && !known && waited < ARRIVAL_WAIT_MS; waited += 10) {
 		r = endings_read(c->conf->control, &after, &d);
 		known = r == 0 && endings_judge(before, &after, &v);
 		if (r == 0 && !known)
@@ -388,7 +389,7 @@ static int check_reached(struct check *c, struct peer *peer)
 	int asked = endings_read(c->conf->control, &before, &why);
 	int r = check_connect(c, &p, &t, peer, &connected);
 
-	if (r == 0)
+	if (r == 0 && c->kernel != NULL)
 		r = trace_name(&t, c->kernel, &c->report->error);
 	if (r == 0 && connected < 0) {
 		check_say_unreached(c, &t, connected);
@@ -556,8 +557,13 @@ static int check_forwarded(struct check *c, const char *in)
 static int check_family(struct check *c)
 {
 	const struct set *gateways = model_find_set(&c->found, WANT_SET_GATEWAY);
-	int r = check_host(c);
+	int r;
 
+	if (c->without[c->family]) {
+		check_say(c, CHECK_SKIPPED, "taken", NULL, "no rules of iptables are installed");
+		return 0;
+	}
+	r = check_host(c);
 	for (size_t i = 0; r >= 0 && gateways != NULL && i < gateways->n_elements; i++) {
 		char name[IFNAMSIZ];
 
@@ -625,11 +631,28 @@ static int check_judge(const struct check *c, struct report *r)
 	return 0;
 }
 
+/* A family without rules is left out. */
+static int check_iptables(struct check *c)
+{
+	struct diag *d = &c->report->error;
+	struct iptables_have have;
+	int r = iptables_read(&have, d);
+
+	if (r < 0)
+		return r;
+	for (int f = 0; f < LISTENERS_FAMILIES; f++)
+		c->without[f] = !iptables_has_family(&have, f);
+	if (iptables_gateways(&have, &c->found) < 0)
+		r = diag_set(d, ENOMEM, NULL, 0, "out of memory");
+	iptables_have_free(&have);
+	return r;
+}
+
 static int check_with(struct kernel *k, const struct args *a, struct report *r)
 {
 	struct check c = {.kernel = k, .report = r, .conf = a->conf};
 	struct have have;
-	int err = sync_read(k, &have, &c.found, &r->error);
+	int err = k != NULL ? sync_read(k, &have, &c.found, &r->error) : check_iptables(&c);
 
 	if (err < 0)
 		return report_exit_code(err);
@@ -648,11 +671,16 @@ int check_run(const struct args *a, struct report *r)
 	struct kernel k;
 	int code, err = kernel_open(&k, &r->error);
 
-	code = iptables_refuse(&k, err, a->conf->redirect.backend, explain_by_iptables, r);
-	if (code == 0 && err < 0)
+	if (iptables_is_used(&k, err, a->conf->redirect.backend, r)) {
+		kernel_close(&k);
+		code = iptables_need_installed(r);
+		if (code == 0)
+			code = linger_begin(&r->error); /* nothing else takes the cage away */
+		return code == 0 ? check_with(NULL, a, r) : code;
+	}
+	if (err < 0)
 		return report_exit_code(err);
-	if (code == 0)
-		code = explain_need_installed(&k, r);
+	code = explain_need_installed(&k, r);
 	if (code == 0)
 		code = check_with(&k, a, r);
 	kernel_close(&k);

@@ -15,7 +15,6 @@
 #include "rulemgr/lookup.h"
 #include "rulemgr/have.h"
 #include "rulemgr/resolve.h"
-#include "rulemgr/verdict.h"
 
 static void explain_warn_legacy(struct report *r)
 {
@@ -101,25 +100,32 @@ static void tell_step(const struct step *s, struct strbuf *out)
 	strbuf_putc(out, '\n');
 }
 
+void explain_tell_verdict(const struct probe *p, enum verdict verdict, const struct addr *becomes,
+			  const char *why, struct strbuf *out)
+{
+	char from[ADDR_TEXT_MAX], to[ADDR_TEXT_MAX];
+
+	strbuf_printf(out, "%s: TCP ", verdict_name(verdict));
+	if (probe_is_forwarded(p))
+		strbuf_printf(out, "from %s in by %s", addr_format_ip(&p->from, from, sizeof(from)),
+			      p->in);
+	else
+		strbuf_printf(out, "of uid %u", p->uid);
+	if (p->mark != 0)
+		strbuf_printf(out, " with mark 0x%x", p->mark);
+	strbuf_printf(out, " to %s", addr_format(&p->to, to, sizeof(to)));
+	if (becomes != NULL && !addr_equal(becomes, &p->to))
+		strbuf_printf(out, ", which becomes %s", addr_format(becomes, to, sizeof(to)));
+	strbuf_printf(out, "\n  %s\n", why);
+}
+
 static void explain_tell(const struct probe *p, const struct trace *t, const struct answer *a,
 			 const char *element, struct strbuf *out)
 {
-	char from[ADDR_TEXT_MAX], to[ADDR_TEXT_MAX], text[768];
-	struct strbuf who;
+	char text[768];
 
-	strbuf_init(&who, text, sizeof(text));
-	if (probe_is_forwarded(p))
-		strbuf_printf(&who, "from %s in by %s",
-			      addr_format_ip(&p->from, from, sizeof(from)), p->in);
-	else
-		strbuf_printf(&who, "of uid %u", p->uid);
-	if (p->mark != 0)
-		strbuf_printf(&who, " with mark 0x%x", p->mark);
-	strbuf_printf(out, "%s: TCP %s to %s", verdict_name(a->verdict), text,
-		      addr_format(&p->to, to, sizeof(to)));
-	if (t->caught && !addr_equal(&t->last_to, &p->to))
-		strbuf_printf(out, ", which becomes %s", addr_format(&t->last_to, to, sizeof(to)));
-	strbuf_printf(out, "\n  %s\n", verdict_explain(a, text, sizeof(text)));
+	explain_tell_verdict(p, a->verdict, t->caught ? &t->last_to : NULL,
+			     verdict_explain(a, text, sizeof(text)), out);
 	if (element[0] != '\0')
 		strbuf_printf(out, "  element %s of set %s\n", element, a->by->set);
 	for (size_t i = 0; i < t->n_steps; i++)
@@ -162,11 +168,9 @@ static void put_addr(struct json *j, const char *key, const struct addr *a, bool
 			      : addr_format_ip(a, text, sizeof(text)));
 }
 
-static void explain_put_json(const struct probe *p, const struct trace *t, const struct answer *a,
-			     const char *element, struct json *j)
+void explain_put_verdict(const struct probe *p, enum verdict verdict, const struct addr *becomes,
+			 const char *why, const char *rule, struct json *j)
 {
-	char text[768];
-
 	put_addr(j, "to", &p->to, true);
 	if (probe_is_forwarded(p)) {
 		json_string(j, "in", p->in);
@@ -175,16 +179,26 @@ static void explain_put_json(const struct probe *p, const struct trace *t, const
 		json_uint(j, "uid", p->uid);
 		json_uint(j, "mark", p->mark);
 	}
-	json_string(j, "verdict", verdict_name(a->verdict));
-	json_bool(j, "taken", a->verdict == VERDICT_TAKEN);
-	json_string(j, "why", verdict_explain(a, text, sizeof(text)));
-	json_string(j, "rule", a->by != NULL ? a->by->comment : "");
+	json_string(j, "verdict", verdict_name(verdict));
+	json_bool(j, "taken", verdict == VERDICT_TAKEN);
+	json_string(j, "why", why);
+	json_string(j, "rule", rule);
+	if (becomes != NULL)
+		put_addr(j, "becomes", becomes, true);
+}
+
+static void explain_put_json(const struct probe *p, const struct trace *t, const struct answer *a,
+			     const char *element, struct json *j)
+{
+	char text[768];
+
+	explain_put_verdict(p, a->verdict, t->caught ? &t->last_to : NULL,
+			    verdict_explain(a, text, sizeof(text)),
+			    a->by != NULL ? a->by->comment : "", j);
 	if (element[0] != '\0') {
 		json_string(j, "set", a->by->set);
 		json_string(j, "element", element);
 	}
-	if (t->caught)
-		put_addr(j, "becomes", &t->last_to, true);
 	json_array_begin(j, "path");
 	for (size_t i = 0; i < t->n_steps; i++)
 		put_step(j, &t->steps[i]);
@@ -272,8 +286,6 @@ static int explain_with(struct kernel *k, struct probe *p, struct report *r)
 	return report_exit_code(err);
 }
 
-const char explain_by_iptables[] = "rules of iptables cannot be asked about: that takes nf_tables";
-
 int explain_need_installed(struct kernel *k, struct report *r)
 {
 	struct have have;
@@ -299,11 +311,13 @@ int explain_run(const struct args *a, struct report *r)
 	if (code != 0)
 		return code;
 	err = kernel_open(&k, &r->error);
-	code = iptables_refuse(&k, err, REDIRECT_BACKEND_AUTO, explain_by_iptables, r);
-	if (code == 0 && err < 0)
+	if (iptables_is_used(&k, err, REDIRECT_BACKEND_AUTO, r)) {
+		kernel_close(&k);
+		return iptables_explain_run(&p, r);
+	}
+	if (err < 0)
 		return report_exit_code(err);
-	if (code == 0)
-		code = explain_need_installed(&k, r);
+	code = explain_need_installed(&k, r);
 	if (code == 0)
 		code = explain_with(&k, &p, r);
 	kernel_close(&k);

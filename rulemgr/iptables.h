@@ -23,6 +23,8 @@
 /* The same two of the rules on trial. */
 #define IPTABLES_TRIAL_BYPASS "TRANSOCKS_TRIAL_BYPASS"
 #define IPTABLES_TRIAL_TAKE   "TRANSOCKS_TRIAL_TAKE"
+/* What a probe meets last (iptables_cage.h); not part of what is installed. */
+#define IPTABLES_PROBE "TRANSOCKS_PROBE"
 
 /* Whether the name is one of our chains. */
 bool iptables_is_ours(const char *chain);

@@ -43,15 +43,6 @@ bool iptables_is_used(struct kernel *k, int nft, enum redirect_backend wanted, s
 	return have_read(k, &have, &ignored) == 0 && !have.present && is_installed(r);
 }
 
-int iptables_refuse(struct kernel *k, int nft, enum redirect_backend wanted, const char *text,
-		    struct report *r)
-{
-	if (!iptables_is_used(k, nft, wanted, r))
-		return 0;
-	diag_set(&r->error, EOPNOTSUPP, NULL, 0, "%s", text);
-	return EX_UNAVAILABLE;
-}
-
 int iptables_refuse_beside(struct report *r)
 {
 	if (!is_installed(r))

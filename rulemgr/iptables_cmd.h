@@ -32,6 +32,12 @@ void iptables_as_have(const struct iptables_have *from, struct have *have);
  * nothing is there. */
 int iptables_read_have(struct have *have, struct diag *d);
 
+/* `test` where rules of iptables are installed, and the one question of `check`: they are there (0), or why not. Both
+ * exit codes. (iptables_explain.c) */
+struct probe;
+int iptables_explain_run(struct probe *p, struct report *r);
+int iptables_need_installed(struct report *r);
+
 /* `status` and `diff` about rules of iptables; the exit code. (iptables_status.c) */
 int iptables_status_run(const struct args *a, struct report *r);
 int iptables_diff_run(const struct args *a, struct report *r);

@@ -41,7 +41,7 @@ static int have_read_family(struct iptables_have *have, int family, struct diag 
 		r = diag_set(d, ENOMEM, NULL, 0, "no memory for the rules of iptables");
 	strbuf_free(&text);
 	for (size_t i = 0; r == 0 && i < t->n; i++) {
-		have->present = true;
+		have->present = have->present || !iptables_line_is_probe(&t->lines[i]);
 		if (t->lines[i].kind == IPTABLES_RULE)
 			have_add_port(have, iptables_line_port(&t->lines[i]));
 	}
@@ -102,6 +102,15 @@ void iptables_have_free(struct iptables_have *have)
 	for (int f = 0; f < LISTENERS_FAMILIES; f++)
 		iptables_text_free(&have->text[f]);
 	*have = (struct iptables_have){0};
+}
+
+bool iptables_has_family(const struct iptables_have *have, int family)
+{
+	for (size_t i = 0; i < have->text[family].n; i++) {
+		if (!iptables_line_is_probe(&have->text[family].lines[i]))
+			return true;
+	}
+	return false;
 }
 
 /* What is wanted, in the form of what is there. `w` NULL: nothing. 0 or -ENOMEM. */

@@ -34,6 +34,8 @@ struct iptables_have {
 /* 0, or a negative errno with `d` filled. */
 int iptables_read(struct iptables_have *have, struct diag *d);
 void iptables_have_free(struct iptables_have *have);
+/* Whether something of ours is installed for the family. */
+bool iptables_has_family(const struct iptables_have *have, int family);
 
 /* Calls `fn` for all that differs from what is wanted, of a trial in the rules that decide; returns how many lines that are, or -ENOMEM. Families
  * that the host lacks do not count. */

@@ -34,10 +34,10 @@ static const char *find_option(const char *rest, const char *name)
 
 const char *iptables_line_target(const struct iptables_line *l)
 {
-	const char *at = find_option(l->rest, " -j ");
+	const char *at = l->rest != NULL ? find_option(l->rest, " -j ") : NULL;
 	char chain[64];
 
-	if (at == NULL)
+	if (at == NULL && l->rest != NULL)
 		at = find_option(l->rest, " -g ");
 	return at != NULL && sscanf(at + 4, "%63s", chain) == 1 && iptables_is_ours(chain) ? at + 4
 											   : NULL;
@@ -170,6 +170,14 @@ bool iptables_line_is_pause(const struct iptables_line *l)
 	       (strcmp(l->chain, IPTABLES_TAKE) == 0 ||
 		strcmp(l->chain, IPTABLES_TRIAL_TAKE) == 0) &&
 	       strcmp(l->rest, iptables_pause_rule) == 0;
+}
+
+bool iptables_line_is_probe(const struct iptables_line *l)
+{
+	const char *target = iptables_line_target(l);
+
+	return strcmp(l->chain, IPTABLES_PROBE) == 0 ||
+	       (target != NULL && strcmp(target, IPTABLES_PROBE) == 0);
 }
 
 const char *iptables_line_comment(const struct iptables_line *l, char *out, size_t cap)

@@ -61,6 +61,8 @@ uint16_t iptables_line_port(const struct iptables_line *l);
 bool iptables_line_is_exception(const struct iptables_line *l);
 /* Whether iptables_pause() put it in, also in rules on trial. */
 bool iptables_line_is_pause(const struct iptables_line *l);
+/* Whether it is part of the cage of a probe. */
+bool iptables_line_is_probe(const struct iptables_line *l);
 /* Whether the table has that chain. */
 bool iptables_text_has_chain(const struct iptables_text *t, const char *table, const char *chain);
 

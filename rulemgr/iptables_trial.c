@@ -161,9 +161,12 @@ static bool has_rules(const struct iptables_text *t, const char *table, const ch
 	return false;
 }
 
-/* Whether a chain of `t` is of that half. One with nothing but a gate is there for the trial alone. */
+/* Whether a chain of `t` is of that half. One with nothing but a gate is there for the trial alone, and a cage is of
+ * neither. */
 static bool is_half(const struct iptables_text *t, const struct iptables_line *l, bool tried)
 {
+	if (iptables_line_is_probe(l))
+		return false;
 	if (!has_trial(t))
 		return true;
 	return is_tried(l->chain) == tried &&
@@ -404,9 +407,12 @@ int iptables_trial_begin(const struct iptables_text *have, const struct iptables
 			 const struct iptables_trial *times, struct iptables_text *target)
 {
 	struct beginning b = {.have = have, .want = want, .times = times};
-	int r = have->n > 0 ? iptables_trial_half(have, false, &b.previous)
-			    : pause_new(want, &b.previous);
+	int r = iptables_trial_half(have, false, &b.previous);
 
+	if (r == 0 && b.previous.n == 0) {
+		iptables_text_free(&b.previous);
+		r = pause_new(want, &b.previous);
+	}
 	if (r < 0)
 		return r;
 	strbuf_init_heap(&b.w.out);

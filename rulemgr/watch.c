@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -546,12 +547,14 @@ int watch_run(const struct args *a, struct report *r)
 	struct watch w = {.as_json = a->json, .repair = a->repair};
 	int code, err = kernel_open(&w.k, &r->error);
 
-	code = iptables_refuse(&w.k, err, a->conf->redirect.backend,
-			       "rules of iptables cannot be watched: that takes nf_tables", r);
-	if (code != 0)
+	if (iptables_is_used(&w.k, err, a->conf->redirect.backend, r)) {
 		kernel_close(&w.k);
-	if (code != 0 || err < 0)
-		return code != 0 ? code : report_exit_code(err);
+		diag_set(&r->error, EOPNOTSUPP, NULL, 0,
+			 "rules of iptables cannot be watched: that takes nf_tables");
+		return EX_UNAVAILABLE;
+	}
+	if (err < 0)
+		return report_exit_code(err);
 	w.k.control = a->conf->control;
 	w.dirty_ms = w.retry_ms = NEVER;
 	w.retry_delay_ms = RETRY_MS;

@@ -189,18 +189,8 @@ class Text(IptablesCase):
 
     def test_what_takes_nft(self):
         host = self.lonely()
-        for command in (("watch",), ("watch", "--repair"), ("check",)):
-            error = self.rules(host, *command, "--backend", "iptables", code=69).stderr
-            self.assertIn("rules of iptables cannot be ", error)
-        self.rules(host, "install")
-        before = self.saved(host)
-        for command, error in ((("watch", "--repair"), "cannot be watched"),
-                               (("check",), "cannot be asked about"),
-                               (("test", "11.0.0.1:80"), "cannot be asked about")):
-            self.assertEqual(self.rules(host, *command, code=69).stderr,
-                             f"transocks-rules: rules of iptables {error}: that takes nf_tables\n")
-        self.assertEqual(self.saved(host), before)
-        self.assertNotIn("table inet transocks", host.ruleset())
+        error = self.rules(host, "watch", "--backend", "iptables", code=69).stderr
+        self.assertIn("rules of iptables cannot be watched", error)
 
     def networks(self, host):
         return json.loads(self.rules(host, "bypass", "list", "--json").stdout)["networks"]
