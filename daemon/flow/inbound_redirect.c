@@ -118,9 +118,9 @@ static void redirect_client_ready(struct session *s)
 		return session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);
 	if (err != 0)
 		session_end_failed(s, WHY_CLIENT_GONE, err);
-	else if (result == SNIFF_FOUND)
+	else if (result == SNIFF_FOUND && !s->setup->sniff.tunnel)
 		redirect_found(s);
-	else if (result == SNIFF_NONE)
+	else if (result != SNIFF_MORE) /* a tunnel's name is that of another flow */
 		setup_start(s);
 }
 

@@ -118,6 +118,7 @@ static enum sniff_result read_header_end(struct sniff *s, const uint8_t *bytes)
 	if (!h->named_by_target && !h->has_host)
 		return sniff_end_none(s, "no Host");
 	s->to_proxy = h->named_by_target;
+	s->tunnel = h->connect;
 	return read_host(s, (const char *)bytes + h->host, h->host_len);
 }
 

@@ -12,7 +12,7 @@ void sniff_init(struct sniff *s)
 enum sniff_result sniff_end_none(struct sniff *s, const char *none)
 {
 	s->none = none;
-	s->ech = s->to_proxy = false;
+	s->ech = s->to_proxy = s->tunnel = false;
 	return SNIFF_NONE;
 }
 

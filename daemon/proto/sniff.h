@@ -60,6 +60,7 @@ struct sniff {
 	/* The request has the form that is meant for a proxy (RFC 9112 section 3.2.2, 3.2.3): `name` is the
 	 * site, but where the flow goes is a proxy, not the site. */
 	bool to_proxy;
+	bool tunnel; /* ... and it is CONNECT: no other server than a proxy makes sense of it */
 	/* At SNIFF_NONE: */
 	const char *none; /* a constant phrase such as "no server name" */
 	/* Always: */

@@ -79,10 +79,11 @@ class Told(Upstream):
     def test_the_address_where_there_is_no_name(self):
         t = self.start()
         for sends, port in ((tls_hello(None), 443), (REQUEST % b"11.0.0.9", 80),
+                            (b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n", 80),
                             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 80), (b"SSH-2.0-x\r\n", 443)):
             with self.subTest(sends[:20]):
                 self.assertEqual(self.asks(t, sends, port), (SITE, port))
-        self.assertNotIn("dest_host", self.record(t, 4))
+        self.assertNotIn("dest_host", self.record(t, 5))
 
     def test_other_ports_are_not_looked_at(self):
         t = self.start()
