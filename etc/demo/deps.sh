@@ -8,7 +8,8 @@ set -eu
 build='gcc g++ make pkg-config libmnl-dev libnftnl-dev libnetfilter-conntrack-dev libc-ares-dev
 	libtomlplusplus-dev libcap-ng-dev libxxhash-dev'
 demo='iproute2 nftables curl python3 procps util-linux'
-check='clang clang-format libclang-rt-14-dev libcmocka-dev mandoc iptables microsocks dante-server redsocks haproxy'
+check='clang clang-format libclang-rt-14-dev libcmocka-dev mandoc iptables microsocks dante-server redsocks haproxy
+	squid tinyproxy'
 
 packages="$build $demo"
 case "${1-}" in

@@ -14,6 +14,10 @@ Servers and clients to test against, one per process: peers.py KIND ADDRESS PORT
     socks code N            SOCKS5: answers the request with reply code N
     socks greedy            SOCKS5 to the real destination, prints how many bytes came first
     socks drip MS           SOCKS5 to the real destination, each byte of its answers MS apart
+    socks4                  SOCKS4 and 4a to the real destination, prints what was asked for
+    socks4 code N           SOCKS4: answers the request with code N
+    connect reply TEXT      HTTP CONNECT: prints the request, answers with TEXT (escapes as in
+                            Python) and sends back what it gets; without TEXT it answers nothing
     dns NAME=ADDRESS...     answers A and AAAA; other names do not exist; NAME=silent gets no answer,
                             NAME=long an answer that is cut, so that the client asks again by TCP
     load COUNT SEED         a client: COUNT transfers at once, every byte and end of file checked
@@ -178,6 +182,30 @@ async def socks(reader, writer, args):
         await reader.read(1)
 
 
+async def socks4(reader, writer, args):
+    version, command, port, number = struct.unpack("!BBHI", await reader.readexactly(8))
+    user = (await reader.readuntil(b"\0"))[:-1].decode()
+    host = str(ipaddress.ip_address(number))
+    if 0 < number < 256:
+        host = (await reader.readuntil(b"\0"))[:-1].decode()
+    say(f"socks4 {version} {command} user={user} {host} {port}")
+    code = int(args[1]) if args else 90
+    far = await asyncio.open_connection(host, port) if code == 90 else None
+    writer.write(struct.pack("!BBHI", 0, code, 0, 0))
+    await writer.drain()
+    if far is not None:
+        await asyncio.gather(pump(reader, far[1]), pump(far[0], writer))
+        far[1].close()
+
+
+async def connect(reader, writer, args):
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    say("connect " + " | ".join(head.split("\r\n")[:-2]))
+    if len(args) > 1:
+        writer.write(args[1].encode().decode("unicode_escape").encode())
+    await pump(reader, writer)
+
+
 async def feed(source, target):
     while data := await source.read(65536):
         target.feed_data(data)
@@ -215,7 +243,7 @@ def bare(address):
 
 
 KINDS = {"http": http, "echo": echo, "transfer": transfer, "banner": banner, "silent": silent, "reset": reset,
-         "socks": socks}
+         "socks": socks, "socks4": socks4, "connect": connect}
 
 
 async def serve(kind, address, port, args):

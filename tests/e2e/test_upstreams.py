@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: MIT
+"""Every protocol that an upstream may speak, with servers of others: what passes, and what they refuse."""
+import pathlib
+import re
+
+import flow
+import lab
+
+FAMILIES = (("11.0.0.1", "http://11.0.0.1/", "10.91.3.2"),
+            ("2a00:1::1", "http://[2a00:1::1]/", "fd91:0:3::2"))
+BLOCKED = "11.0.0.66"
+# "secret", as crypt(3) has it.
+SECRET = "$5$89HBgsAZbDTAHkOI$8ASuOsdthOH318XQDO4JfONJUnT84qArv/5m1AzarO5"
+NOBODY = "root" if lab.ONE_UID else "nobody"
+NCSA = "/usr/lib/squid/basic_ncsa_auth"
+
+DANTED = f"""
+logoutput: stderr
+internal: 10.91.3.2 port = 1080
+external: wan0
+clientmethod: none
+socksmethod: %s
+user.privileged: root
+user.unprivileged: {NOBODY}
+client pass {{ from: 0/0 to: 0/0 }}
+socks block {{ from: 0/0 to: {BLOCKED}/32 }}
+socks pass {{ from: 0/0 to: 0/0 }}
+"""
+
+SQUID = f"""
+http_port 10.91.3.2:3128
+visible_hostname proxy.test
+pid_filename none
+cache_effective_user {NOBODY}
+cache_log /dev/null
+access_log none
+cache deny all
+pinger_enable off
+shutdown_lifetime 0
+connect_timeout 5 seconds
+%s
+acl blocked dst {BLOCKED}
+http_access deny blocked
+http_access allow all
+"""
+
+SQUID_USERS = f"""
+auth_param basic program {NCSA} %s
+auth_param basic children 1
+acl users proxy_auth REQUIRED
+http_access deny !users
+"""
+
+TINYPROXY = f"""
+User {NOBODY}
+Port 8888
+Listen 10.91.3.2
+Timeout 10
+ConnectPort 80
+ConnectPort 9
+ConnectPort {flow.PORT}
+"""
+
+
+class Upstreams(lab.TestCase):
+    def start(self, upstream, timeouts=""):
+        t = self.build("host")
+        t.flows = 0
+        t.transocksd = t.host.transocksd(f'proxy_url = "{upstream}"\n[timeouts]\n{timeouts}\n')
+        t.host.rules("install")
+        return t
+
+    def squid(self, t, users=False):
+        more = ""
+        if users:
+            passwords = lab.WORK / "squid.users"
+            passwords.write_text(f"bob:{SECRET}\n")
+            more = SQUID_USERS % passwords
+        config = lab.WORK / "squid.conf"
+        config.write_text(SQUID % more)
+        proc = t.proxy.spawn("squid", "-N", "-f", config)
+        t.proxy.wait_port(3128, alive=proc)
+
+    def tinyproxy(self, t, more=""):
+        config = lab.WORK / "tinyproxy.conf"
+        config.write_text(TINYPROXY + more)
+        proc = t.proxy.spawn("tinyproxy", "-d", "-c", config)
+        t.proxy.wait_port(8888, alive=proc)
+
+    def danted(self, t, method="none"):
+        config = lab.WORK / "danted.conf"
+        config.write_text(DANTED % method)
+        proc = t.proxy.spawn("danted", "-f", config)
+        t.proxy.wait_port(1080, alive=proc)
+
+    def microsocks(self, t):
+        t.proxy.spawn("microsocks", "-i", "10.91.3.2", "-p", "1080", "-u", "bob", "-P", "secret")
+        t.proxy.wait_port(1080)
+
+    def ended(self, t, count=1):
+        """The record of the last flow, once `count` more have ended."""
+        t.flows += count
+        return t.transocksd.wait_records(t.flows)[-1]
+
+    def pages(self, t, families=FAMILIES):
+        """By each family; the server must have seen the proxy, not the client."""
+        t.inet.peer("http", "::", 80)
+        for address, url, source in families:
+            page = t.host.curl(url).stdout
+            self.assertEqual(page, f"This is {address}, and you came from {source}.\n")
+            self.assertEqual(self.ended(t)["end"], "done")
+
+    def speaks_first(self, t, length=1_000_000):
+        """What the server says at once, byte for byte, and its end."""
+        t.inet.peer("banner", "::", flow.PORT, length)
+        with t.host.connect("11.0.0.1", flow.PORT) as sock:
+            flow.read_pattern(sock, length)
+            self.assertEqual(sock.recv(1), b"")
+        self.assertEqual(self.ended(t)["end"], "done")
+
+    def refused(self, t, error, address="11.0.0.1", port=80, end="reply-refused"):
+        """A flow that ends with a reset, and what the log says of it."""
+        self.assertEqual(t.host.expect_reset(address, port, b"GET / HTTP/1.0\r\n\r\n"), b"")
+        record = self.ended(t)
+        self.assertEqual((record["end"], record.get("error")), (end, error))
+
+    # SOCKS5
+
+    @lab.needs_uids  # dante asks the system, and that an account is there
+    @lab.needs_program("danted")
+    def test_danted_with_a_password(self):
+        passwd, shadow = pathlib.Path("/etc/passwd"), pathlib.Path("/etc/shadow")
+        passwd.write_text(passwd.read_text() + "bob:x:64322:64322::/:/usr/sbin/nologin\n")
+        shadow.write_text(f"bob:{SECRET}:19000:0:99999:7:::\n")
+        t = self.start("socks5://bob:secret@10.91.3.2:1080")
+        self.danted(t, "username")
+        self.pages(t, FAMILIES[:1])
+        self.refused(t, "connection not allowed by ruleset", BLOCKED)
+
+    @lab.needs_program("danted")
+    def test_danted_refuses(self):
+        t = self.start("socks5://10.91.3.2:1080")
+        self.danted(t)
+        self.refused(t, "connection not allowed by ruleset", BLOCKED)
+        self.refused(t, "connection refused", port=9)
+
+    @lab.needs_program("microsocks")
+    def test_microsocks_with_a_password(self):
+        t = self.start("socks5://bob:secret@10.91.3.2:1080")
+        self.microsocks(t)
+        self.pages(t)
+
+    @lab.needs_program("microsocks")
+    def test_microsocks_wants_a_password(self):
+        t = self.start("socks5://10.91.3.2:1080")
+        self.microsocks(t)
+        self.refused(t, "the upstream wants authentication, and no user is configured",
+                     end="greeting-failed")
+
+    @lab.needs_program("microsocks")
+    def test_microsocks_wants_another_password(self):
+        t = self.start("socks5://bob:sesame@10.91.3.2:1080")
+        self.microsocks(t)
+        self.refused(t, "the upstream refused the user name or password", end="reply-failed")
+
+    # HTTP CONNECT
+
+    @lab.needs_uids  # squid gives up its groups
+    @lab.needs_program("squid")
+    def test_squid(self):
+        t = self.start("http://10.91.3.2:3128")
+        self.squid(t)
+        self.pages(t)
+        self.speaks_first(t)
+
+    @lab.needs_uids  # squid gives up its groups
+    @lab.needs_program("squid")
+    def test_squid_refuses(self):
+        t = self.start("http://10.91.3.2:3128")
+        self.squid(t)
+        self.refused(t, "403 Forbidden", BLOCKED)
+        self.refused(t, "503 Service Unavailable", port=9)
+
+    @lab.needs_uids  # squid gives up its groups
+    @lab.needs_program("squid")
+    def test_squid_with_a_password(self):
+        t = self.start("http://bob:secret@10.91.3.2:3128")
+        self.squid(t, users=True)
+        self.pages(t)
+
+    @lab.needs_uids  # squid gives up its groups
+    @lab.needs_program("squid")
+    def test_squid_wants_a_password(self):
+        for user, error in (("", "the upstream asks for Basic, and no user is configured"),
+                            ("bob:sesame@", "the user name or password is not accepted")):
+            with self.subTest(user=user):
+                t = self.start(f"http://{user}10.91.3.2:3128")
+                self.squid(t, users=True)
+                self.refused(t, f"407 Proxy Authentication Required: {error}")
+
+    @lab.needs_program("tinyproxy")
+    def test_tinyproxy(self):
+        t = self.start("http://10.91.3.2:8888")
+        self.tinyproxy(t)
+        self.pages(t)
+        self.speaks_first(t)
+
+    @lab.needs_program("tinyproxy")
+    def test_tinyproxy_refuses(self):
+        t = self.start("http://10.91.3.2:8888")
+        self.tinyproxy(t)
+        self.refused(t, "403 Forbidden", port=22)
+        self.refused(t, "500 Internal Server Error", port=9)
+
+    @lab.needs_program("tinyproxy")
+    def test_tinyproxy_with_a_password(self):
+        t = self.start("http://bob:secret@10.91.3.2:8888")
+        self.tinyproxy(t, "BasicAuth bob secret\n")
+        self.pages(t)
+
+    @lab.needs_program("tinyproxy")
+    def test_tinyproxy_wants_a_password(self):
+        t = self.start("http://10.91.3.2:8888")
+        self.tinyproxy(t, "BasicAuth bob secret\n")
+        self.refused(t, "407 Proxy Authentication Required: the upstream asks for Basic, and no "
+                        "user is configured")
+
+    def test_what_is_said_to_a_proxy(self):
+        t = self.start("http://bob:secret@10.91.3.2:8080")
+        proxy = t.proxy.peer("connect", "10.91.3.2", 8080, "reply", r"HTTP/1.1 200 OK\n\nhello")
+        for address, authority in (("11.0.0.1", "11.0.0.1:80"), ("2a00:1::1", "[2a00:1::1]:80")):
+            with t.host.connect(address, 80) as sock:
+                self.assertEqual(sock.recv(100), b"hello")
+                sock.sendall(b"ping")
+                self.assertEqual(sock.recv(100), b"ping")
+            proxy.wait_log(rf"^connect CONNECT {re.escape(authority)} HTTP/1\.1 \| "
+                           rf"Host: {re.escape(authority)} \| "
+                           r"Proxy-Authorization: Basic Ym9iOnNlY3JldA==$")
+
+    def test_no_greeting_is_waited_for(self):
+        """A destination may take longer than a greeting."""
+        t = self.start("http://10.91.3.2:8080", 'greeting = "100ms"\nreply = "400ms"')
+        t.proxy.peer("connect", "10.91.3.2", 8080)
+        self.refused(t, "Connection timed out", end="reply-timeout")
+
+    # SOCKS4 and 4a
+
+    @lab.needs_program("danted")
+    def test_danted_by_socks4(self):
+        t = self.start("socks4a://bob@10.91.3.2:1080")
+        self.danted(t)
+        self.pages(t, FAMILIES[:1])
+        self.speaks_first(t)
+        self.refused(t, "request rejected or failed", BLOCKED)
+
+    def test_socks4a(self):
+        t = self.start("socks4a://bob@10.91.3.2:1080")
+        proxy = t.proxy.peer("socks4", "10.91.3.2", 1080)
+        self.pages(t)
+        proxy.wait_log(r"^socks4 4 1 user=bob 11\.0\.0\.1 80$")
+        proxy.wait_log(r"^socks4 4 1 user=bob 2a00:1::1 80$")
+
+    def test_socks4_codes(self):
+        for code, end, error in (
+                (91, "reply-refused", "request rejected or failed"),
+                (92, "reply-refused", "the upstream asks for identd, which does not run here"),
+                (93, "reply-refused", "identd here reports another user id"),
+                (1, "reply-failed", "the upstream's reply has an unknown code")):
+            with self.subTest(code=code):
+                t = self.start("socks4a://10.91.3.2:1080")
+                t.proxy.peer("socks4", "10.91.3.2", 1080, "code", code)
+                self.refused(t, error, end=end)
+
+    # One for another
+
+    def test_another_protocol(self):
+        """None of them answers in the upstream's own words."""
+        for scheme, answer, end, error in (
+                ("http", "no-method", "reply-failed", "the upstream does not speak HTTP"),
+                ("socks4a", "no-method", "reply-failed", "the upstream does not speak SOCKS4"),
+                ("socks4a", "garbage", "reply-failed", "the upstream does not speak SOCKS4"),
+                ("socks5", "garbage", "greeting-failed", "the upstream does not speak SOCKS5")):
+            with self.subTest(scheme=scheme, answer=answer):
+                t = self.start(f"{scheme}://10.91.3.2:1080")
+                t.proxy.peer("socks", "10.91.3.2", 1080, answer)
+                self.refused(t, error, end=end)
+
+
+if __name__ == "__main__":
+    lab.main()
