@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <libnftnl/chain.h>
 #include <libnftnl/expr.h>
+#include <libnftnl/object.h>
 #include <libnftnl/rule.h>
 #include <libnftnl/table.h>
 #include <linux/netfilter.h>
@@ -27,11 +28,16 @@
 /* Conntrack's own is -200. */
 #define CAGE_TRACKED (-199)
 
+/* What the entry of a probe that arrives lives for, if we are killed before we remove it; else two minutes. */
+#define CAGE_LIFE   "life"
+#define CAGE_LIFE_S 1
+
 /* What is being built; the first failure stays. */
 struct building {
 	struct batch *batch;
 	const struct cage *cage;
 	const struct probe *probe;
+	bool life;               /* the kernel has the object for it */
 	const char *chain;       /* of the rules that follow */
 	struct nftnl_rule *rule; /* the one that expressions go into */
 	int err;
@@ -330,14 +336,53 @@ static void put_local_chain(struct building *b, enum cage_end end)
 	end_rule(b);
 }
 
+static void put_life(struct building *b)
+{
+	uint32_t seconds[NFTNL_CTTIMEOUT_ARRAY_MAX] = {[NFTNL_CTTIMEOUT_TCP_SYN_SENT] =
+							       CAGE_LIFE_S};
+	uint16_t l3 = b->probe->to.family == AF_INET ? NFPROTO_IPV4 : NFPROTO_IPV6;
+	struct nftnl_obj *o = b->err == 0 ? nftnl_obj_alloc() : NULL;
+
+	if (o == NULL) {
+		b->err = -ENOMEM;
+		return;
+	}
+	nftnl_obj_set_u32(o, NFTNL_OBJ_FAMILY, NFPROTO_INET);
+	nftnl_obj_set_str(o, NFTNL_OBJ_TABLE, b->cage->table);
+	nftnl_obj_set_str(o, NFTNL_OBJ_NAME, CAGE_LIFE);
+	nftnl_obj_set_u32(o, NFTNL_OBJ_TYPE, NFT_OBJECT_CT_TIMEOUT);
+	nftnl_obj_set_u16(o, NFTNL_OBJ_CT_TIMEOUT_L3PROTO, l3);
+	nftnl_obj_set_u8(o, NFTNL_OBJ_CT_TIMEOUT_L4PROTO, IPPROTO_TCP);
+	nftnl_obj_set_data(o, NFTNL_OBJ_CT_TIMEOUT_ARRAY, seconds, sizeof(seconds));
+	nftnl_obj_nlmsg_build_payload(
+		batch_message(b->batch, NFT_MSG_NEWOBJ, NLM_F_CREATE, (struct origin){0}), o);
+	b->err = batch_end_message(b->batch);
+	nftnl_obj_free(o);
+}
+
+static void limit_life(struct building *b)
+{
+	struct nftnl_expr *e = put(b, "objref");
+
+	if (e == NULL)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_OBJREF_IMM_TYPE, NFT_OBJECT_CT_TIMEOUT);
+	if (nftnl_expr_set_str(e, NFTNL_EXPR_OBJREF_IMM_NAME, CAGE_LIFE) < 0)
+		b->err = -ENOMEM;
+}
+
 /* Tells under which addresses the flow is entered, where a rule before has written others; and has it
  * traced again, where one has ended that. */
 static void put_tracked_chain(struct building *b)
 {
+	if (b->life)
+		put_life(b);
 	put_chain(b, CAGE_TRACKED_CHAIN, NF_INET_LOCAL_OUT, CAGE_TRACKED);
 	begin_rule(b);
 	match_sequence(b);
 	put_trace(b);
+	if (b->life)
+		limit_life(b);
 	end_rule(b);
 }
 
@@ -399,9 +444,10 @@ static void build_forwarded(struct building *b)
 	put_mute_chain(b);
 }
 
-static int cage_send(struct cage *c, const struct probe *p, enum cage_end end, struct diag *d)
+static int cage_send(struct cage *c, const struct probe *p, enum cage_end end, bool life,
+		     struct diag *d)
 {
-	struct building b = {.cage = c, .probe = p};
+	struct building b = {.cage = c, .probe = p, .life = life};
 	uint32_t generation;
 	int r = kernel_generation(&c->kernel, &generation);
 
@@ -424,6 +470,7 @@ int cage_open(struct cage *c, const struct probe *p, enum cage_end end, struct d
 {
 	struct diag why = {.text = "others change the ruleset all the time"};
 	int r = kernel_open(&c->kernel, d);
+	bool life = true;
 
 	if (r < 0)
 		return r;
@@ -436,7 +483,12 @@ int cage_open(struct cage *c, const struct probe *p, enum cage_end end, struct d
 	r = -ERESTART;
 	for (int try = 0; r == -ERESTART && try < CAGE_TRIES; try++) {
 		usleep((useconds_t)try * 1000);
-		r = cage_send(c, p, end, &why);
+		r = cage_send(c, p, end, life, &why);
+		/* Not every kernel has that object: Linux 4.19, CONFIG_NF_CONNTRACK_TIMEOUT. */
+		if (life && r < 0 && r != -ERESTART) {
+			life = false;
+			r = -ERESTART;
+		}
 	}
 	if (r == 0)
 		return 0;

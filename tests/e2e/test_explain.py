@@ -308,6 +308,18 @@ class Host(ExplainCase):
         self.assertRegex(answer["warnings"][0], r"iptables-legacy has IPv4 tables \(filter\)")
 
     @lab.needs_program("iptables-legacy")
+    def test_killed_behind_connection_tracking(self):
+        """What arrives has an entry, which ends by itself."""
+        t = self.build("host")
+        t.host.rules("install")
+        t.host.run("iptables-legacy", "-A", "INPUT", "-p", "tcp", "--dport", "1081", "-j", "DROP")
+        before = self.state(t.host)
+        proc = t.host.spawn(lab.BUILD / "transocks-rules", "test", "11.1.2.3:80")
+        lab.wait_until(lambda: len(self.state(t.host)[2]) > len(before[2]), alive=proc)
+        proc.kill()
+        lab.wait_until(lambda: self.state(t.host) == before, 10, lambda: self.state(t.host))
+
+    @lab.needs_program("iptables-legacy")
     def test_killed_in_the_middle(self):
         t = self.build("host")
         wire = self.wire(t.inet, "host0")
