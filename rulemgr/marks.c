@@ -166,7 +166,7 @@ static int read_policy_rule(const struct nlmsghdr *h, void *ctx)
 	struct route_item rule;
 	char where[64];
 
-	if (!route_item_read(&rule, h) || !rule.is_rule || rule.protocol == ROUTES_PROTOCOL ||
+	if (!route_item_read(&rule, h) || !rule.is_rule || route_item_is_ours(&rule) ||
 	    (rule.mark.mask & s->bits) == 0)
 		return MNL_CB_OK;
 	snprintf(where, sizeof(where), "`ip %srule` %u", rule.family == AF_INET6 ? "-6 " : "",

@@ -192,6 +192,12 @@ void route_item_put(const struct route_item *item, bool add, struct nlmsghdr *h)
 	memcpy(mnl_nlmsg_put_extra_header(h, item->len), item->payload, item->len);
 }
 
+bool route_item_is_ours(const struct route_item *item)
+{
+	return item->protocol == ROUTES_PROTOCOL && item->table == ROUTES_TABLE &&
+	       (!item->is_rule || item->priority == ROUTES_PRIORITY);
+}
+
 bool route_item_equal(const struct route_item *a, const struct route_item *b)
 {
 	return a->plain && b->plain && a->is_rule == b->is_rule && a->family == b->family &&

@@ -14,8 +14,8 @@
 #include "policy/strbuf.h"
 
 /* Who made a rule or route, FRA_PROTOCOL (Linux 4.17) and rtm_protocol: "T", a number that
- * nobody has claimed (include/uapi/linux/rtnetlink.h, iproute2 rt_protos). What bears it is
- * ours, and nothing else is. */
+ * nobody had claimed; OVN does by now. So what is ours also is in our table, and a rule at our
+ * place. */
 #define ROUTES_PROTOCOL 84
 /* Ours alone: the table, and where its rules stand among the others. */
 #define ROUTES_TABLE    1081
@@ -50,6 +50,9 @@ bool route_item_read(struct route_item *item, const struct nlmsghdr *h);
 /* Appends the request to make it, or to remove it, to the header at `h`, of which only length
  * and type are written. */
 void route_item_put(const struct route_item *item, bool add, struct nlmsghdr *h);
+
+/* Made by us: what others made is never changed. */
+bool route_item_is_ours(const struct route_item *item);
 
 /* The same rule or route, and both plain. */
 bool route_item_equal(const struct route_item *a, const struct route_item *b);

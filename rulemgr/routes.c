@@ -107,32 +107,19 @@ static int rtnl_ask(struct rtnl *k, struct nlmsghdr *h, mnl_cb_t fn, void *ctx)
 
 /* Reading */
 
-static bool is_ours(const struct route_item *item)
-{
-	return item->protocol == ROUTES_PROTOCOL;
-}
-
-struct reading {
-	struct routes *r;
-	uint32_t table; /* whose routes are asked for */
-};
-
 /* Of thousands of rules and routes, those that matter here. A kernel that does not filter
- * sends the routes of all tables; the number alone does not make one ours. */
-static bool is_of_interest(const struct route_item *item, uint32_t table)
+ * sends the routes of all tables. */
+static bool is_of_interest(const struct route_item *item)
 {
-	if (!item->is_rule)
-		return item->table == table && (is_ours(item) || table == ROUTES_TABLE);
-	return is_ours(item) || item->table == ROUTES_TABLE || item->mark.mask != 0;
+	return item->table == ROUTES_TABLE || (item->is_rule && item->mark.mask != 0);
 }
 
 static int keep_item(const struct nlmsghdr *h, void *ctx)
 {
-	const struct reading *reading = ctx;
-	struct routes *r = reading->r;
+	struct routes *r = ctx;
 	struct route_item item, *grown;
 
-	if (!route_item_read(&item, h) || !is_of_interest(&item, reading->table))
+	if (!route_item_read(&item, h) || !is_of_interest(&item))
 		return MNL_CB_OK;
 	grown = reallocarray(r->items, r->n + 1, sizeof(*grown));
 	if (grown == NULL)
@@ -151,11 +138,11 @@ static int read_rules(struct rtnl *k, uint8_t family, struct routes *r)
 	h->nlmsg_type = RTM_GETRULE;
 	h->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
 	rule->family = family;
-	return rtnl_ask(k, h, keep_item, &(struct reading){.r = r});
+	return rtnl_ask(k, h, keep_item, r);
 }
 
 /* A list of all routes can be a million long. */
-static int read_routes(struct rtnl *k, uint8_t family, uint32_t table, struct routes *r)
+static int read_routes(struct rtnl *k, uint8_t family, struct routes *r)
 {
 	char buf[MNL_NLMSG_HDRLEN + sizeof(struct rtmsg) + 16] = {0};
 	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
@@ -165,40 +152,20 @@ static int read_routes(struct rtnl *k, uint8_t family, uint32_t table, struct ro
 	h->nlmsg_type = RTM_GETROUTE;
 	h->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
 	route->rtm_family = family;
-	mnl_attr_put_u32(h, RTA_TABLE, table);
-	rc = rtnl_ask(k, h, keep_item, &(struct reading){.r = r, .table = table});
+	mnl_attr_put_u32(h, RTA_TABLE, ROUTES_TABLE);
+	rc = rtnl_ask(k, h, keep_item, r);
 	return rc == -ENOENT ? 0 : rc; /* no such table */
-}
-
-/* Tables that a former version may have used: our rules name them. */
-static int read_former_tables(struct rtnl *k, uint8_t family, size_t first, struct routes *r)
-{
-	size_t end = r->n;
-	int rc = 0;
-
-	for (size_t i = first; i < end && rc == 0; i++) {
-		bool known = !is_ours(&r->items[i]) || r->items[i].table == ROUTES_TABLE;
-
-		for (size_t j = first; j < i && !known; j++)
-			known = is_ours(&r->items[j]) && r->items[j].table == r->items[i].table;
-		if (!known)
-			rc = read_routes(k, family, r->items[i].table, r);
-	}
-	return rc;
 }
 
 static int read_family(struct rtnl *k, int f, struct routes *r)
 {
-	size_t first = r->n;
 	int rc = read_rules(k, families[f], r);
 
 	/* A kernel without IPv6, or without policy routing (CONFIG_IP_MULTIPLE_TABLES). */
 	if (rc == -EAFNOSUPPORT || rc == -EOPNOTSUPP)
 		return 0;
 	if (rc == 0)
-		rc = read_former_tables(k, families[f], first, r);
-	if (rc == 0)
-		rc = read_routes(k, families[f], ROUTES_TABLE, r);
+		rc = read_routes(k, families[f], r);
 	if (rc == 0)
 		r->host_has[f] = true;
 	return rc;
@@ -293,7 +260,7 @@ const struct route_item *routes_conflict(const struct routes *r, const struct ma
 		const struct route_item *item = &r->items[i];
 		int f = item->family == AF_INET ? LISTENERS_IPV4 : LISTENERS_IPV6;
 
-		if (is_ours(item) || !family[f])
+		if (route_item_is_ours(item) || !family[f])
 			continue;
 		if (item->table == ROUTES_TABLE || (item->is_rule && tests_mark(item, mark)))
 			return item;
@@ -337,7 +304,7 @@ static void plan_room(const struct routes *r, const struct route_item *route,
 	for (size_t i = 0; find_item(r, route) == NULL && i < r->n; i++) {
 		const struct route_item *item = &r->items[i];
 
-		if (!item->is_rule && is_ours(item) && item->family == route->family &&
+		if (!item->is_rule && route_item_is_ours(item) && item->family == route->family &&
 		    item->table == route->table)
 			c->steps[c->n++] = (struct routes_step){.item = *item};
 	}
@@ -353,7 +320,7 @@ static void plan_removals(const struct routes *r, bool of_rules,
 
 		for (size_t n = 0; n < 2 * (size_t)LISTENERS_FAMILIES; n++)
 			kept |= keep[n] == item;
-		if (!kept && is_ours(item) && item->is_rule == of_rules &&
+		if (!kept && route_item_is_ours(item) && item->is_rule == of_rules &&
 		    !is_planned_removal(c, item))
 			c->steps[c->n++] = (struct routes_step){.item = *item};
 	}

@@ -2,8 +2,8 @@
 #pragma once
 /*
  * The policy rules and routes that TPROXY needs: what the table has marked is delivered to
- * this host, whatever its destination. They bear ROUTES_PROTOCOL, which tells ours from those
- * of others; what others made is never changed. One thread, blocking.
+ * this host, whatever its destination. route_item_is_ours() tells them from those of others;
+ * what others made is never changed. One thread, blocking.
  *
  * This is not part of the table's transaction. Callers keep the order: routes_install() before
  * the table goes in, and routes_undo() if that fails; routes_remove() after the table is gone.
@@ -16,7 +16,7 @@
 #include "rulemgr/listeners.h"
 #include "rulemgr/route_item.h"
 
-/* All that bears our number or could be in our way. */
+/* All that is ours or could be in our way. */
 struct routes {
 	struct route_item *items;
 	size_t n;

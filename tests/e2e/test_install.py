@@ -439,7 +439,7 @@ class Preflight(InstallCase):
         for rule in ("-4 rule add fwmark 0x1000/0xf000 lookup 99 priority 77",
                      "-6 rule add fwmark 0x4000 lookup 99 priority 78",
                      "-4 rule add fwmark 0x4000/0x4000 lookup 99 priority 79",
-                     "-4 rule add fwmark 0x1000/0x1000 lookup 99 priority 80 protocol 84"):
+                     "-4 rule add fwmark 0x1000/0x1000 lookup 1081 priority 1081 protocol 84"):
             host.run("ip", *rule.split())
         self.warned(host, "`ip rule` 77 tests bits 0x1000 ")
         self.warned(host, "`ip -6 rule` 78 tests bits 0x1000 ")

@@ -218,8 +218,11 @@ static void test_conflict(void **state)
 				 cases[i].conflict ? &item : NULL);
 		item.family = AF_INET6;
 		assert_null(routes_conflict(&r, &mark, only_ipv4));
+		/* The number alone does not make it ours. */
 		item.protocol = ROUTES_PROTOCOL;
-		assert_null(routes_conflict(&r, &mark, both));
+		assert_ptr_equal(routes_conflict(&r, &mark, both),
+				 cases[i].conflict && cases[i].table != ROUTES_TABLE ? &item
+										     : NULL);
 	}
 }
 
@@ -276,7 +279,9 @@ static void start(void)
 	   "ip link set w0 up && ip link set w1 up && "
 	   "ip addr add 10.91.0.1/24 dev w0 && ip addr add fd91::1/64 dev w0 nodad && "
 	   "ip route add 11.0.0.0/8 via 10.91.0.2 protocol 84 && "
-	   "ip route add 11.1.0.0/16 via 10.91.0.2 table 100 && "
+	   "ip route add 11.1.0.0/16 via 10.91.0.2 table 100 protocol 84 && "
+	   "ip rule add pref 5000 from 192.0.2.7 lookup 100 protocol 84 && "
+	   "ip rule add pref 1081 from 192.0.2.8 lookup 100 protocol 84 && "
 	   "ip -6 route add local 2a00:1::/64 dev lo table 100 && "
 	   "ip rule add pref 1081 fwmark 0x40/0x40 lookup 100 && "
 	   "ip -6 rule add pref 500 not fwmark 0x10/0x10 from fd91::/16 lookup 100 protocol "
@@ -420,15 +425,15 @@ static void test_drift(void **state)
 	sh("ip route del local default dev lo table 1081 && "
 	   "ip -6 rule del pref 1081 fwmark 0x10/0x10 lookup 1081 && "
 	   "ip rule add pref 1081 fwmark 0x10/0x10 iif lo lookup 1081 protocol 84 && "
-	   "ip rule add pref 77 fwmark 0x10/0x10 lookup 1082 protocol 84 && "
-	   "ip route add local default dev lo table 1082 protocol 84");
+	   "ip rule add pref 1081 fwmark 0x4/0x4 lookup 1081 protocol 84 && "
+	   "ip route add 11.3.0.0/16 dev lo table 1081 protocol 84");
 	assert_int_equal(routes_read(&r, &d), 0);
 	plan_text(&r, &mark, both);
 	routes_free(&r);
 	assert_non_null(strstr(text, "add " ROUTE4));
 	assert_non_null(strstr(text, "add -6 " RULE4));
-	assert_non_null(strstr(text, "del rule pref 77"));
-	assert_non_null(strstr(text, "del route local default dev lo table 1082"));
+	assert_non_null(strstr(text, "del rule pref 1081 fwmark 0x4/0x4"));
+	assert_non_null(strstr(text, "del route table 1081"));
 	assert_int_equal(install(&mark, both), 5);
 	expect_unchanged();
 }
