@@ -22,6 +22,7 @@ struct flush {
 	bool counted;
 	struct flows flows; /* redirected and alive: before with --now, else at the end */
 	bool removed;
+	bool gone;        /* somebody else has removed it meanwhile, or its owner has ended */
 	size_t n_entries; /* of conntrack, removed */
 	bool entries_removed;
 	struct routes_change routes;
@@ -51,6 +52,9 @@ static void flush_tell(const struct flush *f, const struct args *a, struct strbu
 {
 	if (!f->have.present) {
 		strbuf_printf(out, "nothing to remove: there is no %s\n", f->what);
+	} else if (f->gone) {
+		strbuf_printf(out, "%s went meanwhile, by somebody else or with its owner\n",
+			      f->what);
 	} else if (f->removed) {
 		strbuf_printf(out, "%s %s", a->dry_run ? "would remove" : "removed", f->what);
 		flush_tell_cut(f, a, out);
@@ -243,11 +247,17 @@ static int flush_drain(struct kernel *k, const struct args *a, struct flush *f, 
 			 why.text);
 		return report_exit_code(err);
 	}
+	if (l.end == LINGER_GONE) {
+		f->gone = true;
+		return 0;
+	}
 	f->counted = true;
 	f->flows = l.flows;
 	if (l.end != LINGER_DONE)
 		return flush_leave(f, &l, r);
-	return report_exit_code(flush_finish(k, &f->removed, &r->error));
+	err = flush_finish(k, &f->removed, &r->error);
+	f->gone = err == 0 && !f->removed;
+	return report_exit_code(err);
 }
 
 /* Marked packets may need the routes for as long as the table is there, and so do those of somebody who has

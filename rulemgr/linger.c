@@ -67,6 +67,7 @@ static int64_t now_ms(void)
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* 1: they are gone; and here as below 0: they are drained still. */
 static int wait_check_iptables(struct diag *d)
 {
 	struct iptables_have have;
@@ -74,17 +75,16 @@ static int wait_check_iptables(struct diag *d)
 
 	if (r < 0)
 		return r;
-	if (!have.paused)
+	if (!have.present)
+		r = 1;
+	else if (!have.paused)
 		r = diag_set(d, ECANCELED, NULL, 0,
-			     have.present
-				     ? "rules of iptables were installed again meanwhile: they stay"
-				     : "the rules of iptables were removed by somebody else "
-				       "meanwhile");
+			     "rules of iptables were installed again meanwhile: they stay");
 	iptables_have_free(&have);
 	return r;
 }
 
-/* Somebody may have changed the table, or any other. */
+/* Somebody may have changed the table, or any other. One that vanishes with its owner leaves the generation as it is. */
 static int wait_check_table(struct wait *w, struct diag *d)
 {
 	struct have have;
@@ -95,20 +95,19 @@ static int wait_check_table(struct wait *w, struct diag *d)
 
 	if (r < 0)
 		return diag_set(d, -r, NULL, 0, "netfilter does not answer");
-	if (generation == w->generation)
+	if (generation == w->generation && w->have->owner == 0)
 		return 0;
 	r = sync_read_chains(w->k, &have, &m, d);
 	if (r < 0)
 		return r;
-	over = !have.present || drain_is_over(&m);
+	over = have.present && drain_is_over(&m);
 	model_free(&m);
 	w->generation = have.generation;
 	if (over)
 		return diag_set(d, ECANCELED, NULL, 0,
-				have.present ? "table %s was installed again meanwhile: it stays"
-					     : "table %s was removed by somebody else meanwhile",
+				"table %s was installed again meanwhile: it stays",
 				MODEL_TABLE_TEXT);
-	return 0;
+	return have.present ? 0 : 1;
 }
 
 static void wait_show(struct wait *w, int64_t now)
@@ -139,9 +138,11 @@ static int wait_look(struct wait *w, int64_t *pause_ms, struct diag *d)
 	int64_t began = now_ms(), now;
 	int r = w->k != NULL ? wait_check_table(w, d) : wait_check_iptables(d);
 
+	if (r > 0)
+		w->l.end = LINGER_GONE;
 	if (r == 0)
 		r = flows_read(w->have, &w->l.flows, d);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	now = now_ms();
 	if (flows_total(&w->l.flows) == 0) {

@@ -10,6 +10,7 @@ enum linger_end {
 	LINGER_DONE,   /* none is left */
 	LINGER_TIME,   /* some are, and the time is over */
 	LINGER_SIGNAL, /* SIGINT, SIGTERM or SIGHUP came */
+	LINGER_GONE,   /* the rules are: with their daemon, or somebody has removed them */
 };
 
 struct lingered {
@@ -30,6 +31,6 @@ int linger_begin(struct diag *d);
 
 /* `k` NULL: those of iptables. At most `ms`; 0: only looks. With `show` says on standard error how many are left, always in one line
  * on a terminal, else now and then. A signal that was held back ends it. 0 with *l; -ECANCELED: the
- * table takes new flows again, or is gone; another negative errno. All with `d` filled. */
+ * table takes new flows again; another negative errno. All with `d` filled. */
 int linger(struct kernel *k, const struct have *have, int64_t ms, bool show, struct lingered *l,
 	   struct diag *d);

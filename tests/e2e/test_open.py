@@ -284,6 +284,21 @@ class Policy(OpenCase):
         self.assertEqual(self.taken(t), 2)
 
 
+    def test_killed_while_flush_waits(self):
+        """The table is gone, and with it what flush waits for; the ip rules are not."""
+        t = self.build("host")
+        t.inet.peer("echo", "::", 7)
+        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        t.daemon = self.daemon(t.host, 'mode = "tproxy"\n')
+        self.open(t.host, "--mode", "tproxy")
+        self.flows(t)
+        flush = t.host.spawn(lab.BUILD / "transocks-rules", "flush", "--drain", "50s")
+        lab.wait_until(lambda: "draining" in t.host.ruleset())
+        self.kill(t)
+        self.assertEqual(flush.wait(20), 0, flush.log())
+        self.assertIn("table inet transocks went meanwhile", flush.log())
+        self.assertNotIn("1081", t.host.run("ip", "rule").stdout)
+
     def test_status_diff_and_print(self):
         t = self.start()
         want = ("--when-daemon-down", "open", "--uid", lab.RULES_UID)
