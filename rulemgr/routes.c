@@ -419,6 +419,9 @@ void routes_change_tell_json(const struct routes_change *c, struct json *j, cons
 void routes_change_free(struct routes_change *c)
 {
 	free(c->steps);
+	if (c->link != NULL)
+		rtnl_close(c->link);
+	free(c->link);
 	*c = (struct routes_change){0};
 }
 
@@ -586,23 +589,31 @@ int routes_undo(const struct routes_change *c, struct diag *d)
 	return rc;
 }
 
-int routes_remove(bool dry_run, struct routes_change *c, struct diag *d)
+static int remove_over(struct rtnl *k, bool dry_run, struct routes_change *c, struct diag *d)
 {
 	static const bool none[LISTENERS_FAMILIES];
 	struct routes_change plan;
+	int rc = look(k, NULL, none, &plan, d);
+
+	if (rc == 0 && dry_run) {
+		c->steps = plan.steps;
+		c->n = plan.n;
+	} else if (rc == 0) {
+		c->steps = calloc(plan.n + 1, sizeof(*c->steps));
+		rc = c->steps != NULL ? take_steps(k, &plan, true, c, d) : diag_no_memory(d);
+		routes_change_free(&plan);
+	}
+	return rc;
+}
+
+int routes_remove(bool dry_run, struct routes_change *c, struct diag *d)
+{
 	struct rtnl k;
 	int rc = open_socket(&k, d);
 
 	*c = (struct routes_change){0};
 	if (rc == 0)
-		rc = look(&k, NULL, none, &plan, d);
-	if (rc == 0 && dry_run) {
-		*c = plan;
-	} else if (rc == 0) {
-		c->steps = calloc(plan.n + 1, sizeof(*c->steps));
-		rc = c->steps != NULL ? take_steps(&k, &plan, true, c, d) : diag_no_memory(d);
-		routes_change_free(&plan);
-	}
+		rc = remove_over(&k, dry_run, c, d);
 	rtnl_close(&k);
 	return rc;
 }
@@ -610,20 +621,24 @@ int routes_remove(bool dry_run, struct routes_change *c, struct diag *d)
 int routes_before(const struct mark *mark, const bool family[LISTENERS_FAMILIES], bool dry_run,
 		  struct routes_change *c, struct diag *d)
 {
+	int rc;
+
 	*c = (struct routes_change){0};
-	return mark != NULL ? routes_install(mark, family, dry_run, c, d) : 0;
+	if (mark != NULL)
+		return routes_install(mark, family, dry_run, c, d);
+	c->link = calloc(1, sizeof(*c->link));
+	rc = c->link != NULL ? open_socket(c->link, d) : diag_no_memory(d);
+	if (rc < 0)
+		routes_change_free(c);
+	return rc;
 }
 
 int routes_after(int err, const struct mark *mark, bool dry_run, struct routes_change *c,
 		 struct diag *d)
 {
-	if (err < 0) {
-		if (!dry_run)
-			routes_undo(c, NULL);
+	if (err < 0 && !dry_run && mark != NULL)
+		routes_undo(c, NULL);
+	if (err < 0 || mark != NULL)
 		return err;
-	}
-	if (mark != NULL)
-		return err;
-	routes_change_free(c);
-	return routes_remove(dry_run, c, d);
+	return remove_over(c->link, dry_run, c, d);
 }

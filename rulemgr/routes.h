@@ -32,6 +32,7 @@ struct routes_step {
 struct routes_change {
 	struct routes_step *steps;
 	size_t n;
+	struct rtnl *link; /* routes_before() opens what routes_after() needs; NULL otherwise */
 };
 
 /* Reads them; *r is written only on success and then owned by the caller (routes_free). 0;
@@ -67,7 +68,8 @@ int routes_install(const struct mark *mark, const bool family[LISTENERS_FAMILIES
  * first. */
 int routes_undo(const struct routes_change *c, struct diag *d);
 
-/* Both around the rules, in the order above. Before: installs, if there is a `mark`. After, with what became of
+/* Both around the rules, in the order above. Before: installs, if there is a `mark`; else opens what is needed
+ * after, which must not fail when the rules are changed for lack of a descriptor. After, with what became of
  * the rules: 0 removes those that an earlier mode has left, if there is no `mark`; an error takes *c back. *c is the
  * caller's. 0 or a negative errno with `d`; routes_after() returns `err` if that is one. */
 int routes_before(const struct mark *mark, const bool family[LISTENERS_FAMILIES], bool dry_run,

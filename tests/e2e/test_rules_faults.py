@@ -161,6 +161,24 @@ class Broken(FaultCase):
                         self.assertRegex(done.stderr, "may have changed the rules|the ip rules and routes")
 
 
+class Short(FaultCase):
+    def test_of_descriptors(self):
+        """Whatever cannot be opened: the table is there, or the program says that it failed."""
+        host = self.lonely()
+        codes = set()
+        for nofile in range(4, 10):
+            for args in ((), ("--mode", "tproxy"), ("--confirm", "50s")):
+                done = host.run("prlimit", f"--nofile={nofile}:{nofile}", RULES, "install", "--uid", lab.RULES_UID,
+                                *args, check=False)
+                self.assertEqual("table inet transocks" in host.ruleset(), done.returncode == 0,
+                                 (nofile, args, done.stderr))
+                self.assertEqual("1081" in host.run("ip", "rule").stdout,
+                                 "tproxy" in args and done.returncode == 0, (nofile, args))
+                codes.add(done.returncode)
+                host.rules("flush", "--now")
+        self.assertTrue(codes > {0}, codes)
+
+
 class Killed(FaultCase):
     def kill_everywhere(self, host, before, after, *args):
         """Kills at every send and receive; how often either state was left."""
