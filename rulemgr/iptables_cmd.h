@@ -41,3 +41,12 @@ int iptables_need_installed(struct report *r);
 /* `status` and `diff` about rules of iptables; the exit code. (iptables_status.c) */
 int iptables_status_run(const struct args *a, struct report *r);
 int iptables_diff_run(const struct args *a, struct report *r);
+/* One of the differences: a line for a person, and an object. */
+struct iptables_line;
+void iptables_difference_format(int family, bool missing, const struct iptables_line *l,
+				struct strbuf *out);
+void iptables_difference_put(int family, bool missing, const struct iptables_line *l,
+			     struct json *j);
+
+/* `watch` for rules of iptables; the exit code. (iptables_watch.c) */
+int iptables_watch_run(const struct args *a, struct report *r);

@@ -78,12 +78,19 @@ static void put_line(const struct iptables_line *l, struct strbuf *out)
 		strbuf_putc(out, *at >= ' ' && *at <= '~' ? *at : '?');
 }
 
-static void tell_difference(void *ctx, int family, bool missing, const struct iptables_line *l)
+void iptables_difference_format(int family, bool missing, const struct iptables_line *l,
+				struct strbuf *out)
+{
+	strbuf_printf(out, "%s in table %s of %s: ", missing ? "missing" : "not configured",
+		      l->table, listeners_family[family]);
+	put_line(l, out);
+}
+
+void iptables_difference_put(int family, bool missing, const struct iptables_line *l,
+			     struct json *j)
 {
 	static const char *const objects[] = {
 		[IPTABLES_CHAIN] = "chain", [IPTABLES_RULE] = "rule", [IPTABLES_JUMP] = "jump"};
-	struct telling *t = ctx;
-	struct json *j = &t->r->json;
 
 	json_object_begin(j, NULL);
 	json_string(j, "kind", missing ? "missing" : "extra");
@@ -94,11 +101,16 @@ static void tell_difference(void *ctx, int family, bool missing, const struct ip
 	if (l->kind != IPTABLES_CHAIN)
 		json_string(j, "rule", l->rest);
 	json_object_end(j);
+}
+
+static void tell_difference(void *ctx, int family, bool missing, const struct iptables_line *l)
+{
+	struct telling *t = ctx;
+
+	iptables_difference_put(family, missing, l, &t->r->json);
 	if (t->n++ >= t->max)
 		return;
-	strbuf_printf(&t->r->text, "%s in table %s of %s: ", missing ? "missing" : "not configured",
-		      l->table, listeners_family[family]);
-	put_line(l, &t->r->text);
+	iptables_difference_format(family, missing, l, &t->r->text);
 	strbuf_putc(&t->r->text, '\n');
 }
 

@@ -140,26 +140,38 @@ static void compare_change(void *ctx, bool missing, const struct iptables_line *
 	c->fn(c->ctx, c->family, missing, l);
 }
 
-int iptables_compare(const struct iptables_have *have, const struct want *w,
-		     iptables_differs_fn *fn, void *ctx)
+int iptables_compare_texts(const struct iptables_have *have, const struct iptables_text *want,
+			   iptables_differs_fn *fn, void *ctx)
 {
 	struct compare c = {.fn = fn, .ctx = ctx};
-	int n = 0, r = 0;
+	int n = 0;
 
-	for (c.family = 0; r == 0 && c.family < LISTENERS_FAMILIES; c.family++) {
-		struct iptables_text target = {0}, deciding = {0};
+	for (c.family = 0; c.family < LISTENERS_FAMILIES; c.family++) {
+		struct iptables_text deciding;
 
 		if (!have->usable[c.family])
 			continue;
-		r = target_build(w, c.family, &target);
-		if (r == 0)
-			r = iptables_trial_half(&have->text[c.family], have->tried, &deciding);
-		if (r == 0)
-			n += (int)iptables_text_diff(&deciding, &target, compare_change, &c);
+		if (iptables_trial_half(&have->text[c.family], have->tried, &deciding) < 0)
+			return -ENOMEM;
+		n += (int)iptables_text_diff(&deciding, &want[c.family], compare_change, &c);
 		iptables_text_free(&deciding);
-		iptables_text_free(&target);
 	}
-	return r < 0 ? r : n;
+	return n;
+}
+
+int iptables_compare(const struct iptables_have *have, const struct want *w,
+		     iptables_differs_fn *fn, void *ctx)
+{
+	struct iptables_text targets[LISTENERS_FAMILIES] = {0};
+	int r = 0;
+
+	for (int f = 0; r == 0 && f < LISTENERS_FAMILIES; f++)
+		r = target_build(w, f, &targets[f]);
+	if (r == 0)
+		r = iptables_compare_texts(have, targets, fn, ctx);
+	for (int f = 0; f < LISTENERS_FAMILIES; f++)
+		iptables_text_free(&targets[f]);
+	return r;
 }
 
 /* ------------------------------------------------------------------------------------------------ */
@@ -231,15 +243,17 @@ static int verify(const struct iptables_text *targets, bool *agrees, struct diag
 	return r;
 }
 
-/* 1: nothing is to be done. */
+/* 1: nothing is to be done. `lock`: to note the change with, or -1. */
 static int change_once(const struct iptables_change *c, const struct iptables_have *have,
-		       bool dry_run, bool *agrees, struct diag *d)
+		       bool dry_run, int lock, bool *agrees, struct diag *d)
 {
 	struct iptables_text targets[LISTENERS_FAMILIES] = {0};
 	int r = c->build(c->ctx, have, targets, d);
 
-	if (r == 0)
+	if (r == 0) {
+		lock_note(lock);
 		r = change_all(have, targets, dry_run, d);
+	}
 	if (r == 0 && !dry_run)
 		r = verify(targets, agrees, d);
 	for (int f = 0; f < LISTENERS_FAMILIES; f++)
@@ -247,8 +261,8 @@ static int change_once(const struct iptables_change *c, const struct iptables_ha
 	return r;
 }
 
-static int change_until_it_holds(const struct iptables_change *c, bool dry_run, bool *present,
-				 struct diag *d)
+static int change_until_it_holds(const struct iptables_change *c, bool dry_run, int lock,
+				 bool *present, struct diag *d)
 {
 	bool agrees = false;
 
@@ -259,7 +273,7 @@ static int change_until_it_holds(const struct iptables_change *c, bool dry_run, 
 		if (r < 0)
 			return r;
 		*present = *present || (i == 0 && have.present);
-		r = change_once(c, &have, dry_run, &agrees, d);
+		r = change_once(c, &have, dry_run, lock, &agrees, d);
 		iptables_have_free(&have);
 		if (r != 0 || dry_run)
 			return r < 0 ? r : 0;
@@ -277,7 +291,7 @@ int iptables_change(const struct iptables_change *c, bool dry_run, bool *present
 
 	if (lock == -EBUSY)
 		return lock;
-	r = change_until_it_holds(c, dry_run, present, d);
+	r = change_until_it_holds(c, dry_run, dry_run || c->silent ? -1 : lock, present, d);
 	lock_drop(lock);
 	return r;
 }
@@ -415,6 +429,8 @@ int iptables_pause(struct diag *d)
 	}
 	if (!have.present)
 		r = diag_set(d, ENOENT, NULL, 0, "nothing is installed");
+	else
+		lock_note(lock);
 	for (int f = 0; r == 0 && !have.paused && f < LISTENERS_FAMILIES; f++) {
 		strbuf_init_heap(&body);
 		for (size_t i = 0; i < ARRAY_LEN(chains); i++) {
@@ -554,6 +570,7 @@ static int bypass_change(const struct bypass *b, struct diag *d)
 		return lock;
 	r = iptables_read(&have, d);
 	if (r == 0) {
+		lock_note(lock);
 		r = bypass_edit(b, &have, d);
 		iptables_have_free(&have);
 	}

@@ -44,12 +44,17 @@ typedef void iptables_differs_fn(void *ctx, int family, bool missing,
 int iptables_compare(const struct iptables_have *have, const struct want *w,
 		     iptables_differs_fn *fn, void *ctx);
 
+/* The same for what is wanted as text, one of each family. */
+int iptables_compare_texts(const struct iptables_have *have, const struct iptables_text *want,
+			   iptables_differs_fn *fn, void *ctx);
+
 /* A change that is made of what is there: as often as somebody else changes it meanwhile. `build` fills the targets
  * of all families; 0; 1: there is nothing to do; or a negative errno with `d` filled, and nothing is changed. */
 struct iptables_change {
 	int (*build)(void *ctx, const struct iptables_have *have, struct iptables_text *targets,
 		     struct diag *d);
 	void *ctx;
+	bool silent; /* a watcher puts back what somebody meant: no other watcher is to take it for meant */
 };
 
 /* *present: something was there before. The errors of iptables_install(), and those of `build`. */

@@ -12,7 +12,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -549,9 +548,7 @@ int watch_run(const struct args *a, struct report *r)
 
 	if (iptables_is_used(&w.k, err, a->conf->redirect.backend, r)) {
 		kernel_close(&w.k);
-		diag_set(&r->error, EOPNOTSUPP, NULL, 0,
-			 "rules of iptables cannot be watched: that takes nf_tables");
-		return EX_UNAVAILABLE;
+		return iptables_watch_run(a, r);
 	}
 	if (err < 0)
 		return report_exit_code(err);

@@ -87,11 +87,18 @@ static void put_time(struct strbuf *out)
 	strbuf_puts(out, text);
 }
 
+static int write_line(struct strbuf *line)
+{
+	int r = puts(line->data) < 0 || fflush(stdout) != 0 ? -errno : 0;
+
+	strbuf_free(line);
+	return r;
+}
+
 int watch_tell(bool as_json, const char *event, const char *text, const struct culprits *by,
 	       const struct diff *diff, const struct routes_change *routes)
 {
 	struct strbuf sb;
-	int r;
 
 	strbuf_init_heap(&sb);
 	if (as_json) {
@@ -106,7 +113,33 @@ int watch_tell(bool as_json, const char *event, const char *text, const struct c
 		if (routes != NULL)
 			put_routes(routes, &sb);
 	}
-	r = puts(sb.data) < 0 || fflush(stdout) != 0 ? -errno : 0;
-	strbuf_free(&sb);
-	return r;
+	return write_line(&sb);
+}
+
+int watch_tell_rules(bool as_json, const char *event, const char *text, const char *differences,
+		     void (*put)(void *ctx, struct json *j), void *ctx)
+{
+	struct strbuf sb;
+	struct json j;
+
+	strbuf_init_heap(&sb);
+	if (as_json) {
+		json_init(&j, &sb);
+		json_object_begin(&j, NULL);
+		json_string(&j, "command", "watch");
+		json_int(&j, "time", time(NULL));
+		json_string(&j, "event", event);
+		json_string(&j, "backend", "iptables");
+		json_string(&j, "text", text);
+		json_array_begin(&j, "by");
+		json_array_end(&j);
+		put(ctx, &j);
+		json_object_end(&j);
+	} else {
+		put_time(&sb);
+		strbuf_puts(&sb, text);
+		if (differences != NULL)
+			strbuf_puts(&sb, differences);
+	}
+	return write_line(&sb);
 }

@@ -25,3 +25,8 @@ void culprits_add(struct culprits *c, const struct event *event);
  * and in the ip rules and routes (NULL or empty: not said) follow it. 0, or a negative errno: nobody reads them any more. */
 int watch_tell(bool as_json, const char *event, const char *text, const struct culprits *by,
 	       const struct diff *diff, const struct routes_change *routes);
+
+/* The same of rules of iptables. `differences` as a text that follows (NULL: none), and `put` adds what else the
+ * object has. */
+int watch_tell_rules(bool as_json, const char *event, const char *text, const char *differences,
+		     void (*put)(void *ctx, struct json *j), void *ctx);

@@ -187,11 +187,6 @@ class Text(IptablesCase):
             self.assertRegex(text, r'1 packets, \d+ bytes: "to transocksd" of chain '
                                    r"TRANSOCKS_TAKE, table nat of IPv4\n")
 
-    def test_what_takes_nft(self):
-        host = self.lonely()
-        error = self.rules(host, "watch", "--backend", "iptables", code=69).stderr
-        self.assertIn("rules of iptables cannot be watched", error)
-
     def networks(self, host):
         return json.loads(self.rules(host, "bypass", "list", "--json").stdout)["networks"]
 
