@@ -94,6 +94,12 @@ static bool somebody_listens(const struct listeners *l)
 	return l->loopback[LISTENERS_IPV4] || l->loopback[LISTENERS_IPV6];
 }
 
+/* TPROXY of iptables drops what nobody listens for, and no rule behind it can refuse it. */
+static bool would_hang(const struct preflight *p)
+{
+	return p->kernel == NULL && p->want->mode == REDIRECT_MODE_TPROXY;
+}
+
 /* Nobody at all is a warning: the daemon may come later, and new flows are refused meanwhile. Somebody in
  * one family alone is a daemon that will not come for the other. */
 static int check_host_listeners(struct preflight *p)
@@ -106,7 +112,14 @@ static int check_host_listeners(struct preflight *p)
 
 		if (!matters(p, f) || p->listeners.loopback[f])
 			continue;
-		if (!somebody)
+		if (!somebody && would_hang(p))
+			code = refuse(
+				p,
+				"nobody listens on %s:%u: by iptables with mode = \"tproxy\" all "
+				"new %s connections would hang until transocksd runs, and could "
+				"reach other programs; start it first",
+				listeners_loopback[f], w->port, listeners_family[f]);
+		else if (!somebody)
 			report_warn(p->report,
 				    "nobody listens on %s:%u: new %s connections are refused until "
 				    "transocksd runs",
@@ -160,8 +173,8 @@ static bool lacks_listener(const struct preflight *p)
 	bool somebody = somebody_listens(l), lacks = false;
 
 	for (int f = 0; f < LISTENERS_FAMILIES; f++)
-		lacks |= matters(p, f) &&
-			 ((p->want->n_gateways > 0 && !l->any[f]) || (somebody && !l->loopback[f]));
+		lacks |= matters(p, f) && ((p->want->n_gateways > 0 && !l->any[f]) ||
+					   ((somebody || would_hang(p)) && !l->loopback[f]));
 	return lacks;
 }
 

@@ -272,6 +272,16 @@ class Text(IptablesCase):
                                                code=69).stderr)
         self.assertNotIn("TRANSOCKS", self.saved(host))
 
+    def test_nobody_would_take_tproxy(self):
+        """By nf_tables connections would be refused; by iptables they would hang."""
+        host = self.lonely()
+        error = self.rules(host, "install", "--mode", "tproxy", code=1).stderr
+        self.assertIn("nobody listens on 127.0.0.1:1081: by iptables with mode = \"tproxy\"", error)
+        self.assertNotIn("TRANSOCKS", self.saved(host))
+        self.assertNotIn("1081", host.run("ip", "rule").stdout)
+        self.assertIn("would hang", self.rules(host, "install", "--mode", "tproxy", "--force").stderr)
+        self.rules(host, "flush")
+
     def test_dry_run(self):
         host = self.lonely()
         self.assertIn("would install", self.rules(host, "install", "--dry-run").stdout)

@@ -52,7 +52,7 @@ class Ask(IptablesCase):
         return answer
 
     def host(self, mode):
-        t = self.start("host", mode=mode, daemon=False)
+        t = self.start("host", "--force", mode=mode, daemon=False)
         for family, target in TARGETS.items():
             becomes = LOOPBACK[family] if mode == "redirect" else target
             answer = self.ask(t, target, verdict="taken", rule="to transocksd", becomes=becomes,

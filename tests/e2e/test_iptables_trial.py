@@ -169,7 +169,7 @@ class Trial(IptablesCase):
 
     @lab.needs_uids
     def test_first_by_tproxy(self):
-        self.first(self.start(), "--mode", "tproxy")
+        self.first(self.start(), "--mode", "tproxy", "--force")
 
     def test_flush_and_install(self):
         host = self.lonely()
@@ -192,7 +192,7 @@ class Trial(IptablesCase):
         host = self.lonely()
         self.rules(host, "install")
         before = self.saved(host)
-        error = self.rules(host, "install", "--mode", "tproxy", "--confirm", LONG, code=1).stderr
+        error = self.rules(host, "install", "--mode", "tproxy", "--force", "--confirm", LONG, code=1).stderr
         self.assertIn("--confirm cannot change mode or tproxy_mark", error)
         self.assertEqual(self.saved(host), before)
         self.assertNotIn("1081", host.run("ip", "rule").stdout)
