@@ -468,7 +468,9 @@ static void daemon_answer(void *ctx, enum control_request request, struct strbuf
 		.draining = dm->draining,
 	};
 
-	if (request == CONTROL_STATUS_TEXT)
+	if (request == CONTROL_SUGGEST)
+		plan_suggest(dm->plan, out);
+	else if (request == CONTROL_STATUS_TEXT)
 		status_text(&st, out);
 	else
 		status_json(&st, out);
@@ -624,8 +626,16 @@ static int daemon_assume_control(struct daemon *dm, struct diag *d)
 	return EX_OK;
 }
 
+/* The request that --status or --suggest stands for; NULL: neither. */
+static const char *daemon_question(const struct daemon_options *o)
+{
+	if (o->status)
+		return o->json ? "status" : "status text";
+	return o->suggest ? "suggest" : NULL;
+}
+
 /* Prints what the running daemon says. */
-static int daemon_status(struct daemon *dm, struct strbuf *out)
+static int daemon_ask(struct daemon *dm, struct strbuf *out)
 {
 	const char *path = dm->conf->control;
 	struct diag d;
@@ -635,7 +645,7 @@ static int daemon_status(struct daemon *dm, struct strbuf *out)
 		rc = diag_set(&d, ENOENT, NULL, 0,
 			      "option \"control\" is empty: there is no socket to ask");
 	else
-		rc = control_ask(path, dm->options.json ? "status" : "status text", out, &d);
+		rc = control_ask(path, daemon_question(&dm->options), out, &d);
 	conf_unref(dm->conf);
 	if (rc == 0)
 		return daemon_print(out);
@@ -691,14 +701,14 @@ int daemon_main(const struct daemon_program *p, int argc, char **argv)
 	if (dm.options.explain != NULL)
 		return daemon_explain(&dm, &text);
 	code = daemon_load(&dm, &dm.conf, &d);
-	if (code == EX_CONFIG && dm.options.status)
+	if (code == EX_CONFIG && daemon_question(&dm.options) != NULL)
 		code = daemon_assume_control(&dm, &d);
 	if (code != EX_OK) {
 		conf_unref(dm.conf);
 		return daemon_fail(&dm, code, &d);
 	}
-	if (dm.options.status)
-		return daemon_status(&dm, &text);
+	if (daemon_question(&dm.options) != NULL)
+		return daemon_ask(&dm, &text);
 	if (dm.options.check)
 		strbuf_puts(&text, "configuration OK\n");
 	else if (dm.options.dump)

@@ -13,6 +13,7 @@ enum {
 	FLAG_DUMP,
 	FLAG_STATUS,
 	FLAG_EXPLAIN,
+	FLAG_SUGGEST,
 	FLAG_JSON,
 	FLAG_HELP,
 	FLAG_VERSION
@@ -40,6 +41,9 @@ const struct flag transocksd_flags[] = {
 	{"explain", 0, "FLOW",
 	 "say what would become of 'client=ADDRESS dest=ADDRESS:PORT name=NAME' and exit",
 	 FLAG_EXPLAIN},
+	{"suggest", 0, NULL,
+	 "ask the running daemon for rules that allow what observing rules saw, and exit",
+	 FLAG_SUGGEST},
 	{"json", 0, NULL, "with --status or --explain: as one JSON object", FLAG_JSON},
 	FLAGS_AFTER,
 };
@@ -79,6 +83,9 @@ static int options_flag(void *ctx, int id, const char *value, struct diag *d)
 		break;
 	case FLAG_EXPLAIN:
 		o->explain = value;
+		break;
+	case FLAG_SUGGEST:
+		o->suggest = true;
 		break;
 	case FLAG_JSON:
 		o->json = true;

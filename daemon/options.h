@@ -12,7 +12,7 @@ struct daemon_options {
 	const char *file;                              /* NULL: the default file and its drop-ins */
 	const char *log_file, *log_level, *log_format; /* NULL: as configured */
 	const char *explain;                           /* the flow that is asked about, or NULL */
-	bool check, dump, status, json, help, version;
+	bool check, dump, status, suggest, json, help, version;
 };
 
 /* 0 or -EINVAL with `d`. */

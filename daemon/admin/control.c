@@ -29,9 +29,13 @@ static const struct {
 	const char *line;
 	enum control_request request;
 } requests[] = {
-	{"status\n", CONTROL_STATUS},          {"status text\n", CONTROL_STATUS_TEXT},
-	{RULES_KEEP "\n", CONTROL_RULES_KEEP}, {RULES_LEND "\n", CONTROL_RULES_LEND},
-	{RULES_DROP "\n", CONTROL_RULES_DROP}, {RULES_LEND_ANYWAY "\n", CONTROL_RULES_LEND_ANYWAY},
+	{"status\n", CONTROL_STATUS},
+	{"status text\n", CONTROL_STATUS_TEXT},
+	{"suggest\n", CONTROL_SUGGEST},
+	{RULES_KEEP "\n", CONTROL_RULES_KEEP},
+	{RULES_LEND "\n", CONTROL_RULES_LEND},
+	{RULES_DROP "\n", CONTROL_RULES_DROP},
+	{RULES_LEND_ANYWAY "\n", CONTROL_RULES_LEND_ANYWAY},
 	{GIVE_WAY "\n", CONTROL_GIVE_WAY},
 };
 
@@ -229,6 +233,7 @@ static void client_answer(struct control_client *cl, enum control_request reques
 	switch (request) {
 	case CONTROL_STATUS:
 	case CONTROL_STATUS_TEXT:
+	case CONTROL_SUGGEST:
 		cl->control->on_request(cl->control->ctx, request, &cl->answer);
 		break;
 	case CONTROL_RULES_KEEP:

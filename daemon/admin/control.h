@@ -6,6 +6,7 @@
  *
  *   status        what there is to tell, as one JSON object
  *   status text   the same for a person
+ *   suggest       rules that would let what observing rules have seen go on, as TOML
  *   rules keep    keep the netlink socket that comes with the request (SCM_RIGHTS), see lend.h
  *   rules lend    the answer brings that socket; the loan ends with the connection
  *   rules drop    close it
@@ -38,6 +39,7 @@ enum control_request {
 	CONTROL_MORE, /* not whole yet */
 	CONTROL_STATUS,
 	CONTROL_STATUS_TEXT,
+	CONTROL_SUGGEST,
 	CONTROL_RULES_KEEP,
 	CONTROL_RULES_LEND,
 	CONTROL_RULES_DROP,
@@ -52,7 +54,7 @@ enum control_request control_parse(const char *bytes, size_t len, bool ended);
 /* The rules that are kept lead to one port, in one mode; who takes them over must be there. */
 #define CONTROL_SERVES_MAX 32
 
-/* Appends the answer to CONTROL_STATUS or CONTROL_STATUS_TEXT. */
+/* Appends the answer to CONTROL_STATUS, CONTROL_STATUS_TEXT or CONTROL_SUGGEST. */
 typedef void control_fn(void *ctx, enum control_request request, struct strbuf *out);
 
 struct control_client {

@@ -9,7 +9,8 @@
 
 struct observed_dest {
 	struct observed_dest *next; /* in its bucket */
-	size_t rule;
+	size_t rule, group;
+	enum rule_action action;
 	struct addr addr; /* where no name is known; else AF_UNSPEC */
 	uint16_t port;
 	uint64_t n_flows;
@@ -38,9 +39,11 @@ void observed_destroy(struct observed *o)
 	pthread_mutex_destroy(&o->lock);
 }
 
-static bool observed_is(const struct observed_dest *dest, size_t rule, const struct flow_facts *f)
+static bool observed_is(const struct observed_dest *dest, const struct flow_facts *f,
+			const struct rule_verdict *v)
 {
-	if (dest->rule != rule || dest->port != f->port)
+	if (dest->rule != v->observed || dest->port != f->port || dest->action != v->action ||
+	    dest->group != v->group)
 		return false;
 	if (f->name != NULL)
 		return strcmp(dest->name, f->name) == 0;
@@ -48,14 +51,16 @@ static bool observed_is(const struct observed_dest *dest, size_t rule, const str
 }
 
 /* NULL: no memory. */
-static struct observed_dest *observed_new(size_t rule, const struct flow_facts *f)
+static struct observed_dest *observed_new(const struct flow_facts *f, const struct rule_verdict *v)
 {
 	size_t n = f->name != NULL ? strlen(f->name) : 0;
 	struct observed_dest *dest = calloc(1, sizeof(*dest) + n + 1);
 
 	if (dest == NULL)
 		return NULL;
-	dest->rule = rule;
+	dest->rule = v->observed;
+	dest->action = v->action;
+	dest->group = v->group;
 	dest->port = f->port;
 	if (f->name != NULL)
 		memcpy(dest->name, f->name, n);
@@ -65,8 +70,8 @@ static struct observed_dest *observed_new(size_t rule, const struct flow_facts *
 }
 
 /* The entry, made if it is not there; NULL: no room for it. */
-static struct observed_dest *observed_find(struct observed *o, size_t rule,
-					   const struct flow_facts *f)
+static struct observed_dest *observed_find(struct observed *o, const struct flow_facts *f,
+					   const struct rule_verdict *v)
 {
 	uint64_t hash = f->name != NULL ? hash_bytes(&o->key, f->name, strlen(f->name))
 					: hash_bytes(&o->key, f->dest->ip, sizeof(f->dest->ip));
@@ -77,22 +82,56 @@ static struct observed_dest *observed_find(struct observed *o, size_t rule,
 	if (o->buckets == NULL)
 		return NULL;
 	at = &o->buckets[hash % OBSERVED_BUCKETS];
-	while (*at != NULL && !observed_is(*at, rule, f))
+	while (*at != NULL && !observed_is(*at, f, v))
 		at = &(*at)->next;
-	if (*at == NULL && o->n < OBSERVED_MAX && (*at = observed_new(rule, f)) != NULL)
+	if (*at == NULL && o->n < OBSERVED_MAX && (*at = observed_new(f, v)) != NULL)
 		o->n++;
 	return *at;
 }
 
-void observed_add(struct observed *o, size_t rule, const struct flow_facts *f)
+void observed_add(struct observed *o, const struct flow_facts *f, const struct rule_verdict *v)
 {
 	struct observed_dest *dest;
 
 	pthread_mutex_lock(&o->lock);
-	dest = observed_find(o, rule, f);
+	dest = observed_find(o, f, v);
 	if (dest != NULL)
 		dest->n_flows++;
 	else
 		o->n_lost++;
 	pthread_mutex_unlock(&o->lock);
+}
+
+static void observed_copy(const struct observed *o, struct suggest_row *row)
+{
+	for (size_t i = 0; o->buckets != NULL && i < OBSERVED_BUCKETS; i++) {
+		for (const struct observed_dest *dest = o->buckets[i]; dest != NULL;
+		     dest = dest->next) {
+			*row = (struct suggest_row){
+				.rule = dest->rule,
+				.dest = dest->addr,
+				.port = dest->port,
+				.action = dest->action,
+				.group = dest->group,
+				.flows = dest->n_flows,
+			};
+			snprintf(row->name, sizeof(row->name), "%s", dest->name);
+			row++;
+		}
+	}
+}
+
+int observed_rows(struct observed *o, struct suggest_row **rows, uint64_t *lost)
+{
+	int n = -ENOMEM;
+
+	pthread_mutex_lock(&o->lock);
+	*rows = calloc(o->n + 1, sizeof(**rows));
+	if (*rows != NULL) {
+		observed_copy(o, *rows);
+		n = (int)o->n;
+		*lost = o->n_lost;
+	}
+	pthread_mutex_unlock(&o->lock);
+	return n;
 }

@@ -8,8 +8,7 @@
 #include <stdint.h>
 
 #include "daemon/core/hash.h"
-#include "policy/rules.h"
-#include "policy/strbuf.h"
+#include "policy/suggest.h"
 
 #define OBSERVED_MAX 4096 /* different destinations; what comes when it is full is only counted */
 
@@ -27,5 +26,9 @@ struct observed {
 int observed_init(struct observed *o);
 void observed_destroy(struct observed *o);
 
-/* A flow that rule `rule` matched. */
-void observed_add(struct observed *o, size_t rule, const struct flow_facts *f);
+/* A flow that the rule `v->observed` has matched, and what became of it. */
+void observed_add(struct observed *o, const struct flow_facts *f, const struct rule_verdict *v);
+
+/* A copy of what was seen, in *rows, which the caller frees: how many, or -ENOMEM. *lost are flows to destinations that
+ * had no room. */
+int observed_rows(struct observed *o, struct suggest_row **rows, uint64_t *lost);

@@ -74,7 +74,21 @@ void plan_count(struct plan *p, const struct flow_facts *f, const struct rule_ve
 	if (v->observed == RULE_NONE)
 		return;
 	atomic_fetch_add_explicit(&p->rules[v->observed].observed, 1, memory_order_relaxed);
-	observed_add(&p->observed, v->observed, f);
+	observed_add(&p->observed, f, v);
+}
+
+void plan_suggest(struct plan *p, struct strbuf *out)
+{
+	struct suggest_row *rows;
+	uint64_t lost;
+	int n = observed_rows(&p->observed, &rows, &lost);
+
+	if (n < 0) {
+		strbuf_puts(out, "# out of memory\n");
+		return;
+	}
+	suggest_text(p->conf, rows, (size_t)n, lost, out);
+	free(rows);
 }
 
 const char *plan_upstreams_text(const struct conf *c, char *out, size_t cap)

@@ -37,5 +37,8 @@ void plan_unref(struct plan *p);
 /* Counts a verdict, of a flow towards `f`. Any thread. */
 void plan_count(struct plan *p, const struct flow_facts *f, const struct rule_verdict *v);
 
+/* Appends what `--suggest` prints: suggest_text() of what was observed. */
+void plan_suggest(struct plan *p, struct strbuf *out);
+
 /* The upstreams' names, "a, b and 7 more" as far as `cap` bytes go, into `out`, which it returns. */
 const char *plan_upstreams_text(const struct conf *c, char *out, size_t cap);

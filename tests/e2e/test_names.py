@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What transocksd learns of a flow's name, what it tells upstreams, and what rules make of it."""
+import signal
 import socket
 import ssl
 import time
@@ -356,6 +357,30 @@ class Rules(lab.TestCase):
         self.assertEqual((record["observed_rule"], record["observed_action"]), ("watch", "refuse"))
         rules = flow.status(t.host, t.daemon)["rules"]
         self.assertEqual((rules[0]["name"], rules[0]["decided"], rules[0]["observed"]), ("watch", 0, 1))
+
+    def test_what_was_observed_becomes_rules_that_enforce(self):
+        observe = """
+            [[rule]]
+            name = "watch"
+            ports = [80, 443]
+            observe = true
+            action = "refuse"
+            """
+        t = self.start(observe)
+        for _ in range(3):
+            self.get(t, "here.example")
+        self.get(t, "there.example")
+        program = lab.BUILD / "transocksd"
+        suggested = t.host.run(program, "-f", t.daemon.config, "--suggest").stdout
+        self.assertIn("here.example", suggested)
+        config = t.daemon.config.read_text()
+        enforced = suggested + observe.replace("observe = true", "observe = false")
+        t.daemon.config.write_text(config.replace(observe, enforced))
+        t.daemon.signal(signal.SIGHUP)
+        t.daemon.wait_log("configuration reloaded")
+        self.assertIn("This is 11.0.0.1", self.get(t, "here.example").stdout)
+        self.assertIn("This is 11.0.0.2", self.get(t, "there.example").stdout)
+        self.assertNotEqual(self.get(t, "denied.example", check=False).returncode, 0)
 
     def test_direct_flows_carry_the_mark(self):
         t = self.start("[[rule]]\naction = 'direct'\n")

@@ -30,6 +30,8 @@ static void test_parse(void **state)
 		{"rules drop\n", 0, false, CONTROL_RULES_DROP},
 		{"rules\n", 0, false, CONTROL_UNKNOWN},
 		{"s", 0, false, CONTROL_MORE},
+		{"suggest\n", 0, false, CONTROL_SUGGEST},
+		{"suggest", 0, false, CONTROL_MORE},
 		{"status", 0, false, CONTROL_MORE},
 		{"status text", 0, false, CONTROL_MORE},
 		{"anything else", 0, false, CONTROL_MORE},
@@ -72,9 +74,15 @@ static void test_longest(void **state)
 /* Every part of a request but the whole is not yet one. */
 static void test_every_split(void **state)
 {
-	static const char *const lines[] = {
-		"status\n",     "status text\n",       "rules keep\n", "rules lend\n",
-		"rules drop\n", "rules lend anyway\n", "give way\n",   "give way redirect 1081\n"};
+	static const char *const lines[] = {"status\n",
+					    "status text\n",
+					    "rules keep\n",
+					    "rules lend\n",
+					    "suggest\n",
+					    "rules drop\n",
+					    "rules lend anyway\n",
+					    "give way\n",
+					    "give way redirect 1081\n"};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
