@@ -34,9 +34,9 @@ int arrival_accepted(const struct addr *local, const struct addr *remote, struct
 	return -ETIMEDOUT;
 }
 
-bool arrival_ends(int fd)
+bool arrival_ends(int fd, int64_t held_up_ms)
 {
 	struct pollfd p = {.fd = fd, .events = POLLRDHUP};
 
-	return poll(&p, 1, ARRIVAL_LIVE_MS) > 0;
+	return poll(&p, 1, ARRIVAL_LIVE_MS + (int)held_up_ms) > 0;
 }

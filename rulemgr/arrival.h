@@ -14,5 +14,5 @@
 int arrival_connected(int fd);
 /* Waits until the program at the other end has accepted. 0; -ENOENT: it has closed already. */
 int arrival_accepted(const struct addr *local, const struct addr *remote, struct peer *out);
-/* Whether who accepted it has ended it within ARRIVAL_LIVE_MS. */
-bool arrival_ends(int fd);
+/* Whether who accepted it has ended it within ARRIVAL_LIVE_MS after it has waited so long for the client to speak. */
+bool arrival_ends(int fd, int64_t held_up_ms);

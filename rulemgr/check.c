@@ -28,8 +28,7 @@
 #include "rulemgr/verdict.h"
 
 /* Where the probes want to go. Both are of the Internet, not special-purpose, and belong to the AS112
- * project, which absorbs what nobody wants (RFC 7535, RFC 7534). They end within transocksd, which
- * waits on this port for the name of a site before it dials. */
+ * project, which absorbs what nobody wants (RFC 7535, RFC 7534). */
 static const char *const check_targets[] = {"192.31.196.1:443", "[2620:4f:8000::1]:443"};
 
 /* An ordinary user, whom no rule is likely to exempt: "nobody". */
@@ -210,6 +209,13 @@ static int check_taken(struct check *c)
 	}
 }
 
+/* How long the daemon waits for what the probe does not say, before it goes on. */
+static int64_t check_held_up_ms(const struct check *c)
+{
+	return port_list_contains(&c->conf->sniff.ports, c->target.port) ? c->conf->sniff.timeout
+									 : 0;
+}
+
 /* 0, or what became of the connection. A listener that has no upstream accepts and resets. */
 static int check_await(struct check *c, struct probe *p, struct peer *peer)
 {
@@ -220,7 +226,7 @@ static int check_await(struct check *c, struct probe *p, struct peer *peer)
 	if (peer == NULL || (r < 0 && r != -ECONNRESET))
 		return r;
 	r = arrival_accepted(&c->arrives, &p->from, peer);
-	c->ended = r == -ENOENT || (r == 0 && arrival_ends(p->fd));
+	c->ended = r == -ENOENT || (r == 0 && arrival_ends(p->fd, check_held_up_ms(c)));
 	return r == -ENOENT ? 0 : r;
 }
 
