@@ -522,21 +522,31 @@ static void daemon_control(struct daemon *dm, const struct priv_user *user)
 	}
 }
 
+static void daemon_warn_unreadable(const struct conf *c)
+{
+	for (size_t i = 0; i < c->files.n; i++) {
+		const char *file = c->files.strings[i];
+
+		if (access(file, R_OK) < 0 && errno == EACCES)
+			log_text(
+				LOG_LEVEL_WARNING,
+				"user \"%s\" may not read %s, so SIGHUP cannot either; give it the "
+				"group: chgrp %s %s && chmod 640 %s",
+				c->user, file, c->user, file, file);
+	}
+}
+
 /* Becomes the user that needs no more than it is left with. */
 static int daemon_drop(const struct daemon *dm, const struct priv_user *user, struct diag *d)
 {
-	const char *file = daemon_file(dm);
 	int rc = 0;
 
 	if (user->change)
 		rc = log_give(user->uid, user->gid, d);
 	if (rc == 0)
 		rc = priv_drop(user, d);
-	if (rc == 0 && user->change && access(file, R_OK) < 0 && errno == EACCES)
-		log_text(LOG_LEVEL_WARNING,
-			 "user \"%s\" may not read %s, so SIGHUP cannot either; give it the group: "
-			 "chgrp %s %s && chmod 640 %s",
-			 dm->conf->user, file, dm->conf->user, file, file);
+	if (rc == 0 && user->change)
+		daemon_warn_unreadable(dm->conf);
 	return rc;
 }
 

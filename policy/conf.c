@@ -200,7 +200,7 @@ static int conf_open_named(const char *file, struct stat *st, struct diag *d)
 	return diag_set(d, EINVAL, file, 0, "is not a regular file");
 }
 
-static int conf_read_auth(struct upstream_conf *u, struct diag *d)
+static int conf_read_auth(struct conf *c, struct upstream_conf *u, struct diag *d)
 {
 	struct strbuf text;
 	struct stat st;
@@ -216,6 +216,8 @@ static int conf_read_auth(struct upstream_conf *u, struct diag *d)
 	else
 		r = file_read_all(fd, u->auth_file, AUTH_FILE_MAX, &text, d);
 	if (r == 0)
+		r = conf_note_file(c, u->auth_file, d);
+	if (r == 0)
 		r = conf_parse_auth(&u->url, text.data, text.len, u->auth_file, d);
 	close(fd);
 	explicit_bzero(text.data, text.len);
@@ -228,7 +230,7 @@ static bool is_named(const char *file)
 	return file != NULL && file[0] != '\0';
 }
 
-static int conf_read_list(const char *file, struct strbuf *text, struct diag *d)
+static int conf_read_list(struct conf *c, const char *file, struct strbuf *text, struct diag *d)
 {
 	struct stat st;
 	int fd, r;
@@ -240,19 +242,19 @@ static int conf_read_list(const char *file, struct strbuf *text, struct diag *d)
 		return fd;
 	r = file_read_all(fd, file, LIST_FILE_MAX, text, d);
 	close(fd);
-	return r;
+	return r == 0 ? conf_note_file(c, file, d) : r;
 }
 
-static int conf_read_rule(struct flow_rule *rule, struct diag *d)
+static int conf_read_rule(struct conf *c, struct flow_rule *rule, struct diag *d)
 {
 	struct strbuf domains, networks;
 	int r;
 
 	strbuf_init_heap(&domains);
 	strbuf_init_heap(&networks);
-	r = conf_read_list(rule->domains_file, &domains, d);
+	r = conf_read_list(c, rule->domains_file, &domains, d);
 	if (r == 0)
-		r = conf_read_list(rule->networks_file, &networks, d);
+		r = conf_read_list(c, rule->networks_file, &networks, d);
 	if (r == 0)
 		r = rule_compile(rule, is_named(rule->domains_file) ? domains.data : NULL,
 				 domains.len, is_named(rule->networks_file) ? networks.data : NULL,
@@ -269,10 +271,10 @@ static int conf_read_lists(struct conf *c, struct diag *d)
 
 	for (size_t i = 0; i < c->n_upstreams && r == 0; i++) {
 		if (is_named(c->upstreams[i].auth_file))
-			r = conf_read_auth(&c->upstreams[i], d);
+			r = conf_read_auth(c, &c->upstreams[i], d);
 	}
 	for (size_t i = 0; i < c->rules.n && r == 0; i++)
-		r = conf_read_rule(&c->rules.rules[i], d);
+		r = conf_read_rule(c, &c->rules.rules[i], d);
 	if (r == 0 && c->n_upstreams > 0)
 		c->upstream = c->upstreams[0].url;
 	return r;

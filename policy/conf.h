@@ -43,7 +43,8 @@ struct conf_program;
 struct conf {
 	atomic_uint refs;
 	const struct conf_program *program; /* whose options these are */
-	struct string_list files;           /* that were read, in this order */
+	struct string_list
+		files; /* that were read, in this order; at last those that options name */
 
 	struct addr_list listen; /* what to bind; ":1081" is two entries, 0.0.0.0 and :: */
 	/* `listen` names both families alike (localhost, or all addresses; so does the default):
