@@ -219,14 +219,13 @@ static bool has_byte_above(const char *entry, size_t n, unsigned char most)
 /* What somebody who wrote that may have meant. */
 static int domain_refuse(const char *entry, size_t n, struct diag *d)
 {
-	char shown[ENTRY_SHOWN_MAX];
+	char shown[ENTRY_SHOWN_MAX], meant[ENTRY_SHOWN_MAX];
 
 	entry_shown(entry, n, shown);
 	if (n > 2 && entry[0] == '*' && entry[1] == '.')
 		return diag_set(d, EINVAL, NULL, 0,
-				"%s: write it without '*': \".example.com\" is example.com and "
-				"everything below it",
-				shown);
+				"%s: write %s, which is the name and everything below it", shown,
+				entry_shown(entry + 1, n - 1, meant));
 	if (memchr(entry, ' ', n) != NULL || memchr(entry, '\t', n) != NULL)
 		return diag_set(d, EINVAL, NULL, 0, "%s is more than one name", shown);
 	if (memchr(entry, '/', n) != NULL)

@@ -117,7 +117,7 @@ static const struct {
 	int line;
 	const char *says;
 } bad[] = {
-	{"*.example.com", 1, "\"*.example.com\": write it without '*'"},
+	{"*.example.com", 1, "\"*.example.com\": write \".example.com\", which"},
 	{"a.example\n\n192.0.2.1 # x\n", 3, "\"192.0.2.1\" is an address"},
 	{"a.example\n.192.0.2.1", 2, "is an address"},
 	{"[2001:db8::1]", 1, "is an address"},
