@@ -136,6 +136,9 @@ static const struct {
 	{"*", 1, "is not a domain name"},
 	{"0x7f.1", 1, "is not a domain name"},
 	{"a\x1b[31m.example", 1, "\"a\\u001b[31m.example\""},
+	{"\xff\xfe"
+	 "a",
+	 1, "\"\\u00ff\\u00fea\" is not a domain name"},
 	{"a\xff.example", 1, "\"a\\u00ff.example\""},
 	{"a.example\n\xef\xbb\xbf"
 	 "b.example",
