@@ -136,13 +136,12 @@ static enum proxy_v2_result read_head(struct proxy_v2 *p, const uint8_t *in, siz
 	return PROXY_V2_DONE;
 }
 
-/* What is no name is none: that is for whoever decides by it. */
+/* What is no name leaves it "". */
 static void read_authority(struct proxy_v2 *p, const uint8_t *name, size_t n)
 {
 	struct addr addr;
 
-	if (name_normalise((const char *)name, n, p->authority, &addr) != 0)
-		p->authority[0] = '\0';
+	(void)name_normalise((const char *)name, n, p->authority, &addr);
 }
 
 static enum proxy_v2_result read_tlvs(struct proxy_v2 *p, const uint8_t *in, size_t n)

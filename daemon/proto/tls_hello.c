@@ -64,8 +64,6 @@ static enum sniff_result read_extension(struct sniff *s, uint16_t type, uint16_t
 {
 	struct sniff_tls *t = &s->tls;
 
-	if (len > t->left)
-		return malformed(s);
 	switch (type) {
 	case EXT_SERVER_NAME:
 		if (t->named)
