@@ -19,6 +19,9 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+/* What the kernel says of an interface; it cuts nothing. */
+#define LINK_MAX 32768
+
 #define TUN_FILE "/dev/net/tun"
 /* The ports above those that Linux gives to clients by itself. */
 #define INJECT_PORT_FIRST 61000
@@ -153,6 +156,74 @@ static int tun_open(struct probe *p)
 	return r == 0 ? set_up(&ifr) : r;
 }
 
+struct link {
+	uint32_t master; /* 0: none */
+	bool is_bridge_port;
+};
+
+static int read_link(const struct nlmsghdr *h, void *ctx)
+{
+	struct link *link = ctx;
+	const struct nlattr *a, *info;
+
+	mnl_attr_for_each(a, h, sizeof(struct ifinfomsg))
+	{
+		if (mnl_attr_get_type(a) == IFLA_MASTER)
+			link->master = mnl_attr_get_u32(a);
+		if (mnl_attr_get_type(a) != IFLA_LINKINFO)
+			continue;
+		mnl_attr_for_each_nested(info, a)
+		{
+			if (mnl_attr_get_type(info) == IFLA_INFO_SLAVE_KIND)
+				link->is_bridge_port =
+					strcmp(mnl_attr_get_str(info), "bridge") == 0;
+		}
+	}
+	return MNL_CB_STOP;
+}
+
+static int link_look(unsigned index, struct link *link)
+{
+	char buf[LINK_MAX] __attribute__((aligned(NLMSG_ALIGNTO))) = {0};
+	struct mnl_socket *sock = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	struct ifinfomsg *info = mnl_nlmsg_put_extra_header(h, sizeof(*info));
+	ssize_t n = -1;
+	int r;
+
+	h->nlmsg_type = RTM_GETLINK;
+	h->nlmsg_flags = NLM_F_REQUEST;
+	info->ifi_index = (int)index;
+	if (sock != NULL && mnl_socket_bind(sock, 0, MNL_SOCKET_AUTOPID) == 0 &&
+	    mnl_socket_sendto(sock, h, h->nlmsg_len) >= 0)
+		n = mnl_socket_recvfrom(sock, buf, sizeof(buf));
+	if (n >= 0)
+		n = mnl_cb_run(buf, (size_t)n, 0, 0, read_link, link);
+	r = n < 0 ? -errno : 0;
+	if (sock != NULL)
+		mnl_socket_close(sock);
+	return r;
+}
+
+/* A bridge would take the bytes where an Ethernet header stands for addresses, and learn them. */
+static int check_port(const struct probe *p, struct diag *d)
+{
+	struct link link = {.master = 0};
+	char bridge[IF_NAMESIZE] = "a bridge";
+	int r = link_look(p->in_index, &link);
+
+	if (r < 0)
+		return diag_set(d, -r, NULL, 0, "--in %s: cannot look at the interface: %s", p->in,
+				strerror(-r));
+	if (!link.is_bridge_port)
+		return 0;
+	if_indextoname(link.master, bridge);
+	return diag_set(d, EINVAL, NULL, 0,
+			"--in %s: it is a port of %s, and what comes in there comes in from %s for "
+			"the rules: give that",
+			p->in, bridge, bridge);
+}
+
 int inject_open(struct probe *p, struct diag *d)
 {
 	uint16_t random = 0;
@@ -161,6 +232,9 @@ int inject_open(struct probe *p, struct diag *d)
 	p->in_index = if_nametoindex(p->in);
 	if (p->in_index == 0)
 		return diag_set(d, ENODEV, NULL, 0, "--in %s: no such interface", p->in);
+	r = check_port(p, d);
+	if (r < 0)
+		return r;
 	if (getrandom(&random, sizeof(random), 0) < 0)
 		random = (uint16_t)getpid();
 	p->from.port = (uint16_t)(INJECT_PORT_FIRST + random % (UINT16_MAX - INJECT_PORT_FIRST));

@@ -519,6 +519,27 @@ class Gateway(ExplainCase):
         self.ask(t.gateway, wires, "10.91.3.2:80", "--in", "lan0", "--from", "10.91.1.2", taken=False)
 
     @needs_tun
+    def test_bridge(self):
+        """A port of it is no way in: the probe has no Ethernet addresses that a bridge could learn."""
+        t, wires = self.gateway()
+        t.gateway.ip("""link add br0 type bridge
+            addr flush dev lan0
+            link set lan0 master br0
+            link set br0 up
+            addr add 10.91.1.1/24 dev br0""")
+        t.gateway.rules("install", "--gateway", "br0")
+        client = json.loads(t.client.run("ip", "-j", "link", "show", "eth0").stdout)[0]["address"]
+
+        def learnt():
+            lines = t.gateway.run("bridge", "fdb", "show", "br", "br0").stdout.splitlines()
+            return {line.split()[0] for line in lines} - {client}
+        before = learnt()
+        args = ("11.1.2.3:80", "--from", "10.91.1.2", "--in")
+        self.assertIn("a port of br0", self.json(t.gateway, "test", *args, "lan0", code=1)["error"])
+        self.ask(t.gateway, wires, *args, "br0", verdict="taken")
+        self.assertEqual(learnt(), before)
+
+    @needs_tun
     def test_lost_on_the_way(self):
         t, wires = self.gateway()
         # Without a route the kernel answers the client, if it is let.
