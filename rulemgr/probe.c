@@ -9,6 +9,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "rulemgr/encap.h"
 #include "rulemgr/inject.h"
 
 /* Rules see the user of a socket as it was at socket(2): the file system ids are all it takes, and
@@ -99,9 +100,16 @@ static int probe_open_socket(struct probe *p, struct diag *d)
 
 int probe_open(struct probe *p, struct diag *d)
 {
+	int r;
+
 	p->fd = -1;
 	p->sequence = random_sequence();
-	return probe_is_forwarded(p) ? inject_open(p, d) : probe_open_socket(p, d);
+	r = probe_is_forwarded(p) ? inject_open(p, d) : probe_open_socket(p, d);
+	if (r == 0 && p->to.port != 0) /* it is to be sent */
+		r = encap_check(p, d);
+	if (r < 0)
+		probe_close(p);
+	return r;
 }
 
 int probe_send(struct probe *p)

@@ -30,8 +30,8 @@ static inline bool probe_is_forwarded(const struct probe *p)
 	return p->in[0] != '\0';
 }
 
-/* Makes the socket, bound to a port of its own, or the way into the interface. Nothing is sent.
- * 0, or a negative errno with `d` filled. */
+/* Makes the socket, bound to a port of its own, or the way into the interface. Nothing is sent,
+ * and one whose route is not safe (encap.h) is refused. 0, or a negative errno with `d` filled. */
 int probe_open(struct probe *p, struct diag *d);
 
 /* Sends its first packet; does not wait. 0, or the kernel's error: what connect(2) says before any

@@ -540,6 +540,21 @@ class Gateway(ExplainCase):
         self.assertEqual(learnt(), before)
 
     @needs_tun
+    def test_wrapped_by_its_route(self):
+        """Behind the hooks it would be another packet."""
+        t, wires = self.gateway()
+        t.gateway.ip("route add 2a00:1:77::/48 encap seg6 mode encap segs 2a00:1::1 dev wan0\n"
+                     "route add 11.77.0.0/16 encap seg6 mode encap segs 2a00:1::1 dev wan0")
+        for target, family in (("11.77.0.1:80", 4), ("[2a00:1:77::1]:80", 6)):
+            for more in ((), ("--in", "lan0", "--from", self.CLIENT[family])):
+                self.assertIn("its route wraps it", self.json(t.gateway, "test", target, *more, code=1)["error"])
+        self.assertIn("its route wraps it", self.json(t.gateway, "check", "11.77.0.1:80", code=1)["error"])
+        raw = wires[1].sock
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.assertNotIn(socket.inet_pton(socket.AF_INET6, "2a00:1:77::1"), raw.recv(2048))
+
+    @needs_tun
     def test_lost_on_the_way(self):
         t, wires = self.gateway()
         # Without a route the kernel answers the client, if it is let.
