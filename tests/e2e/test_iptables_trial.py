@@ -162,6 +162,7 @@ class Trial(IptablesCase):
         peer.close()
         lab.wait_until(lambda: not self.watchers(), OVER, "the watcher does not end")
         self.assertNotIn("TRANSOCKS_", self.saved(on))
+        self.assertNotIn("1081", on.run("ip", "rule").stdout)
 
     @lab.needs_uids
     def test_first(self):
