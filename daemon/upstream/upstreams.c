@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "daemon/core/log.h"
-#include "daemon/net/sock.h"
 
 #define PORT_RANGE_FILE "/proc/sys/net/ipv4/ip_local_port_range"
 #define PORT_RANGE_MAX  64512 /* where the kernel does not say: everything above 1023 */
@@ -15,16 +14,11 @@
 /* Steps of a slow return. Small numbers: some ways of choosing count weights out. */
 #define RAMP_STEPS 10
 
-const struct upstream_word upstream_failure_words[] = {
-#define UPSTREAM_FAILURE_ROW(name, word, help) {word, help},
-	UPSTREAM_FAILURE_TABLE(UPSTREAM_FAILURE_ROW)
-#undef UPSTREAM_FAILURE_ROW
-};
-
-const struct upstream_word upstream_reply_words[] = {
-#define UPSTREAM_REPLY_ROW(name, word, help) {word, help},
-	UPSTREAM_REPLY_TABLE(UPSTREAM_REPLY_ROW)
-#undef UPSTREAM_REPLY_ROW
+const char *const upstream_failure_words[UPSTREAM_FAILED_COUNT] = {
+	[UPSTREAM_FAILED_RESOLVE] = "resolve",
+	[UPSTREAM_FAILED_CONNECT] = "connect",
+	[UPSTREAM_FAILED_GREETING] = "greeting",
+	[UPSTREAM_FAILED_PROBE] = "probe",
 };
 
 /* --- the table --- */
@@ -278,7 +272,7 @@ static uint32_t mix(uint64_t n)
 bool upstream_is_to_blame(int err)
 {
 	return !sock_is_shortage(err) && err != EPERM && err != EACCES && err != EADDRNOTAVAIL &&
-	       err != EADDRINUSE;
+	       err != EADDRINUSE && err != EAFNOSUPPORT;
 }
 
 static bool upstream_greets(const struct upstream *up)
@@ -305,6 +299,11 @@ void upstream_greeted(struct upstream *up, uint64_t began_ms, uint64_t now_ms)
 {
 	if (upstream_greets(up))
 		upstream_worked(up, began_ms, now_ms);
+}
+
+void upstream_probed(struct upstream *up, uint64_t began_ms, uint64_t now_ms)
+{
+	upstream_worked(up, began_ms, now_ms);
 }
 
 void upstream_failed(struct upstream *up, enum upstream_failure kind, int err, const char *detail,
@@ -449,25 +448,20 @@ void upstream_flow_end(struct upstream *up)
 	atomic_fetch_sub_explicit(&up->run->flows, 1, memory_order_relaxed);
 }
 
-static size_t source_ports(const struct upstream_source *src)
+struct sock_options upstream_sock_options(struct upstream *up, bool speaks_first)
 {
-	return atomic_load_explicit(&src->ports, memory_order_relaxed);
+	return (struct sock_options){
+		.mark = up->all->conf->mark,
+		.speaks_first = speaks_first,
+		.source = &up->conf->source,
+		.source_turn = atomic_fetch_add_explicit(&up->run->turn, 1, memory_order_relaxed),
+	};
 }
 
-int upstream_source(const struct upstream *up, int family)
+/* -1: the kernel has chosen. */
+static struct upstream_source *upstream_source(struct upstream *up, int source)
 {
-	int best = -1;
-
-	for (size_t i = 0; i < up->n_sources; i++) {
-		const struct upstream_source *src = up->sources[i];
-
-		if (family != AF_UNSPEC && src->addr.family != AF_UNSPEC &&
-		    src->addr.family != family)
-			continue;
-		if (best < 0 || source_ports(src) < source_ports(up->sources[best]))
-			best = (int)i;
-	}
-	return best;
+	return up->sources[source < 0 ? 0 : source];
 }
 
 static void upstream_log_ports(const struct upstream *up, const struct upstream_source *src,
@@ -488,9 +482,9 @@ static void upstream_log_ports(const struct upstream *up, const struct upstream_
 	log_end(&line);
 }
 
-void upstream_port_take(struct upstream *up, size_t source)
+void upstream_port_take(struct upstream *up, int source)
 {
-	struct upstream_source *src = up->sources[source];
+	struct upstream_source *src = upstream_source(up, source);
 	size_t ports = atomic_fetch_add_explicit(&src->ports, 1, memory_order_relaxed) + 1;
 
 	if (ports * 100 >= up->all->n_ports * PORTS_SCARCE &&
@@ -499,9 +493,9 @@ void upstream_port_take(struct upstream *up, size_t source)
 		upstream_log_ports(up, src, ports);
 }
 
-void upstream_port_put(struct upstream *up, size_t source)
+void upstream_port_put(struct upstream *up, int source)
 {
-	struct upstream_source *src = up->sources[source];
+	struct upstream_source *src = upstream_source(up, source);
 	size_t ports = atomic_fetch_sub_explicit(&src->ports, 1, memory_order_relaxed) - 1;
 
 	if (atomic_load_explicit(&src->said, memory_order_relaxed) &&
@@ -511,33 +505,38 @@ void upstream_port_put(struct upstream *up, size_t source)
 
 /* --- for people --- */
 
+const char *upstream_state_word(const struct upstream *up, uint64_t now_ms)
+{
+	static const char *const words[] = {
+		[HEALTH_UP] = "up",
+		[HEALTH_EJECTED] = "ejected",
+		[HEALTH_TRIAL] = "trial",
+		[HEALTH_RETURNING] = "returning",
+	};
+	const struct health *h = &up->run->health;
+
+	/* The end of a slow return is noticed by the next flow. */
+	if (health_share(h, now_ms) == HEALTH_FULL)
+		return words[HEALTH_UP];
+	return words[atomic_load_explicit(&h->state, memory_order_relaxed)];
+}
+
 const char *upstream_state_format(const struct upstream *up, uint64_t now_ms, char *out, size_t cap)
 {
 	const struct health *h = &up->run->health;
 	uint64_t until = atomic_load_explicit(&h->until_ms, memory_order_relaxed);
-	unsigned state = atomic_load_explicit(&h->state, memory_order_relaxed);
+	const char *word = upstream_state_word(up, now_ms);
 
-	switch ((enum health_state)state) {
-	case HEALTH_EJECTED:
-		if (now_ms < until)
-			snprintf(out, cap, "ejected for %u s",
-				 (unsigned)((until - now_ms + 999) / 1000));
-		else
-			snprintf(out, cap, "ejected, the next flow tries it");
-		return out;
-	case HEALTH_TRIAL:
+	if (strcmp(word, "ejected") == 0 && now_ms < until)
+		snprintf(out, cap, "ejected for %u s", (unsigned)((until - now_ms + 999) / 1000));
+	else if (strcmp(word, "ejected") == 0)
+		snprintf(out, cap, "ejected, the next flow tries it");
+	else if (strcmp(word, "trial") == 0)
 		snprintf(out, cap, "ejected, being tried");
-		return out;
-	case HEALTH_RETURNING:
-		if (health_share(h, now_ms) < HEALTH_FULL) {
-			snprintf(out, cap, "returning, %u %%", health_share(h, now_ms) / 10);
-			return out;
-		}
-		break;
-	case HEALTH_UP:
-		break;
-	}
-	snprintf(out, cap, "up");
+	else if (strcmp(word, "returning") == 0)
+		snprintf(out, cap, "returning, %u %%", health_share(h, now_ms) * 100 / HEALTH_FULL);
+	else
+		snprintf(out, cap, "up");
 	return out;
 }
 
@@ -554,6 +553,6 @@ const char *upstream_failure_format(const struct upstream *up, char *out, size_t
 	last = run->last;
 	pthread_mutex_unlock(&run->lock);
 	detail = last.detail != NULL ? last.detail : last.err != 0 ? strerror(last.err) : "failed";
-	snprintf(out, cap, "%s: %s", upstream_failure_words[last.kind].word, detail);
+	snprintf(out, cap, "%s: %s", upstream_failure_words[last.kind], detail);
 	return out;
 }

@@ -20,48 +20,31 @@
  *
  * Every upstream_order()ed attempt must end in one of greeted, failed and unknown.
  */
+#include "daemon/net/sock.h"
 #include "daemon/upstream/health.h"
 #include "policy/balance.h"
 #include "policy/conf.h"
 
 #define UPSTREAM_TRIES_MAX 8
 
-/* clang-format off */
-/*          name      word            what is counted */
-#define UPSTREAM_FAILURE_TABLE(ROW) \
-	ROW(RESOLVE,  "resolve",      "its name had no address") \
-	ROW(CONNECT,  "connect",      "it could not be connected to") \
-	ROW(GREETING, "greeting",     "it was not ready for a request in time, or refused us")
+enum upstream_failure {
+	UPSTREAM_FAILED_RESOLVE,  /* its name had no address */
+	UPSTREAM_FAILED_CONNECT,  /* it could not be connected to */
+	UPSTREAM_FAILED_GREETING, /* it was not ready for a request in time, or refused us */
+	UPSTREAM_FAILED_PROBE,    /* a probe did not reach probe_dest */
+	UPSTREAM_FAILED_COUNT
+};
+extern const char *const upstream_failure_words[UPSTREAM_FAILED_COUNT];
 
 /* What became of a request, once the upstream was ready for it. */
-#define UPSTREAM_REPLY_TABLE(ROW) \
-	ROW(DONE,     "done",         "the destination was reached") \
-	ROW(DEST,     "dest-failed",  "the destination could not be reached") \
-	ROW(POLICY,   "policy",       "it refuses such requests") \
-	ROW(UPSTREAM, "failed",       "it failed by itself") \
-	ROW(NONE,     "none",         "no reply came")
-/* clang-format on */
-
-enum upstream_failure {
-#define UPSTREAM_FAILURE_ENUM(name, word, help) UPSTREAM_FAILED_##name,
-	UPSTREAM_FAILURE_TABLE(UPSTREAM_FAILURE_ENUM)
-#undef UPSTREAM_FAILURE_ENUM
-		UPSTREAM_FAILED_COUNT
-};
-
 enum upstream_reply {
-#define UPSTREAM_REPLY_ENUM(name, word, help) UPSTREAM_REPLY_##name,
-	UPSTREAM_REPLY_TABLE(UPSTREAM_REPLY_ENUM)
-#undef UPSTREAM_REPLY_ENUM
-		UPSTREAM_REPLY_COUNT
+	UPSTREAM_REPLY_DONE,     /* the destination was reached */
+	UPSTREAM_REPLY_DEST,     /* it could not be reached */
+	UPSTREAM_REPLY_POLICY,   /* such requests are not allowed */
+	UPSTREAM_REPLY_UPSTREAM, /* the upstream failed by itself */
+	UPSTREAM_REPLY_NONE,     /* no reply came */
+	UPSTREAM_REPLY_COUNT
 };
-
-struct upstream_word {
-	const char *word;
-	const char *help;
-};
-extern const struct upstream_word upstream_failure_words[UPSTREAM_FAILED_COUNT];
-extern const struct upstream_word upstream_reply_words[UPSTREAM_REPLY_COUNT];
 
 /* One of our addresses towards an upstream, and the ports of it that are in use there. */
 struct upstream_source {
@@ -87,6 +70,7 @@ struct upstream_run {
 	struct health health;
 	atomic_size_t flows; /* live */
 	atomic_size_t warm;  /* connections kept ready */
+	atomic_uint turn;    /* of the source addresses */
 	atomic_uint_fast64_t connects;
 	atomic_uint_fast64_t failures[UPSTREAM_FAILED_COUNT];
 	atomic_uint_fast64_t replies[UPSTREAM_REPLY_COUNT];
@@ -147,11 +131,13 @@ void upstream_greeted(struct upstream *up, uint64_t began_ms, uint64_t now_ms);
 void upstream_failed(struct upstream *up, enum upstream_failure kind, int err, const char *detail,
 		     uint64_t began_ms, uint64_t now_ms);
 void upstream_unknown(struct upstream *up, uint64_t began_ms);
+/* A probe has gone as far as it was to go. */
+void upstream_probed(struct upstream *up, uint64_t began_ms, uint64_t now_ms);
 void upstream_replied(struct upstream *up, enum upstream_reply reply);
 
 /* Whether a connect or a send that failed with `err` (an errno) can be the upstream's fault. A lack of memory,
- * descriptors or ports is not, nor what the rules of this host forbid (EPERM, EACCES), nor an address that
- * is not ours. "No route" is: it may be missing anywhere on the way, and if it is missing here
+ * descriptors or ports is not, nor what the rules of this host forbid (EPERM, EACCES), nor a source address that
+ * is not ours or not of its family. "No route" is: it may be missing anywhere on the way, and if it is missing here
  * for all of them, being ejected together changes nothing. */
 bool upstream_is_to_blame(int err);
 
@@ -159,14 +145,16 @@ bool upstream_is_to_blame(int err);
 void upstream_flow_begin(struct upstream *up);
 void upstream_flow_end(struct upstream *up);
 
-/* Of our addresses of this family (AF_UNSPEC: any) the one with most ports left, an index in up->sources. -1: there is
- * none of that family. Without `source` in the configuration always 0, and the kernel chooses. */
-int upstream_source(const struct upstream *up, int family);
-/* A connection from that address has been made (flow or warm), and is closed. */
-void upstream_port_take(struct upstream *up, size_t source);
-void upstream_port_put(struct upstream *up, size_t source);
+/* How a connection to it is dialled: from its source addresses in turn. `speaks_first` as in net/sock.h. They live as long
+ * as `up`. */
+struct sock_options upstream_sock_options(struct upstream *up, bool speaks_first);
+/* A connection (flow or warm) has been made from dial.source, and is closed. */
+void upstream_port_take(struct upstream *up, int source);
+void upstream_port_put(struct upstream *up, int source);
 
-/* Its health in words for a person, such as "up" or "ejected for 12 s", into `out`, which is returned. */
+/* "up", "ejected", "trial" or "returning". */
+const char *upstream_state_word(const struct upstream *up, uint64_t now_ms);
+/* The same in more words for a person, such as "ejected for 12 s", into `out`, which is returned. */
 #define UPSTREAM_STATE_TEXT_MAX 64
 const char *upstream_state_format(const struct upstream *up, uint64_t now_ms, char *out,
 				  size_t cap);

@@ -27,7 +27,7 @@ struct warm_conn {
 	struct timer timer; /* the limit of the phase; then the age */
 	struct source *source;
 	struct addr peer;
-	size_t egress;
+	int egress; /* as dial.source */
 	uint64_t began_ms, ready_ms;
 	bool told; /* what it has shown of the upstream's health */
 	bool readable, behind;
@@ -356,6 +356,7 @@ static void warm_dialled(struct dial *d, int status)
 	c->source->on_event = warm_conn_event;
 	c->source->owner = c;
 	c->peer = d->peer;
+	c->egress = d->source;
 	upstream_port_take(w->up, c->egress);
 	upstream_connected(w->up, c->began_ms, warm_now(w));
 	w->failures = 0;
@@ -373,10 +374,8 @@ static int warm_conn_dial(struct warm_conn *c)
 	struct warm *w = c->warm;
 	const struct proxy_url *url = &w->up->conf->url;
 	struct loop *loop = w->all->o.loop;
-	const struct sock_options o = {
-		.mark = w->all->o.mark,
-		.speaks_first = warm_greets(w) && url->scheme == PROXY_SOCKS5,
-	};
+	const struct sock_options o =
+		upstream_sock_options(w->up, warm_greets(w) && url->scheme == PROXY_SOCKS5);
 
 	if (url->addr.family == AF_UNSPEC)
 		return dial_name(&c->dial, loop, w->all->o.resolver, &o, url->host, url->port,

@@ -29,7 +29,6 @@ struct warms_options {
 	struct loop *loop;
 	struct upstreams *upstreams; /* a reference is taken */
 	struct resolver *resolver;   /* lives until warms_stop() */
-	struct mark mark;
 	struct buf **scratch; /* where the worker's scratch buffer is, empty between any two uses */
 	unsigned worker, n_workers;
 };
@@ -38,8 +37,8 @@ struct warm_taken {
 	struct source *
 		source; /* as from a dial: the callee sets on_event and owner; it is writable, and nothing has come */
 	struct addr peer;
-	size_t egress; /* in upstream->sources: a port that upstream_port_put() gives back */
-	bool greeted;  /* the handshake goes on with handshake_dest(); else it is to be started */
+	int egress;   /* a port of it, for upstream_port_put() */
+	bool greeted; /* the handshake goes on with handshake_dest(); else it is to be started */
 };
 
 /* Begins to fill at once. *out is NULL where no upstream has `warm`. 0 or -errno with `d`. */
