@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * Active probes: whether the upstreams of a group with `probe_interval` work is asked now and then, whether or not
+ * there are flows. Up to the greeting; to be connected, where there is none; or all the way to the group's
+ * `probe_dest`. What comes of it goes to the same health as what flows find out, and an ejection is over as soon as
+ * a probe has worked. On the main thread's loop, with a resolver of its own.
+ */
+#include "daemon/core/loop.h"
+#include "daemon/upstream/upstreams.h"
+
+struct probes;
+
+/* Begins at once: the first probe of each upstream is sent within a second. A reference to `u` is taken. *out is NULL where
+ * no group has `probe_interval`. 0 or -errno with `d`. */
+int probes_new(struct loop *loop, struct upstreams *u, struct probes **out, struct diag *d);
+/* Memory goes at the end of the turn. NULL is fine. */
+void probes_free(struct probes *ps);
+
+/* What may be open at once. */
+size_t probes_descriptors(const struct conf *c);
