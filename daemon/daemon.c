@@ -6,7 +6,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -15,6 +14,9 @@
 #include "daemon/admin/control_client.h"
 #include "daemon/admin/status.h"
 #include "daemon/core/priv.h"
+#include "daemon/descriptors.h"
+#include "daemon/options.h"
+#include "daemon/upstream/probe.h"
 #include "daemon/upstream/upstreams.h"
 #include "policy/explain.h"
 
@@ -35,8 +37,8 @@ struct daemon {
 	struct control control;
 	struct engine *engines;
 	struct budget budget;
-	size_t flows_possible; /* what the descriptor limit allows */
-	size_t n_pipes;        /* in all workers */
+	struct probes *probes; /* NULL: none are wanted, or not yet */
+	struct descriptors descriptors;
 	unsigned n_engines, n_finished;
 	bool draining;
 };
@@ -66,56 +68,11 @@ static unsigned daemon_workers(const struct conf *c)
 	return (unsigned)CPU_COUNT(&set);
 }
 
-/* Every descriptor that the kernel lets us have; the result is bounded to what makes sense. */
-static size_t daemon_raise_nofile(void)
-{
-	const size_t enough = 1u << 20;
-	struct rlimit lim;
-
-	if (getrlimit(RLIMIT_NOFILE, &lim) < 0)
-		return 1024;
-	lim.rlim_cur = lim.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &lim);
-	getrlimit(RLIMIT_NOFILE, &lim);
-	return lim.rlim_cur < enough ? (size_t)lim.rlim_cur : enough;
-}
-
-/* Pipes for all workers together, two descriptors each: they must not eat up those of the flows. */
-static size_t daemon_max_pipes(size_t nofile)
-{
-	size_t by_memory = pipes_limit(), by_nofile = nofile / 32;
-
-	return by_memory < by_nofile ? by_memory : by_nofile;
-}
-
-/* How many flows there can be at once: two descriptors each, and some for what is not a flow (epoll, event,
- * log, DNS, attempts that race). */
-static void daemon_share_descriptors(struct daemon *dm)
-{
-	size_t nofile = daemon_raise_nofile();
-	size_t reserve =
-		16 + CONTROL_CLIENTS_MAX + 1 + daemon_workers(dm->conf) * (5 + dm->conf->listen.n);
-
-	dm->n_pipes = daemon_max_pipes(nofile);
-	reserve += 2 * dm->n_pipes;
-	dm->flows_possible = nofile > reserve + 2 ? (nofile - reserve) / 2 : 1;
-}
-
-static int daemon_check_limits(const struct daemon *dm, const struct conf *c, struct diag *d)
-{
-	if (c->limits.max_flows <= dm->flows_possible)
-		return 0;
-	return diag_set(
-		d, EINVAL, daemon_file(dm), 0,
-		"option \"limits.max_flows\": %u is more than the %zu flows that the limit of "
-		"descriptors (ulimit -n) allows",
-		c->limits.max_flows, dm->flows_possible);
-}
-
 static void daemon_use_limits(struct daemon *dm, const struct conf *c)
 {
-	atomic_store(&dm->budget.max,
-		     c->limits.max_flows > 0 ? c->limits.max_flows : dm->flows_possible);
+	atomic_store(&dm->budget.max, c->limits.max_flows > 0
+					      ? c->limits.max_flows
+					      : descriptors_flows(&dm->descriptors, c));
 }
 
 /* One listener for each worker. A default address whose family this host lacks is left out. */
@@ -159,10 +116,11 @@ static int daemon_make_engines(struct daemon *dm, struct diag *d)
 	dm->engines = calloc(n, sizeof(*dm->engines));
 	if (dm->engines == NULL)
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
-	rc = clients_init(&dm->budget.clients, dm->flows_possible, d);
+	dm->budget.n_workers = n;
+	rc = clients_init(&dm->budget.clients, descriptors_flows(&dm->descriptors, dm->conf), d);
 	for (unsigned i = 0; i < n && rc == 0; i++) {
 		rc = engine_init(&dm->engines[i], i, dm->program->inbound, &dm->budget,
-				 dm->conf->listen.n, dm->n_pipes / n, d);
+				 dm->conf->listen.n, dm->descriptors.n_pipes / n, d);
 		if (rc == 0)
 			dm->n_engines++;
 	}
@@ -224,6 +182,16 @@ static int daemon_load(const struct daemon *dm, struct conf **c, struct diag *d)
 	return options_apply(&dm->options, *c, d) < 0 ? EX_USAGE : EX_OK;
 }
 
+/* Those of the current configuration, instead of those before. Flows do not depend on them. */
+static void daemon_probe(struct daemon *dm)
+{
+	struct diag d;
+
+	probes_free(dm->probes);
+	if (probes_new(&dm->loop, dm->plan->upstreams, &dm->probes, &d) < 0)
+		log_text(LOG_LEVEL_ERROR, "no probes of upstreams are sent: %s", d.text);
+}
+
 static void daemon_reload(struct daemon *dm)
 {
 	struct plan *plan = NULL;
@@ -235,7 +203,8 @@ static void daemon_reload(struct daemon *dm)
 		log_text(LOG_LEVEL_WARNING, "no reload while draining");
 		return;
 	}
-	if (daemon_load(dm, &c, &d) != EX_OK || daemon_check_limits(dm, c, &d) < 0 ||
+	if (daemon_load(dm, &c, &d) != EX_OK ||
+	    descriptors_check(&dm->descriptors, c, daemon_file(dm), &d) < 0 ||
 	    plan_new(c, dm->plan, &plan, &d) < 0 || daemon_configure_log(dm, c, &d) < 0) {
 		log_text(LOG_LEVEL_ERROR, "reload failed, the old configuration stays: %s",
 			 diag_format(&d, text, sizeof(text)));
@@ -251,6 +220,7 @@ static void daemon_reload(struct daemon *dm)
 	plan_unref(dm->plan);
 	dm->conf = c;
 	dm->plan = plan;
+	daemon_probe(dm);
 	engines_reload(dm->engines, dm->n_engines, plan);
 }
 
@@ -272,6 +242,8 @@ static void daemon_drain(struct daemon *dm)
 		return;
 	dm->draining = true;
 	timer_cancel(&dm->control_timer);
+	probes_free(dm->probes);
+	dm->probes = NULL;
 	control_ending(&dm->control);
 	log_text(LOG_LEVEL_INFO, "draining: no new flows, those under way may finish");
 	for (unsigned i = 0; i < dm->n_engines; i++)
@@ -415,6 +387,7 @@ static int daemon_run(struct daemon *dm, struct diag *d)
 	}
 	if (rc == 0) {
 		daemon_say_ready(dm);
+		daemon_probe(dm);
 		loop_run(&dm->loop);
 	}
 	for (unsigned i = 0; i < n_started; i++) {
@@ -439,6 +412,7 @@ static void daemon_free(struct daemon *dm)
 	free(dm->engines);
 	clients_destroy(&dm->budget.clients);
 	control_stop(&dm->control);
+	probes_free(dm->probes);
 	timer_cancel(&dm->drain_timer);
 	timer_cancel(&dm->control_timer);
 	if (dm->signals != NULL) {
@@ -558,8 +532,9 @@ static int daemon_start(struct daemon *dm, struct diag *d)
 
 	if (priv_find(dm->conf->user, &user, d) < 0)
 		return EX_NOPERM;
-	daemon_share_descriptors(dm);
-	if (daemon_check_limits(dm, dm->conf, d) < 0 || daemon_configure_log(dm, dm->conf, d) < 0)
+	descriptors_share(&dm->descriptors, dm->conf, daemon_workers(dm->conf));
+	if (descriptors_check(&dm->descriptors, dm->conf, daemon_file(dm), d) < 0 ||
+	    daemon_configure_log(dm, dm->conf, d) < 0)
 		return EX_CONFIG;
 	daemon_use_limits(dm, dm->conf);
 	if (plan_new(dm->conf, NULL, &dm->plan, d) < 0 || loop_init(&dm->loop, d) < 0 ||

@@ -131,6 +131,7 @@ void view_unref(struct view *v)
 {
 	if (v == NULL || --v->refs > 0)
 		return;
+	warms_free(v->warms);
 	resolver_free(v->resolver);
 	plan_unref(v->plan);
 	free(v);
@@ -144,12 +145,24 @@ static struct view *view_new(struct plan *plan)
 	if (v == NULL)
 		return NULL;
 	v->sock = (struct sock_options){.mark = c->mark};
-	for (size_t i = 0; i < c->n_upstreams; i++) {
-		struct view_upstream *up = &v->upstreams[i];
-
-		up->sock = (struct sock_options){.mark = c->mark, .speaks_first = true};
-	}
 	return v;
+}
+
+/* Those of the view before are closed first: there are descriptors for one set. */
+static int view_warm_up(struct view *v, struct engine *e, struct diag *d)
+{
+	const struct warms_options o = {
+		.loop = &e->loop,
+		.upstreams = v->plan->upstreams,
+		.resolver = v->resolver,
+		.scratch = &e->scratch,
+		.worker = e->id,
+		.n_workers = e->budget->n_workers,
+	};
+
+	if (e->view != NULL)
+		warms_stop(e->view->warms);
+	return warms_new(&o, &v->warms, d);
 }
 
 int engine_use(struct engine *e, struct plan *plan, struct diag *d)
@@ -168,6 +181,11 @@ int engine_use(struct engine *e, struct plan *plan, struct diag *d)
 	v->engine = e;
 	v->plan = plan_ref(plan);
 	v->refs = 1;
+	rc = view_warm_up(v, e, d);
+	if (rc < 0) {
+		view_unref(v);
+		return rc;
+	}
 	view_unref(e->view);
 	e->view = v;
 	for (size_t i = 0; i < e->n_listeners; i++)
@@ -296,6 +314,7 @@ static void engine_do_drain(struct post *p)
 
 	e->draining = true;
 	timer_cancel(&e->pause);
+	warms_stop(e->view->warms);
 	for (size_t i = 0; i < e->n_listeners; i++)
 		listener_drain(&e->listeners[i]);
 	engine_check_drained(e);

@@ -19,6 +19,7 @@
 #include "daemon/net/resolve.h"
 #include "daemon/net/sock.h"
 #include "daemon/upstream/flight.h"
+#include "daemon/upstream/warm.h"
 
 struct leg;
 struct session;
@@ -37,7 +38,6 @@ struct inbound {
 
 /* What a worker has of one upstream for itself. */
 struct view_upstream {
-	struct sock_options sock;
 	struct flight flight; /* what was learned of it */
 };
 
@@ -46,6 +46,7 @@ struct view {
 	struct engine *engine;
 	struct plan *plan;
 	struct resolver *resolver;
+	struct warms *warms;              /* while it is current; or NULL */
 	struct sock_options sock;         /* towards destinations and name servers */
 	unsigned refs;                    /* flows, and one while it is current */
 	struct view_upstream upstreams[]; /* as in the configuration */
@@ -56,6 +57,7 @@ struct view {
 struct budget {
 	atomic_size_t live;
 	atomic_size_t max;            /* the main thread changes it at a reload */
+	unsigned n_workers;           /* constant */
 	struct clients clients;       /* where limits.max_flows_per_client is set */
 	atomic_uint_fast64_t said_ms; /* when it was last logged that new flows wait */
 };

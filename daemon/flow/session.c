@@ -89,8 +89,16 @@ static void leg_close(struct engine *e, struct leg *leg, bool reset)
 		close(fd);
 }
 
+static void session_leave_port(struct session *s)
+{
+	if (s->has_port)
+		upstream_port_put(s->upstream, s->egress);
+	s->has_port = false;
+}
+
 void session_leave_upstream(struct session *s)
 {
+	session_leave_port(s);
 	if (s->upstream != NULL)
 		upstream_flow_end(s->upstream);
 	s->upstream = NULL;
@@ -231,6 +239,7 @@ void session_take_remote(struct session *s, struct source *source, uint32_t even
 
 void session_close_remote(struct session *s)
 {
+	session_leave_port(s);
 	leg_close(s->engine, &s->remote, true);
 	pool_put(&s->engine->bufs, s->remote.pending);
 	s->remote = (struct leg){0};

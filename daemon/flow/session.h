@@ -61,6 +61,7 @@ struct setup {
 	bool told;               /* what the attempt at the upstream has shown of its health */
 	bool tells_name;         /* to the upstream, instead of the address */
 	bool told_address;       /* once the upstream could not resolve the name */
+	bool warm;               /* over a connection that was kept ready, whose peer may be gone */
 	uint16_t order[UPSTREAM_TRIES_MAX];
 	struct rule_verdict verdict;
 	struct dial dial;
@@ -96,6 +97,8 @@ struct session {
 	uint8_t state;     /* enum session_state */
 	uint8_t name_from; /* enum name_from */
 	uint8_t n_tries;   /* upstreams tried */
+	bool has_port;     /* the upstream counts a port of ours, */
+	int16_t egress;    /* from that source address (dial.source) */
 	bool direct;       /* goes, or went, to its destination itself */
 	bool watch_first;  /* who speaks first at this destination is to be learned */
 	bool half_broken;  /* one peer is lost; the other one still takes what came before that */

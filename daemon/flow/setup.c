@@ -101,6 +101,7 @@ static void setup_blame(struct session *s, enum upstream_failure kind, enum why 
 }
 
 static bool setup_go_again(struct session *s);
+static bool setup_leaves_warm(struct session *s);
 
 static void setup_timeout(struct timer *t)
 {
@@ -179,11 +180,24 @@ static bool setup_tells_name(const struct session *s)
 	return false;
 }
 
+static void setup_tell_dest(struct session *s)
+{
+	struct setup *p = s->setup;
+	struct proto_dest dest = {.addr = s->dest, .port = s->port};
+
+	p->tells_name = setup_tells_name(s);
+	if (p->tells_name) {
+		dest.addr = (struct addr){.family = AF_UNSPEC};
+		dest.name_len = (uint8_t)strlen(s->name);
+		memcpy(dest.name, s->name, dest.name_len + 1u);
+	}
+	handshake_dest(&p->handshake, &dest);
+}
+
 static void setup_handshake_begin(struct session *s)
 {
 	struct setup *p = s->setup;
 	const struct upstream_conf *up = setup_conf(s);
-	struct proto_dest dest = {.addr = s->dest, .port = s->port};
 	uint8_t header[PROXY_V2_OUT_MAX];
 	size_t header_len = 0;
 
@@ -192,16 +206,10 @@ static void setup_handshake_begin(struct session *s)
 	else if (!p->again)
 		p->way = flight_begin(&setup_view(s)->flight, s->view->plan->conf->handshake,
 				      setup_now(s));
-	p->tells_name = setup_tells_name(s);
-	if (p->tells_name) {
-		dest.addr = (struct addr){.family = AF_UNSPEC};
-		dest.name_len = (uint8_t)strlen(s->name);
-		memcpy(dest.name, s->name, dest.name_len + 1u);
-	}
 	if (up->proxy_protocol)
 		header_len = proxy_v2_write(header, &s->client_addr, &s->dest, s->name);
 	handshake_start(&p->handshake, &up->url, header, header_len, flight_is_one(p->way));
-	handshake_dest(&p->handshake, &dest);
+	setup_tell_dest(s);
 }
 
 /* The upstream did not answer as one that takes everything at once does. True: the flow goes again, strictly,
@@ -305,6 +313,8 @@ static void setup_handshake_failed(struct session *s, enum handshake_result r)
 
 	if (sock_is_shortage(h->err)) /* says nothing of the upstream */
 		return session_end(s, WHY_NO_MEMORY, h->err, NULL);
+	if (r != HANDSHAKE_REFUSED && setup_leaves_warm(s))
+		return;
 	/* Or did it take the rest of the flight for something else? */
 	if ((why != WHY_REPLY_REFUSED || p->way == FLIGHT_PROBE) && setup_go_again(s))
 		return;
@@ -334,6 +344,8 @@ void setup_remote_ready(struct session *s)
 	if (r != HANDSHAKE_DONE)
 		return setup_handshake_failed(s, r);
 	setup_flight_worked(s);
+	if (s->setup->warm)
+		warm_proved(s->remote.source->fd);
 	upstream_replied(s->upstream, UPSTREAM_REPLY_DONE);
 	setup_established(s);
 }
@@ -343,13 +355,19 @@ void setup_remote_ready(struct session *s)
 static void setup_handshake(struct session *s)
 {
 	s->state = SES_HANDSHAKE;
-	upstream_connected(s->upstream, s->setup->began_ms, setup_now(s));
 	setup_handshake_begin(s);
 	if (handshake_greeting(&s->setup->handshake))
 		setup_phase(s, WHY_GREETING_TIMEOUT, s->view->plan->conf->timeouts.greeting);
 	else
 		setup_await_reply(s);
 	setup_remote_ready(s);
+}
+
+/* Of the upstream's, until session_close_remote() or session_leave_upstream(). */
+static void setup_take_port(struct session *s, int source)
+{
+	s->has_port = true;
+	s->egress = (int16_t)source;
 }
 
 static void setup_dial_failed(struct session *s, const struct dial *d, int status)
@@ -377,6 +395,9 @@ static void setup_dialled(struct dial *d, int status)
 		return setup_dial_failed(s, d, status);
 	session_take_remote(s, d->won, d->events);
 	if (s->setup->proxied) {
+		setup_take_port(s, d->source);
+		upstream_port_take(s->upstream, d->source);
+		upstream_connected(s->upstream, s->setup->began_ms, setup_now(s));
 		setup_handshake(s);
 	} else {
 		s->dest = d->peer;
@@ -405,14 +426,14 @@ static int setup_dial_dest(struct session *s)
 static int setup_dial_upstream(struct session *s)
 {
 	const struct proxy_url *url = &setup_conf(s)->url;
-	const struct sock_options *o = &setup_view(s)->sock;
+	const struct sock_options o = upstream_sock_options(s->upstream, true);
 	struct dial *dial = &s->setup->dial;
 	struct loop *loop = &s->engine->loop;
 
 	if (url->addr.family == AF_UNSPEC)
-		return dial_name(dial, loop, s->view->resolver, o, url->host, url->port,
+		return dial_name(dial, loop, s->view->resolver, &o, url->host, url->port,
 				 setup_dialled, s);
-	dial_addr(dial, loop, o, &url->addr, setup_dialled, s);
+	dial_addr(dial, loop, &o, &url->addr, setup_dialled, s);
 	return 0;
 }
 
@@ -427,6 +448,45 @@ static void setup_dial(struct session *s)
 		session_end(s, WHY_NO_MEMORY, -rc, NULL);
 }
 
+/* Goes on over a connection that was kept ready, if there is one. */
+static bool setup_takes_warm(struct session *s)
+{
+	struct setup *p = s->setup;
+	struct warm_taken t;
+
+	if (!p->proxied || !warm_take(s->view->warms, p->order[p->at], &p->handshake, &t))
+		return false;
+	session_take_remote(s, t.source, EPOLLOUT);
+	setup_take_port(s, t.egress);
+	p->warm = true;
+	if (!t.greeted) {
+		setup_handshake(s);
+		return true;
+	}
+	s->state = SES_HANDSHAKE;
+	p->told = true; /* by whoever made it ready */
+	p->way = FLIGHT_STRICT;
+	setup_tell_dest(s);
+	setup_await_reply(s);
+	setup_remote_ready(s);
+	return true;
+}
+
+/* The connection that was kept ready broke. True: the flow goes again over one of its own; no byte of its client has
+ * been sent. */
+static bool setup_leaves_warm(struct session *s)
+{
+	struct setup *p = s->setup;
+
+	if (!p->warm)
+		return false;
+	setup_drop_remote(s);
+	p->warm = p->told = false;
+	p->began_ms = setup_now(s);
+	setup_dial(s);
+	return true;
+}
+
 /* Begins with the upstream whose turn it is. */
 static void setup_next(struct session *s)
 {
@@ -436,9 +496,10 @@ static void setup_next(struct session *s)
 	s->n_tries++;
 	upstream_flow_begin(s->upstream);
 	p->proxied = setup_conf(s)->url.scheme != PROXY_DIRECT;
-	p->told = false;
+	p->told = p->warm = false;
 	p->began_ms = setup_now(s);
-	setup_dial(s);
+	if (!setup_takes_warm(s))
+		setup_dial(s);
 }
 
 /* Through a group of upstreams. */
