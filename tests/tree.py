@@ -228,16 +228,19 @@ def manuals_have_every_end(root):
 
 
 def manual_has_every_number(root):
-    """The rows of STATUS_TABLE, with their words, against the table of the manual."""
-    header = (root / "daemon" / "admin" / "status.h").read_text()
-    rows = set(re.findall(r'ROW\((\w+),\s+"([^"]+)",', header))
-    if not rows:
-        return ["daemon/admin/status.h: no row of STATUS_TABLE found"]
+    """The rows of both STATUS_TABLEs, with their words, against the tables of the manual."""
+    rows = set()
+    for header in ("status.h", "upstream_status.h"):
+        found = re.findall(r'ROW\((\w+),\s+"([^"]+)",',
+                           (root / "daemon" / "admin" / header).read_text())
+        if not found:
+            return [f"daemon/admin/{header}: no row of a STATUS_TABLE found"]
+        rows |= set(found)
     manual = (root / "man" / "transocksd.8").read_text()
     section = re.search(r"^\.Sh STATUS$(.*?)^\.Sh ", manual, re.M | re.S)
     documented = set(re.findall(r"^\.It (\w+) Ta (.+)$", section[1] if section else "", re.M))
     return [f"man/transocksd.8: no {name} Ta {text}" for name, text in sorted(rows - documented)] + \
-           [f"man/transocksd.8: {name} Ta {text} is no row of STATUS_TABLE"
+           [f"man/transocksd.8: {name} Ta {text} is no row of a STATUS_TABLE"
             for name, text in sorted(documented - rows)]
 
 

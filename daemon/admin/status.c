@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/admin/upstream_status.h"
 #include "daemon/core/shared.h"
 #include "policy/json.h"
 
@@ -132,8 +133,10 @@ void status_json(const struct status *st, struct strbuf *out)
 	json_uint(&j, "flows", status_flows(st));
 	json_uint(&j, "max_flows", status_max_flows(st));
 	status_json_workers(st, &j);
-	if (st->conf->n_upstreams > 0)
+	if (st->conf->n_upstreams > 0) {
+		upstream_status_json(st->plan->upstreams, st->now_ms, &j);
 		status_json_rules(st, &j);
+	}
 	json_object_begin(&j, "ended");
 	for (size_t why = 0; why < WHY_COUNT; why++)
 		json_uint(&j, why_rows[why].word, status_ended(st, (enum why)why));
@@ -201,6 +204,7 @@ void status_text(const struct status *st, struct strbuf *out)
 
 	status_text_head(st, out);
 	status_text_workers(st, out);
+	upstream_status_text(st->plan->upstreams, st->now_ms, out);
 	status_text_rules(st, out);
 	strbuf_printf(out, "\n%-18s  %12s\n", "ended", "flows");
 	for (size_t why = 0; why < WHY_COUNT; why++) {

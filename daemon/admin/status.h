@@ -40,6 +40,7 @@ struct status {
 	const struct budget *budget;
 	const struct engine *engines;
 	unsigned n_engines;
+	uint64_t now_ms; /* loop time */
 	uint64_t uptime_ms;
 	bool draining; /* nobody listens any more */
 };

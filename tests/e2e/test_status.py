@@ -13,7 +13,8 @@ import lab
 
 RUN = pathlib.Path("/run/transocks")
 MEMBERS = ["program", "version", "pid", "uptime_s", "configuration", "draining",
-           "listeners", "flows", "max_flows", "workers", "rules", "no_rule", "ended"]
+           "listeners", "flows", "max_flows", "workers", "upstreams", "rules", "no_rule",
+           "ended"]
 
 
 class Status(lab.TestCase):
@@ -96,6 +97,9 @@ class Status(lab.TestCase):
         self.assertEqual((total("flows"), total("sessions_live"), total("setups_live"),
                           total("buffers_live")), (3, 3, 0, 2))
         self.assertEqual(now["ended"]["client-limit"], 2)
+        upstream, = now["upstreams"]
+        self.assertEqual([upstream[x] for x in ("name", "group", "state", "share", "flows")],
+                         ["direct", "default", "up", 100, 3])
         for sock in flows:
             sock.close()
         lab.wait_until(lambda: self.json(daemon)["ended"]["done"] == 3)
@@ -107,8 +111,12 @@ class Status(lab.TestCase):
             self.assertRegex(manual, rf"(?m)^\.It {word} Ta ")
         for name in now["workers"][0]:
             self.assertRegex(manual, rf"(?m)^\.It {name} Ta ")
+        for name, value in upstream.items():
+            kind = "It {} Ta" if isinstance(value, int) and name not in ("share", "ejected_ms") \
+                else "(It )?Cm {}"
+            self.assertRegex(manual, rf"(?m)^\.{kind.format(name)}\b")
         self.assertEqual(set(re.findall(r"\w+", " ".join(
-            re.findall(r"^\.It Cm (.*)", manual[manual.index(".Sh STATUS"):], re.M)[:11]))),
+            re.findall(r"^\.It Cm (.*)", manual[manual.index(".Sh STATUS"):], re.M)[:12]))),
             set(MEMBERS))
 
     def test_text(self):

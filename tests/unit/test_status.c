@@ -17,6 +17,7 @@ struct world {
 	struct flow_rule rule;
 	struct rule_count counts[1];
 	struct plan plan;
+	struct upstreams upstreams; /* test_upstream_status.c has some */
 	struct budget budget;
 	struct engine engines[2];
 	struct listener listeners[2][2];
@@ -39,6 +40,7 @@ static void world_init(struct world *w)
 				     .observe = true};
 	w->counts[0].decided = 31;
 	w->counts[0].observed = 32;
+	w->plan.upstreams = &w->upstreams;
 	w->plan.rules = w->counts;
 	w->plan.rules_default = 33;
 	atomic_store(&w->budget.live, 5);
@@ -138,7 +140,8 @@ static void test_json(void **state)
 	has(json, "{\"program\":\"transocksd\",\"version\":\"" TRANSOCKS_VERSION "\",\"pid\":");
 	has(json, ",\"uptime_s\":183845,\"configuration\":\"/etc/"
 		  "\\\"x\\\".toml\",");
-	has(json, ",\"rules\":[{\"name\":\"no \\\"ads\\\"\",\"file\":\"a.toml\",\"line\":7,"
+	has(json, ",\"upstreams\":[],\"rules\":[{\"name\":\"no "
+		  "\\\"ads\\\"\",\"file\":\"a.toml\",\"line\":7,"
 		  "\"action\":\"refuse\",\"observe\":true,\"decided\":31,\"observed\":32}],"
 		  "\"no_rule\":33,");
 	has(json,
