@@ -28,17 +28,21 @@ struct wire {
 	struct proto_dest dest;
 };
 
-static void wire_open(struct wire *w, enum proxy_scheme scheme)
+static void wire_open_as(struct wire *w, enum proxy_scheme scheme, int type)
 {
 	int fds[2];
 
 	memset(w, 0, sizeof(*w));
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds),
-			 0);
+	assert_int_equal(socketpair(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
 	w->ours = fds[0];
 	w->theirs = fds[1];
 	w->url.scheme = scheme;
 	w->dest = client_dest("host.lan");
+}
+
+static void wire_open(struct wire *w, enum proxy_scheme scheme)
+{
+	wire_open_as(w, scheme, SOCK_STREAM);
 }
 
 static void wire_close(struct wire *w)
@@ -75,7 +79,7 @@ static void test_header_goes_with_the_greeting(void **state)
 	struct wire w;
 
 	(void)state;
-	wire_open(&w, PROXY_SOCKS5);
+	wire_open_as(&w, PROXY_SOCKS5, SOCK_SEQPACKET); /* each send(2) is one message */
 	handshake_start(&w.h, &w.url, header, HEADER_LEN, false);
 	handshake_dest(&w.h, &w.dest);
 	assert_true(w.h.begun);
