@@ -337,7 +337,7 @@ class Limits(lab.TestCase):
         t = self.build("host")
         text = 'workers = 1\nproxy_url = "direct://"\n[limits]\nmax_flows = {}\n'
         daemon = t.host.transocksd(text.format(0), nofile=64)
-        possible = daemon.wait_line(message="ready")[0]["max_flows"]
+        possible = daemon.wait_line(message="ready")["max_flows"]
         wrong = text.format(possible + 1)
         message = rf"max_flows.*\b{possible + 1} is more than the {possible} flows"
         daemon.config.write_text(f'user = "{lab.DAEMON_USER}"\n{wrong}')
