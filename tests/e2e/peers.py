@@ -19,7 +19,8 @@ Servers and clients to test against, one per process: peers.py KIND ADDRESS PORT
     connect reply TEXT      HTTP CONNECT: prints the request, answers with TEXT (escapes as in
                             Python) and sends back what it gets; without TEXT it answers nothing
     dns NAME=ADDRESS...     answers A and AAAA; other names do not exist; NAME=silent gets no answer,
-                            NAME=long an answer that is cut, so that the client asks again by TCP
+                            NAME=long an answer that is cut, so that the client asks again by TCP,
+                            NAME=brief one that counts for a second
     load COUNT SEED         a client: COUNT transfers at once, every byte and end of file checked
 
 Servers print "ready" when they listen and a line for each connection. ADDRESS "::" takes both
@@ -316,9 +317,10 @@ def dns_reply(query, names, transport):
         return query[:2] + struct.pack("!HHHHH", 0x8380, 1, 0, 0, 0) + question
     answers = b""
     count = 0
-    for raw in (ipaddress.ip_address(value) for value in values if value != "long"):
+    ttl = 1 if "brief" in values else 60
+    for raw in (ipaddress.ip_address(value) for value in values if value not in ("long", "brief")):
         if kind == (28 if raw.version == 6 else 1):
-            answers += struct.pack("!HHHIH", 0xC00C, kind, 1, 60, len(raw.packed)) + raw.packed
+            answers += struct.pack("!HHHIH", 0xC00C, kind, 1, ttl, len(raw.packed)) + raw.packed
             count += 1
     rcode = 0 if name in names else 3
     return query[:2] + struct.pack("!HHHHH", 0x8180 | rcode, 1, count, 0, 0) + question + answers

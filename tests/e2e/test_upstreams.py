@@ -2,6 +2,7 @@
 """Every protocol that an upstream may speak, with servers of others: what passes, and what they refuse."""
 import pathlib
 import re
+import time
 
 import flow
 import lab
@@ -284,6 +285,41 @@ class Upstreams(lab.TestCase):
                 t = self.start(f"{scheme}://10.91.3.2:1080")
                 t.proxy.peer("socks", "10.91.3.2", 1080, answer)
                 self.refused(t, error, end=end)
+
+    # By name
+
+    def by_name(self, *names):
+        """An upstream of that name, asked for by one worker."""
+        t = self.build("host")
+        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        t.inet.peer("echo", "::", 7)
+        t.dns = t.inet.peer("dns", "10.91.0.1", 53, *names)
+        t.transocksd = t.host.transocksd('workers = 1\nproxy_url = "socks5://proxy.test:1080"\n'
+                                         '[dns]\nservers = ["10.91.0.1"]\n')
+        t.host.rules("install")
+        return t
+
+    def echoes(self, t, count=1):
+        for _ in range(count):
+            with t.host.connect("11.0.0.1", 7) as sock:
+                self.assertTrue(flow.talk(sock))
+
+    def test_a_name_is_asked_for_once(self):
+        t = self.by_name("proxy.test=10.91.3.2")
+        self.echoes(t, 20)
+        self.assertEqual(sorted(re.findall(r"^dns proxy.test (\w+)$", t.dns.log(), re.M)),
+                         ["A", "AAAA"])
+
+    def test_name_servers_gone(self):
+        """The address serves on beyond its time, and the log says so once."""
+        t = self.by_name("proxy.test=10.91.3.2", "proxy.test=brief")
+        self.echoes(t)
+        t.dns.kill()
+        time.sleep(1.2)
+        self.echoes(t, 5)
+        said = [line for line in t.transocksd.lines(severity="warning") if "name" in line]
+        self.assertEqual([(line["name"], line["error"]) for line in said],
+                         [("proxy.test", "the name servers refuse or fail")])
 
 
 if __name__ == "__main__":
