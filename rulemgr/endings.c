@@ -64,7 +64,7 @@ static int control_read_status(int fd, struct strbuf *answer)
 
 int endings_parse(const char *answer, struct endings *e)
 {
-	static const char key[] = "\"ended\":{", direct[] = "\"upstream\":\"direct\"";
+	static const char key[] = "\"ended\":{", direct[] = "\"url\":\"direct://\"";
 	const char *at = strstr(answer, key);
 	int len = 0;
 

@@ -18,16 +18,18 @@ static void test_parse(void **state)
 	struct endings before, after;
 
 	(void)state;
-	assert_int_equal(endings_parse("{\"upstream\":\"direct\",\"ended\":{\"done\":7,"
-				       "\"connect-failed\":2}}\n",
-				       &before),
-			 0);
+	assert_int_equal(
+		endings_parse("{\"upstreams\":[{\"url\":\"direct://\"}],\"ended\":{\"done\":7,"
+			      "\"connect-failed\":2}}\n",
+			      &before),
+		0);
 	assert_true(before.direct);
 	assert_int_equal(before.n_rows, 2);
-	assert_int_equal(endings_parse("{\"upstream\":\"socks5://h:1\",\"ended\":{\"done\":9,"
-				       "\"connect-failed\":1,\"cut\":3}}\n",
-				       &after),
-			 0);
+	assert_int_equal(
+		endings_parse("{\"upstreams\":[{\"url\":\"socks5://h:1\"}],\"ended\":{\"done\":9,"
+			      "\"connect-failed\":1,\"cut\":3}}\n",
+			      &after),
+		0);
 	assert_false(after.direct);
 	assert_int_equal(endings_grown(&before, &after, "done"), 2);
 	assert_int_equal(endings_grown(&before, &after, "cut"), 3);
@@ -60,8 +62,8 @@ static void judge(const char *ended, bool direct, const char *words, bool hopele
 	struct endings_verdict v;
 	char answer[256];
 
-	snprintf(answer, sizeof(answer), "{\"upstream\":\"%s\",\"ended\":{%s}}\n",
-		 direct ? "direct" : "socks5://h:1", ended);
+	snprintf(answer, sizeof(answer), "{\"upstreams\":[{\"url\":\"%s\"}],\"ended\":{%s}}\n",
+		 direct ? "direct://" : "socks5://h:1", ended);
 	assert_int_equal(endings_parse(answer, &after), 0);
 	assert_int_equal(endings_judge(&before, &after, &v), words != NULL);
 	if (words == NULL)
