@@ -694,9 +694,10 @@ int daemon_main(const struct daemon_program *p, int argc, char **argv)
 	}
 	if (daemon_question(&dm.options) != NULL)
 		return daemon_ask(&dm, &text);
-	if (dm.options.check)
+	if (dm.options.check) {
+		conf_remarks(dm.conf, &text);
 		strbuf_puts(&text, "configuration OK\n");
-	else if (dm.options.dump)
+	} else if (dm.options.dump)
 		conf_dump(dm.conf, &text);
 	else
 		return daemon_serve(&dm);

@@ -140,6 +140,9 @@ int conf_set_string(struct conf *c, const char *name, const char *value, struct 
  * has the passwords that its files have; never for a log. */
 void conf_dump(const struct conf *c, struct strbuf *out);
 
+/* What is allowed and probably not meant, one line each, for --check. */
+void conf_remarks(const struct conf *c, struct strbuf *out);
+
 /* Two entries that want the same address and port are an error: 0 or -EINVAL with `d`. */
 int addr_list_check_distinct(const struct addr_list *list, const char *option, const char *file,
 			     struct diag *d);

@@ -362,6 +362,34 @@ int conf_sections_finish(struct conf *c, const char *file, struct diag *d)
 	return r;
 }
 
+static void remark(const struct flow_rule *r, struct strbuf *out, const char *what)
+{
+	strbuf_printf(out, "%s:%d: note: %s\n", r->place.file, r->place.line, what);
+}
+
+void conf_remarks(const struct conf *c, struct strbuf *out)
+{
+	const struct flow_rules *list = &c->rules;
+	bool names = c->sniff.ports.n > 0;
+
+	for (size_t i = 0; i < list->n; i++) {
+		const struct flow_rule *r = &list->rules[i];
+
+		if (!names && r->unknown_name == RULE_UNKNOWN_AUTO &&
+		    (r->domains.n > 0 || is_set(r->domains_file)))
+			remark(r, out,
+			       "\"sniff.ports\" is empty, so no name is known and this rule on "
+			       "domains never matches");
+		if (i + 1 < list->n && !r->observe && !rule_has_conditions(r)) {
+			remark(&list->rules[i + 1], out,
+			       "this rule and those behind it are never reached: the one before "
+			       "has "
+			       "no conditions and decides about every flow");
+			return;
+		}
+	}
+}
+
 void conf_sections_release(struct conf *c)
 {
 	for (size_t i = 0; i < c->n_groups; i++)

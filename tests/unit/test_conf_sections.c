@@ -439,6 +439,41 @@ static void test_dump(void **state)
 	strbuf_free(&second);
 }
 
+static void test_remarks(void **state)
+{
+	static const struct {
+		const char *text, *where; /* NULL: nothing is said */
+	} cases[] = {
+		{"[[rule]]\nports = [1]\n[[rule]]\n", NULL},
+		{"[[rule]]\nobserve = true\n[[rule]]\n", NULL},
+		{"[[rule]]\naction = \"refuse\"\n[[rule]]\nports = [1]\n[[rule]]\n",
+		 "main.toml:5: note: this rule and those behind it are never reached"},
+		{"sniff.ports = []\n[[rule]]\nports = [1]\n", NULL},
+		{"sniff.ports = []\n[[rule]]\ndomains = [\"a.b\"]\nunknown_name = \"match\"\n",
+		 NULL},
+		{"sniff.ports = []\n[[rule]]\ndomains = [\"a.b\"]\n",
+		 "main.toml:4: note: \"sniff.ports\""},
+	};
+	char text[512];
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct strbuf out;
+		struct conf *c;
+
+		snprintf(text, sizeof(text), "proxy_url = \"direct://\"\n%s", cases[i].text);
+		c = load_text(*state, text);
+		strbuf_init_heap(&out);
+		conf_remarks(c, &out);
+		if (cases[i].where == NULL)
+			assert_string_equal(out.data, "");
+		else if (strstr(out.data, cases[i].where) == NULL ||
+			 strchr(out.data, '\n') != out.data + out.len - 1)
+			fail_msg("%s\ngave: %s", cases[i].text, out.data);
+		strbuf_free(&out);
+		conf_unref(c);
+	}
+}
+
 static void write_named(struct fixture *f, const char *name, const char *text, size_t n,
 			mode_t mode)
 {
@@ -685,6 +720,7 @@ int main(void)
 		TEST(test_refusals),
 		TEST(test_too_many),
 		TEST(test_dump),
+		TEST(test_remarks),
 		TEST(test_auth_file),
 		TEST(test_auth_file_refused),
 		TEST(test_auth_file_mode),
