@@ -292,6 +292,8 @@ static void on_ready(struct task *t)
 /* What waits in `queries` has its answer. */
 static void report(struct resolver *r, struct list *queries)
 {
+	if (list_empty(queries))
+		return;
 	list_splice(&r->ready, queries);
 	loop_queue(r->loop, &r->task, on_ready);
 }
