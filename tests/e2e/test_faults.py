@@ -174,8 +174,8 @@ class Case(lab.TestCase):
 
     def restart(self, more="", upstream=UPSTREAM):
         self.faults = Faults()
-        self.daemon = self.t.host.transocksd(
-            f'workers = 1\nproxy_url = "{upstream}"\n{more}', env=self.faults.env)
+        url = f'proxy_url = "{upstream}"\n' if upstream else ""
+        self.daemon = self.t.host.transocksd(f"workers = 1\n{url}{more}", env=self.faults.env)
 
     def status(self):
         done = self.t.host.run(lab.BUILD / self.daemon.name, "-f", self.daemon.config,
@@ -329,6 +329,16 @@ class Flows(Case):
         for call, name, ends in RELAY:
             with self.subTest(call=call, errno=name):
                 self.row(call, name, ends, make)
+        self.settles(before)
+
+    def test_source_address(self):
+        self.start(f'[[upstream]]\nurl = "{UPSTREAM}"\nsource = ["10.91.0.2"]\n', None)
+        self.assertEqual(self.echo(), "done")
+        before = self.rest()
+        for name, ends in (("ENOMEM", {"no-memory"}), ("ENOBUFS", {"no-memory"}),
+                           ("EADDRNOTAVAIL", {"connect-failed"}), ("EACCES", {"connect-failed"})):
+            with self.subTest(errno=name):
+                self.row("bind", name, ends, lambda address: lambda: self.echo(address))
         self.settles(before)
 
     def test_direct(self):

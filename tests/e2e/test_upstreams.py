@@ -321,6 +321,50 @@ class Upstreams(lab.TestCase):
         self.assertEqual([(line["name"], line["error"]) for line in said],
                          [("proxy.test", "the name servers refuse or fail")])
 
+    # From several addresses
+
+    def from_sources(self, *sources):
+        t = self.build("host")
+        t.host.ip("addr add 10.91.0.3/24 dev eth0\naddr add 10.91.0.4/24 dev eth0")
+        t.usocksd = t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        t.inet.peer("echo", "::", 7)
+        t.transocksd = t.host.transocksd('[[upstream]]\nurl = "socks5://10.91.3.2:1080"\n'
+                                         f'source = {list(sources)}\n'.replace("'", '"'))
+        t.host.rules("install")
+        return t
+
+    def flows(self, t, count, first=1):
+        """Sockets of so many flows, each to an address of its own."""
+        socks = []
+        for number in range(first, first + count):
+            socks.append(t.host.connect(f"11.0.1.{number}", 7))
+            self.addCleanup(socks[-1].close)
+            self.assertTrue(flow.talk(socks[-1]))
+        return socks
+
+    def test_source_addresses_take_turns(self):
+        t = self.from_sources("10.91.0.3", "10.91.0.9", "10.91.0.4")  # one is not ours
+        for sock in self.flows(t, 12):
+            sock.close()
+        clients = [r["client_addr"].rpartition(":")[0] for r in t.usocksd.wait_records(12)]
+        self.assertEqual(set(clients), {"10.91.0.3", "10.91.0.4"})
+        self.assertEqual(t.transocksd.lines(message="flow failed"), [])
+
+    def test_ports_of_all_source_addresses(self):
+        """One address takes as many flows as there are ports; then the next; then none."""
+        t = self.from_sources("10.91.0.3", "10.91.0.4")
+        t.host.sysctl("net.ipv4.ip_local_port_range", "40000 40003")
+        socks = self.flows(t, 8)
+        for _ in range(2):
+            t.host.expect_reset("11.0.1.100", 7, b"ping")
+        for record in t.transocksd.wait_records(2):
+            self.assertEqual((record["end"], record["error"]),
+                             ("connect-failed", "Cannot assign requested address"))
+        flow.reset(socks[3])
+        t.transocksd.wait_records(3)
+        self.flows(t, 1, first=50)
+        self.assertEqual(len(t.transocksd.lines(type="access")), 3)
+
 
 if __name__ == "__main__":
     lab.main()

@@ -102,6 +102,12 @@ int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 	return fails("accept4") ? -1 : accept4_next.fn(fd, addr, len, flags);
 }
 
+int bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	NEXT(int, bind, int, const struct sockaddr *, socklen_t)
+	return fails("bind") ? -1 : bind_next.fn(fd, addr, len);
+}
+
 int connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	NEXT(int, connect, int, const struct sockaddr *, socklen_t)
