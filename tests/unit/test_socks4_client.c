@@ -84,7 +84,7 @@ static void test_nul_in_a_name(void **state)
 
 	(void)state;
 	r.dest = (struct proto_dest){.name = "a\0b", .name_len = 3, .port = 80};
-	client_run(&r, NULL, &n, 1);
+	client_run(&r, (const uint8_t *)"", &n, 1);
 	assert_int_equal(r.got.step, PROTO_FAIL);
 	assert_int_equal(r.got.out_len, 0);
 	assert_int_equal(r.got.blame, BLAME_DEST);
