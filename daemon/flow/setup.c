@@ -304,6 +304,19 @@ static enum why setup_why_failed(const struct handshake *h, enum handshake_resul
 	return handshake_greeting(h) ? WHY_GREETING_FAILED : WHY_REPLY_FAILED;
 }
 
+/* The connection ended where a reply should have come: the upstream was killed, perhaps. True: the next one is tried. Not
+ * the way without one, since this may be how a proxy refuses. */
+static bool setup_was_cut(struct session *s, enum handshake_result r)
+{
+	struct setup *p = s->setup;
+	const struct handshake *h = &p->handshake;
+
+	if ((r != HANDSHAKE_CLOSED && r != HANDSHAKE_FAILED) || p->at + 1 >= p->n_order)
+		return false;
+	setup_failed(s, WHY_REPLY_FAILED, h->err, h->error);
+	return true;
+}
+
 /* The upstream refused, or the handshake broke. */
 static void setup_handshake_failed(struct session *s, enum handshake_result r)
 {
@@ -322,7 +335,7 @@ static void setup_handshake_failed(struct session *s, enum handshake_result r)
 			 r == HANDSHAKE_REFUSED ? setup_reply(h->blame) : UPSTREAM_REPLY_NONE);
 	if (h->blame == BLAME_UPSTREAM)
 		setup_blame(s, UPSTREAM_FAILED_GREETING, why, h->err, h->error);
-	else if (!setup_falls_back(s))
+	else if (!setup_falls_back(s) && !setup_was_cut(s, r))
 		session_end(s, why, h->err, h->error);
 }
 

@@ -22,6 +22,10 @@ Servers and clients to test against, one per process: peers.py KIND ADDRESS PORT
                             NAME=long an answer that is cut, so that the client asks again by TCP,
                             NAME=brief one that counts for a second
     load COUNT SEED         a client: COUNT transfers at once, every byte and end of file checked
+    arrivals RATE SECONDS   a client: RATE flows a second, each of which must get its bytes back from `echo`; on
+                            SIGTERM it ends early, and it says what became of them
+    relay MS HOST PORT      passes on what comes MS later, both ways; prints a line for each turn of a connection
+                            in which the client side speaks
 
 Servers print "ready" when they listen and a line for each connection. ADDRESS "::" takes both
 families.
@@ -30,6 +34,7 @@ import asyncio
 import ipaddress
 import random
 import resource
+import signal
 import socket
 import struct
 import sys
@@ -243,7 +248,42 @@ def bare(address):
     return address.removeprefix("::ffff:")
 
 
-KINDS = {"http": http, "echo": echo, "transfer": transfer, "banner": banner, "silent": silent, "reset": reset,
+async def relay(reader, writer, args):
+    """`turn N` of a connection: the client side has spoken for the Nth time, after an answer or at first."""
+    delay, (far_reader, far_writer) = int(args[0]) / 1000, await asyncio.open_connection(*args[1:3])
+    turns, last = 0, None
+
+    async def late(source, target, up):
+        nonlocal turns, last
+        queue = asyncio.Queue()
+
+        async def deliver():
+            while True:
+                at, data = await queue.get()
+                await asyncio.sleep(max(0, at - asyncio.get_running_loop().time()))
+                if not data:
+                    return target.close()
+                target.write(data)
+
+        delivery = asyncio.create_task(deliver())
+        while True:
+            try:
+                data = await source.read(65536)
+            except OSError:
+                data = b""
+            if data and up and last != "up":
+                turns += 1
+                say(f"relay turn {turns}")
+            last = "up" if up else "down"
+            queue.put_nowait((asyncio.get_running_loop().time() + delay, data))
+            if not data:
+                return await delivery
+
+    say("relay connection")
+    await asyncio.gather(late(reader, far_writer, True), late(far_reader, writer, False))
+
+
+KINDS = {"relay": relay, "http": http, "echo": echo, "transfer": transfer, "banner": banner, "silent": silent, "reset": reset,
          "socks": socks, "socks4": socks4, "connect": connect}
 
 
@@ -394,12 +434,53 @@ def load(address, port, count, seed):
     sys.exit(1 if bad else 0)
 
 
+# --------------------------------------------------------------------------------------------------
+# Arrivals: new flows all the time, seen by their client
+
+
+async def arrival(address, port, number, results):
+    started = asyncio.get_running_loop().time()
+    word = struct.pack("!Q", number)
+    try:
+        reader, writer = await asyncio.open_connection(address, port)
+        writer.write(word)
+        bad = None if await reader.readexactly(len(word)) == word else "wrong bytes"
+        writer.close()
+    except (OSError, asyncio.IncompleteReadError) as error:
+        bad = type(error).__name__
+    results.append((asyncio.get_running_loop().time() - started, bad))
+
+
+async def arrivals(address, port, rate, seconds):
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    begun, tasks, results = loop.time(), set(), []
+    say("ready")
+    while not stop.is_set() and loop.time() - begun < seconds:
+        while len(results) + len(tasks) < (loop.time() - begun) * rate:
+            task = asyncio.create_task(arrival(address, port, len(results) + len(tasks), results))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        await asyncio.sleep(0.002)
+    took = loop.time() - begun
+    while tasks:
+        await asyncio.wait(tasks)
+    bad = [why for _, why in results if why is not None]
+    times = sorted(1000 * t for t, _ in results)
+    say(f"arrivals {len(results) - len(bad)} ok, {len(bad)} bad, {len(results) / took:.0f} a second, "
+        f"half within {times[len(times) // 2]:.1f} ms, 99 % within {times[len(times) * 99 // 100]:.1f} ms, "
+        f"all within {times[-1]:.0f} ms; {' '.join(sorted(set(bad)))}")
+
+
 def main():
     kind, address, port, *args = sys.argv[1:]
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if kind == "load":
         load(address, int(port), int(args[0]), int(args[1]))
+    elif kind == "arrivals":
+        asyncio.run(arrivals(address, int(port), int(args[0]), float(args[1])))
     elif kind == "dns":
         dns(address, int(port), args)
     else:

@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: MIT
+"""Groups of upstreams: who is chosen, what a client sees when one fails, and what counts as failing."""
+import collections
+import json
+import re
+import signal
+import socket
+
+import flow
+import lab
+
+NAMES = ("a", "b", "c")
+PORT = {"a": 1080, "b": 1082, "c": 1083}
+SITE = "11.0.0.1"
+RATE = 500  # flows a second
+ARRIVALS = re.compile(r"^arrivals (\d+) ok, (\d+) bad, .*$", re.M)
+
+
+def flow_end(sock):
+    try:
+        return "a byte" if sock.recv(1) else "end of file"
+    except ConnectionResetError:
+        return "reset"
+
+
+class Groups(lab.TestCase):
+    def start(self, group, config="", workers=1):
+        """Three upstreams on `proxy`, an echo server on the Internet."""
+        t = self.build("host")
+        t.usocksd = {}
+        for name in NAMES:
+            self.up(t, name)
+        upstreams = "\n".join(
+            f'[[upstream]]\nname = "{name}"\nurl = "socks5://10.91.3.2:{PORT[name]}"\n'
+            for name in NAMES)
+        t.daemon = t.host.transocksd(
+            f"workers = {workers}\n{config}\n{upstreams}\n[group.default]\n{group}\n")
+        t.daemon.wait_line(message="ready")
+        t.host.rules("install")
+        t.echo = t.inet.peer("echo", "::", 7)
+        return t
+
+    def up(self, t, name):
+        t.usocksd[name] = t.proxy.usocksd(
+            f'control = ""\nworkers = 1\n[timeouts]\nconnect = "500ms"\n'
+            f'[incoming]\nport = {PORT[name]}\naddresses = ["10.91.3.2"]\n', ports=(PORT[name],))
+
+    def status(self):
+        """What the daemon says of itself. Asked without a program: that would cost the flows more than it tells."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(10)
+            sock.connect("/run/transocks/transocksd.sock")
+            sock.sendall(b"status\n")
+            with sock.makefile("rb") as stream:
+                return json.loads(stream.read())
+
+    def upstreams(self):
+        return {u["name"]: u for u in self.status()["upstreams"]}
+
+    def wait_state(self, t, name, *states, seconds=10):
+        lab.wait_until(lambda: self.upstreams()[name]["state"] in states, seconds,
+                       lambda: f"{name} is not {states}: {self.upstreams()}")
+
+    def echoes(self, sock):
+        sock.sendall(b"x")
+        self.assertEqual(sock.recv(1), b"x")
+
+    def flows(self, t, count, sources=None):
+        """So many flows, one after the other: the upstream of each, as the records say."""
+        before = len(t.daemon.lines(type="access"))
+        for i in range(count):
+            source = None if sources is None else (sources[i % len(sources)], 0)
+            with t.host.connect(SITE, 7, source=source) as sock:
+                self.echoes(sock)
+        records = t.daemon.wait_records(before + count)[before:]
+        self.assertEqual({r["end"] for r in records}, {"done"})
+        if sources is None:
+            return [r["upstream"] for r in records]
+        return {r["client_addr"].rsplit(":", 1)[0]: r["upstream"] for r in records}
+
+    # --- under load
+
+    def held(self, t):
+        """Flows that stay: by upstream, three each."""
+        held = collections.defaultdict(list)
+        for _ in range(3 * len(NAMES)):
+            before = {name: u["flows"] for name, u in self.upstreams().items()}
+            sock = t.host.connect(SITE, 7)
+            self.addCleanup(sock.close)
+            self.echoes(sock)
+            now = self.upstreams()
+            name, = [name for name in NAMES if now[name]["flows"] > before[name]]
+            held[name].append(sock)
+        self.assertEqual({name: len(socks) for name, socks in held.items()},
+                         {name: 3 for name in NAMES})
+        return held
+
+    def under_load(self, t, *steps):
+        """The client's view of new flows while `steps` are taken. How many were bad."""
+        client = t.host.peer("arrivals", SITE, 7, RATE, 30)
+        for step in steps:
+            step()
+        client.signal(signal.SIGTERM)
+        self.assertEqual(client.wait(30), 0)
+        result = ARRIVALS.search(client.log())
+        print(f"{self.id().rsplit('.', 1)[-1]}: {result[0]}")
+        self.assertGreater(int(result[1]), RATE // 2)
+        # Each flow has its record before it is looked at.
+        records = lab.wait_until(lambda: self.all_records(t, int(result[1]) + int(result[2])), 20)
+        return int(result[2]), records
+
+    def all_records(self, t, least):
+        found = t.daemon.lines(type="access")
+        return found if len(found) >= least else None
+
+    def expect_no_failure(self, bad, records, killed):
+        """No flow failed in set-up. Those that had just got through when their upstream was killed are lost."""
+        ends = collections.Counter((r["end"], r["upstream"]) for r in records)
+        self.assertLessEqual({end for end, _ in ends}, {"done", "remote-lost"}, ends)
+        self.assertEqual({name for end, name in ends if end != "done"} - {killed}, set(), ends)
+        half = [r for r in records if r["bytes_down"] < 8]
+        self.assertEqual({r["upstream"] for r in half} - {killed}, set())
+        self.assertEqual(bad, len(half))
+
+    def test_killed_and_restarted_under_load(self):
+        t = self.start('choose = "round-robin"', workers=2)
+        held = self.held(t)
+
+        def kill():
+            self.wait_flows(t, 200)
+            t.usocksd["b"].kill()
+            self.wait_state(t, "b", "ejected", "trial")
+            self.wait_flows(t, 700)
+
+        def restart():
+            self.up(t, "b")
+            self.wait_state(t, "b", "returning", "up", seconds=20)
+            self.wait_flows(t, 300)
+
+        bad, records = self.under_load(t, kill, restart)
+        self.expect_no_failure(bad, [r for r in records if r["bytes_up"] == 8], "b")
+        for name in ("a", "c"):
+            for sock in held[name]:
+                self.echoes(sock)
+        for sock in held["b"]:  # nobody sends for it any more
+            self.assertIn(flow_end(sock), ("end of file", "reset"))
+        ejected = t.daemon.lines(message="upstream ejected")
+        self.assertEqual({r["upstream"] for r in ejected}, {"b"})
+        self.assertEqual(len(t.daemon.lines(message="upstream works again, returning slowly")),
+                         len(ejected))
+
+    def wait_flows(self, t, more):
+        """Until so many more flows have been begun."""
+        def count():
+            return sum(self.status()["ended"].values())
+
+        goal = count() + more
+        lab.wait_until(lambda: count() >= goal, 30)
+
+    def test_silent_under_load(self):
+        t = self.start('choose = "round-robin"', '[timeouts]\ngreeting = "300ms"', workers=2)
+        held = self.held(t)
+
+        def stop():
+            self.wait_flows(t, 200)
+            t.usocksd["b"].signal(signal.SIGSTOP)
+            self.wait_state(t, "b", "ejected", "trial")
+            self.wait_flows(t, 700)
+
+        def go_on():  # those that it was just about to serve
+            for name in ("a", "c"):
+                for sock in held[name]:
+                    self.echoes(sock)
+            t.usocksd["b"].signal(signal.SIGCONT)
+
+        bad, records = self.under_load(t, stop, go_on)
+        self.assertEqual((bad, {r["end"] for r in records}), (0, {"done"}))
+        for sock in held["b"]:
+            self.echoes(sock)
+
+    def test_killed_while_a_reply_is_awaited(self):
+        """No byte of the client is lost with it: the next one is asked."""
+        t = self.start('choose = "failover"', 'handshake = "strict"')
+        t.usocksd["a"].kill()
+        t.usocksd["a"] = t.proxy.peer("socks", "10.91.3.2", PORT["a"], "greeting")
+        sock = t.host.connect(SITE, 7)
+        self.addCleanup(sock.close)
+        sock.sendall(b"x")
+        t.usocksd["a"].wait_log("socks request")
+        t.usocksd["a"].kill()
+        self.assertEqual(sock.recv(1), b"x")
+        self.assertEqual([u["flows"] for u in self.upstreams().values()], [0, 1, 0])
+
+    # --- who is chosen
+
+    def test_round_robin(self):
+        t = self.start('choose = "round-robin"')
+        self.assertEqual(collections.Counter(self.flows(t, 30)), {name: 10 for name in NAMES})
+
+    def test_least_flows(self):
+        t = self.start('choose = "least-flows"')
+        socks = []
+        for _ in range(30):
+            socks.append(t.host.connect(SITE, 7))
+            self.addCleanup(socks[-1].close)
+            self.echoes(socks[-1])
+        self.assertEqual({u["flows"] for u in self.upstreams().values()}, {10})
+        # Those of one end: the next ones go where there is room.
+        for sock in socks[::3]:
+            sock.close()
+        lab.wait_until(lambda: sum(u["flows"] for u in self.upstreams().values()) == 20)
+        for _ in range(10):
+            sock = t.host.connect(SITE, 7)
+            self.addCleanup(sock.close)
+            self.echoes(sock)
+        self.assertEqual({u["flows"] for u in self.upstreams().values()}, {10})
+
+    def test_failover_and_back(self):
+        t = self.start('choose = "failover"')
+        self.assertEqual(set(self.flows(t, 5)), {"a"})
+        t.usocksd["a"].kill()
+        self.assertEqual(set(self.flows(t, 5)), {"b"})
+        t.usocksd["b"].kill()
+        self.assertEqual(set(self.flows(t, 5)), {"c"})
+        self.up(t, "a")
+        lab.wait_until(lambda: "a" in self.flows(t, 1), 20)
+        self.assertIn(self.upstreams()["a"]["state"], ("returning", "up"))
+
+    def test_only_the_clients_of_the_dead_one_move(self):
+        t = self.start('choose = "hash-client"')
+        clients = [f"10.91.0.{n}" for n in range(10, 40)]
+        t.host.ip("\n".join(f"addr add {a}/24 dev eth0" for a in clients))
+        before = self.flows(t, 2 * len(clients), clients)
+        self.assertEqual(set(before.values()), set(NAMES))
+        t.usocksd["b"].kill()
+        self.flows(t, len(clients), clients)  # finds out
+        after = self.flows(t, len(clients), clients)
+        moved = {c for c in clients if before[c] != after[c]}
+        self.assertEqual(moved, {c for c in clients if before[c] == "b"})
+        self.assertNotIn("b", after.values())
+        self.assertEqual({after[c] for c in moved}, {"a", "c"})
+
+    # --- nobody is left
+
+    def test_all_down_refuse(self):
+        t = self.start('choose = "round-robin"')
+        for name in NAMES:
+            t.usocksd[name].kill()
+        for _ in range(5):
+            t.host.expect_reset(SITE, 7)
+        records = t.daemon.wait_records(5)
+        self.assertEqual({r["end"] for r in records}, {"connect-failed"})
+        self.assertEqual(len(t.daemon.lines(severity="error", group="default")), 1)
+        self.assertEqual({u["state"] for u in self.upstreams().values()}, {"ejected"})
+        # It is still tried: never worse than without any health.
+        self.up(t, "c")
+        self.assertEqual(self.flows(t, 1), ["c"])
+
+    def test_all_down_direct(self):
+        t = self.start('choose = "round-robin"\nwhen_all_down = "direct"')
+        for name in NAMES:
+            t.usocksd[name].kill()
+        self.assertEqual(set(self.flows(t, 12)), {"direct"})
+        self.assertIn("echo 10.91.0.2\n", t.echo.log())
+        self.assertEqual(len(t.daemon.lines(severity="error", group="default")), 1)
+
+    # --- what counts
+
+    def test_a_scanner_ejects_nobody(self):
+        t = self.start('choose = "round-robin"', '[timeouts]\nreply = "700ms"')
+        socks = []
+        for i in range(60):
+            with t.host.inside():
+                socks.append(socket.socket())
+            self.addCleanup(socks[-1].close)
+            socks[-1].setblocking(False)
+            # refused, without an answer, unreachable
+            socks[-1].connect_ex((f"11.{(0, 8, 9)[i % 3]}.{i}.1", 9))
+        t.daemon.wait_records(60, seconds=20)
+        self.assertEqual(t.daemon.lines(message="upstream ejected"), [])
+        for upstream in self.upstreams().values():
+            self.assertEqual(upstream["state"], "up")
+            self.assertEqual(upstream["failed_connect"] + upstream["failed_greeting"], 0)
+            self.assertEqual(upstream["reply_done"], 0)
+        self.assertEqual(len(self.flows_after(t, 60, 6)), 6)
+
+    def flows_after(self, t, before, count):
+        for _ in range(count):
+            with t.host.connect(SITE, 7) as sock:
+                self.echoes(sock)
+        return t.daemon.wait_records(before + count)[before:]
+
+    def test_a_reload_keeps_what_is_known(self):
+        t = self.start('choose = "failover"')
+        t.usocksd["a"].kill()
+        self.flows(t, 5)
+        before = self.upstreams()["a"]
+        self.assertIn(before["state"], ("ejected", "trial"))
+        t.daemon.signal(signal.SIGHUP)
+        t.daemon.wait_line(message="configuration reloaded")
+        after = self.upstreams()["a"]
+        self.assertIn(after["state"], ("ejected", "trial"))
+        self.assertEqual((after["failed_connect"], after["last_failure"]),
+                         (before["failed_connect"], "connect: Connection refused"))
+        self.assertEqual(set(self.flows(t, 3)), {"b"})
+
+    def test_probes_need_no_traffic(self):
+        t = self.start('choose = "failover"\nprobe_interval = "1s"')
+        t.usocksd["b"].kill()
+        self.wait_state(t, "b", "ejected", "trial")
+        self.up(t, "b")
+        self.wait_state(t, "b", "returning", "up", seconds=20)
+        self.assertEqual(t.daemon.lines(type="access"), [])
+        self.assertEqual({u["flows"] for u in self.upstreams().values()}, {0})
+
+    def test_full_probes(self):
+        """All the way: an upstream that greets, and can reach nothing."""
+        t = self.start(f'choose = "failover"\nprobe_interval = "1s"\nprobe_dest = "{SITE}:7"')
+        self.wait_state(t, "a", "up")
+        t.echo.wait_log("echo 10.91.3.2")
+        t.usocksd["a"].kill()
+        t.usocksd["a"] = t.proxy.peer("socks", "10.91.3.2", PORT["a"], "code", 1)
+        self.wait_state(t, "a", "ejected", "trial")
+        self.assertGreaterEqual(self.upstreams()["a"]["failed_probe"], 3)
+        self.assertEqual(set(self.flows(t, 3)), {"b"})
+
+
+if __name__ == "__main__":
+    lab.main()
