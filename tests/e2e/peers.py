@@ -251,7 +251,7 @@ def bare(address):
 async def relay(reader, writer, args):
     """`turn N` of a connection: the client side has spoken for the Nth time, after an answer or at first."""
     delay, (far_reader, far_writer) = int(args[0]) / 1000, await asyncio.open_connection(*args[1:3])
-    turns, last = 0, None
+    port, turns, last = writer.get_extra_info("peername")[1], 0, None
 
     async def late(source, target, up):
         nonlocal turns, last
@@ -273,13 +273,12 @@ async def relay(reader, writer, args):
                 data = b""
             if data and up and last != "up":
                 turns += 1
-                say(f"relay turn {turns}")
+                say(f"relay {port} turn {turns}")
             last = "up" if up else "down"
             queue.put_nowait((asyncio.get_running_loop().time() + delay, data))
             if not data:
                 return await delivery
 
-    say("relay connection")
     await asyncio.gather(late(reader, far_writer, True), late(far_reader, writer, False))
 
 
