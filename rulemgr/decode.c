@@ -117,6 +117,7 @@ static int decode_table(struct decode *d, const struct nlmsghdr *h)
 	d->has_table = true;
 	decode_u32(tb[NFTA_TABLE_FLAGS], &d->model.flags);
 	decode_u32(tb[NFTA_TABLE_OWNER], &d->model.owner);
+	decode_u32(tb[NFTA_TABLE_USE], &d->in_use);
 	decode_comment(tb[NFTA_TABLE_USERDATA], NFTNL_UDATA_TABLE_COMMENT, d->model.comment,
 		       sizeof(d->model.comment));
 	return 0;
@@ -129,6 +130,19 @@ static enum set_type find_type(uint32_t key_type, uint32_t key_len)
 			return i;
 	}
 	return SET_OTHER;
+}
+
+static bool set_is_unlike(const struct set *s, const struct nlattr *const *tb)
+{
+	const struct nlattr *desc[NFTA_SET_DESC_MAX + 1], *notes = tb[NFTA_SET_USERDATA];
+
+	decode_attributes(tb[NFTA_SET_DESC], desc, NFTA_SET_DESC_MAX);
+	if (desc[NFTA_SET_DESC_SIZE] != NULL)
+		return true;
+	return s->interval &&
+	       (notes == NULL ||
+		udata_find_u32(mnl_attr_get_payload(notes), mnl_attr_get_payload_len(notes),
+			       NFTNL_UDATA_SET_MERGE_ELEMENTS) == 0);
 }
 
 static int decode_set(struct decode *d, const struct nlmsghdr *h)
@@ -151,6 +165,7 @@ static int decode_set(struct decode *d, const struct nlmsghdr *h)
 	s->key_len = key_len <= VALUE_MAX ? key_len : VALUE_MAX;
 	s->interval = (flags & NFT_SET_INTERVAL) != 0;
 	s->flags = flags & ~(uint32_t)NFT_SET_INTERVAL;
+	s->unlike = set_is_unlike(s, tb);
 	decode_u64(tb[NFTA_SET_TIMEOUT], &s->timeout_ms);
 	decode_comment(tb[NFTA_SET_USERDATA], NFTNL_UDATA_SET_COMMENT, s->comment,
 		       sizeof(s->comment));
@@ -369,6 +384,8 @@ int decode_finish(struct decode *d, struct model *m)
 	if (r == 0) {
 		for (size_t i = 0; i < d->model.n_sets; i++)
 			set_sort(&d->model.sets[i]);
+		if (d->in_use > d->model.n_sets + d->model.n_chains)
+			d->model.n_others = d->in_use - d->model.n_sets - d->model.n_chains;
 		*m = d->model;
 		d->model = (struct model){0};
 	}

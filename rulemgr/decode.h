@@ -17,6 +17,8 @@ struct decode {
 	struct decode_key *keys;
 	size_t n_keys;
 	bool has_table;
+	uint32_t
+		in_use; /* parts that the kernel counts in the table, sets and chains among them; 0: not to be looked at */
 };
 
 /* Takes in one message: a table, a set, elements, a chain or a rule; all else, and what belongs to another

@@ -85,6 +85,10 @@ static void compare_heads(struct compare *c, const struct model *want, const str
 	/* In the word of the option: whether a socket owns it. */
 	compare_texts(c, DIFF_TABLE, "", "when_daemon_down", table_policy(want),
 		      table_policy(have));
+	if (have->n_others > 0) {
+		snprintf(texts[0], sizeof(texts[0]), "%zu", have->n_others);
+		set_values(add(c, DIFF_ALTERED, DIFF_TABLE, ""), "other objects", "0", texts[0]);
+	}
 	compare_flags(c, DIFF_TABLE, "", want->flags & ~(uint32_t)NFT_TABLE_F_OWNER,
 		      have->flags & ~(uint32_t)NFT_TABLE_F_OWNER);
 }

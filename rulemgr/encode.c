@@ -178,7 +178,7 @@ static int encode_chain(struct batch *b, const struct chain *c)
 {
 	struct nftnl_chain *n = nftnl_chain_alloc();
 	struct udata u = {.len = 0};
-	int r;
+	int r = 0;
 
 	if (n == NULL)
 		return -ENOMEM;
@@ -186,11 +186,13 @@ static int encode_chain(struct batch *b, const struct chain *c)
 	nftnl_chain_set_u32(n, NFTNL_CHAIN_HOOKNUM, c->hook);
 	nftnl_chain_set_s32(n, NFTNL_CHAIN_PRIO, c->priority);
 	nftnl_chain_set_u32(n, NFTNL_CHAIN_POLICY, c->drop ? NF_DROP : NF_ACCEPT);
-	r = udata_put_string(&u, NFTNL_UDATA_CHAIN_COMMENT, c->comment);
+	if (c->comment[0] != '\0')
+		r = udata_put_string(&u, NFTNL_UDATA_CHAIN_COMMENT, c->comment);
 	if (r == 0 && (nftnl_chain_set_str(n, NFTNL_CHAIN_TABLE, MODEL_TABLE) < 0 ||
 		       nftnl_chain_set_str(n, NFTNL_CHAIN_NAME, c->name) < 0 ||
 		       nftnl_chain_set_str(n, NFTNL_CHAIN_TYPE, chain_type_name(c->type)) < 0 ||
-		       nftnl_chain_set_data(n, NFTNL_CHAIN_USERDATA, u.bytes, (uint32_t)u.len) < 0))
+		       (u.len > 0 && nftnl_chain_set_data(n, NFTNL_CHAIN_USERDATA, u.bytes,
+							  (uint32_t)u.len) < 0)))
 		r = -ENOMEM;
 	if (r == 0) {
 		nftnl_chain_nlmsg_build_payload(batch_message(b, NFT_MSG_NEWCHAIN, NLM_F_CREATE,
@@ -397,12 +399,15 @@ static int encode_rule_parts(struct nftnl_rule *n, const struct model *m, const 
 			     const struct rule *rule)
 {
 	struct udata u = {.len = 0};
-	int r = udata_put_string(&u, NFTNL_UDATA_RULE_COMMENT, rule->comment);
+	int r = 0;
 
+	if (rule->comment[0] != '\0')
+		r = udata_put_string(&u, NFTNL_UDATA_RULE_COMMENT, rule->comment);
 	nftnl_rule_set_u32(n, NFTNL_RULE_FAMILY, NFPROTO_INET);
 	if (r == 0 && (nftnl_rule_set_str(n, NFTNL_RULE_TABLE, MODEL_TABLE) < 0 ||
 		       nftnl_rule_set_str(n, NFTNL_RULE_CHAIN, c->name) < 0 ||
-		       nftnl_rule_set_data(n, NFTNL_RULE_USERDATA, u.bytes, (uint32_t)u.len) < 0))
+		       (u.len > 0 &&
+			nftnl_rule_set_data(n, NFTNL_RULE_USERDATA, u.bytes, (uint32_t)u.len) < 0)))
 		r = -ENOMEM;
 	for (size_t i = 0; r == 0 && i < rule->n_exprs; i++)
 		r = encode_expr(n, &rule->exprs[i], m);

@@ -78,6 +78,8 @@ static int have_decode(struct kernel *k, bool sets, struct decode *decoded)
 
 	if (r == -ENOENT)
 		return 0;
+	if (!sets)
+		decoded->in_use = 0;
 	if (r == 0 && sets)
 		r = have_read_sets(k, decoded);
 	if (r == 0)

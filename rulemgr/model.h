@@ -126,6 +126,7 @@ struct set {
 	enum set_type type;
 	bool interval;  /* ranges, not single keys; then auto-merge as well */
 	uint32_t flags; /* the others of enum nft_set_flags: none in ours */
+	bool unlike; /* from the kernel only: has what none of ours has, a size, or ranges that nft(8) does not merge */
 	uint32_t key_len;
 	uint64_t timeout_ms;      /* after which its elements vanish; 0: they stay */
 	uint64_t left_ms;         /* from the kernel only: until the first one does; 0: none does */
@@ -141,6 +142,7 @@ struct model {
 	size_t n_sets;
 	struct chain *chains;
 	size_t n_chains;
+	size_t n_others; /* from the kernel only, if the sets were read: counters, quotas, flowtables and the like */
 };
 
 /* The array `items` (of `n` items of `size` bytes, got from here) with room for one more item, all zero; the

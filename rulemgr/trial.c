@@ -55,7 +55,7 @@ const char *trial_find_unknown(const struct model *m)
 	for (size_t i = 0; i < m->n_sets; i++) {
 		const struct set *s = &m->sets[i];
 
-		if (s->type == SET_OTHER || s->flags != 0 || !is_short(s->name))
+		if (s->type == SET_OTHER || s->flags != 0 || s->unlike || !is_short(s->name))
 			return s->name;
 	}
 	for (size_t i = 0; i < m->n_chains; i++) {
@@ -68,7 +68,7 @@ const char *trial_find_unknown(const struct model *m)
 				return c->name;
 		}
 	}
-	return NULL;
+	return m->n_others > 0 ? "a counter, a quota or the like" : NULL;
 }
 
 static const struct rule *find_keeper(const struct model *m)

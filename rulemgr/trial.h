@@ -29,7 +29,7 @@ int64_t trial_left(const struct model *m);
 bool trial_has_previous(const struct model *m);
 
 /* Whether `m` can be put back as it was: NULL, or the name of a part that cannot, because we do not know all of
- * it. */
+ * it; a few words for what is neither a set nor a chain. */
 const char *trial_find_unknown(const struct model *m);
 
 /* Whether both tables could be there at once: with TPROXY they need the same routes, and so the same mark. */

@@ -53,6 +53,11 @@ static int begin_model(struct beginning *b, const struct have *have, struct mode
 			"--confirm cannot change mode or tproxy_mark of a table that is there: "
 			"flush before, or install without");
 	/* One table has one owner, and no process of ours changes it for the way back. */
+	if (b->previous && ((b->m.flags ^ m->flags) & ~(uint32_t)NFT_TABLE_F_OWNER) != 0)
+		return diag_set(
+			d, EEXIST, NULL, 0,
+			"--confirm cannot go back to a table with flags of others (dormant): "
+			"flush before, or install without");
 	if (b->previous && b->m.flags != m->flags)
 		return diag_set(
 			d, EEXIST, NULL, 0,

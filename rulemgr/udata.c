@@ -25,17 +25,33 @@ int udata_put_u32(struct udata *u, uint8_t type, uint32_t value)
 	return udata_put(u, type, &value, sizeof(value));
 }
 
-const char *udata_find_string(const void *bytes, size_t n, uint8_t type)
+/* Its type, length and value; NULL if it is not there, or not whole. */
+static const uint8_t *find(const uint8_t *at, size_t n, uint8_t type)
 {
-	const uint8_t *at = bytes;
-
 	while (n >= 2 && (size_t)at[1] + 2 <= n) {
 		size_t len = at[1];
 
 		if (at[0] == type)
-			return len > 0 && at[1 + len] == '\0' ? (const char *)at + 2 : NULL;
+			return at;
 		at += len + 2;
 		n -= len + 2;
 	}
 	return NULL;
+}
+
+const char *udata_find_string(const void *bytes, size_t n, uint8_t type)
+{
+	const uint8_t *at = find(bytes, n, type);
+
+	return at != NULL && at[1] > 0 && at[1 + at[1]] == '\0' ? (const char *)at + 2 : NULL;
+}
+
+uint32_t udata_find_u32(const void *bytes, size_t n, uint8_t type)
+{
+	const uint8_t *at = find(bytes, n, type);
+	uint32_t value = 0;
+
+	if (at != NULL && at[1] == sizeof(value))
+		memcpy(&value, at + 2, sizeof(value));
+	return value;
 }

@@ -23,6 +23,9 @@ int udata_put_string(struct udata *u, uint8_t type, const char *text);
 /* In host byte order, as nft(8) reads it. */
 int udata_put_u32(struct udata *u, uint8_t type, uint32_t value);
 
+/* The number, in host byte order; 0 if it is not there. */
+uint32_t udata_find_u32(const void *bytes, size_t n, uint8_t type);
+
 /* The string attribute `type` within `n` bytes from the kernel: inside `bytes`, NUL-terminated.
  * NULL if it is not there or does not end in a NUL. */
 const char *udata_find_string(const void *bytes, size_t n, uint8_t type);

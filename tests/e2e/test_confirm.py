@@ -311,6 +311,27 @@ class WhilePending(ConfirmCase):
         result = self.json(host, "install", "--uid", "1", "--confirm", LONG, code=1)
         self.assertIn("could not be put back", result["error"])
         self.assertEqual((host.ruleset(), self.watchers()), (before, []))
+        for part in ("add counter inet transocks mine",
+                     "add set inet transocks mine { type inet_service; size 77; elements = { 80 }; }",
+                     "add set inet transocks mine { type ipv4_addr; flags interval; elements = { 11.0.0.0/8 }; }",
+                     "add table inet transocks { flags dormant; }"):
+            host.run("nft", "delete", "table", "inet", "transocks")
+            host.rules("install")
+            host.run("nft", part)
+            before = host.ruleset()
+            result = self.json(host, "install", "--uid", lab.RULES_UID, "--confirm", LONG, code=1)
+            self.assertIn("dormant" if "dormant" in part else "could not be put back", result["error"])
+            self.assertEqual((host.ruleset(), self.watchers()), (before, []))
+
+    def test_what_others_have_put_in(self):
+        """Without a comment it stays without."""
+        host = self.lonely()
+        host.rules("install")
+        host.run("nft", "insert", "rule", "inet", "transocks", "output", "tcp", "dport", "99", "counter", "return")
+        host.run("nft", "add chain inet transocks mine { type filter hook input priority 7; }")
+        before = without_counters(host.ruleset())
+        host.rules("install", "--confirm", "500ms")
+        self.wait_ruleset(host, lambda text: text == before, "the table before is not back")
 
 
 class Tproxy(ConfirmCase):

@@ -189,6 +189,7 @@ class Status(StateCase):
             ("flush chain inet transocks guard",
              'rule 1 "direct connection to the redirect port" of chain guard: missing'),
             ('add table inet transocks { flags dormant; }', "table inet transocks: flags is 0x1, configured: 0x0"),
+            ("add counter inet transocks more", "table inet transocks: other objects is 1, configured: 0"),
             ("add chain inet transocks output { policy drop; }", "chain output: policy is drop, configured: accept"),
         )
         for change, expected in cases:

@@ -160,8 +160,13 @@ static void test_unknown(void **state)
 	struct model m = build(&w, "");
 
 	(void)state;
+	assert_null(trial_find_unknown(&m));
+	m.n_others = 1;
+	assert_non_null(trial_find_unknown(&m));
 	assert_non_null(rule_add_expr(&model_find_chain(&m, "guard")->rules[0], EXPR_OTHER));
 	assert_string_equal(trial_find_unknown(&m), "guard");
+	m.sets[1].unlike = true;
+	assert_string_equal(trial_find_unknown(&m), m.sets[1].name);
 	m.sets[0].flags = 1;
 	assert_string_equal(trial_find_unknown(&m), m.sets[0].name);
 	model_free(&m);

@@ -89,6 +89,19 @@ static void test_find(void **state)
 	}
 }
 
+static void test_find_number(void **state)
+{
+	struct udata u = {.len = 0};
+
+	(void)state;
+	assert_int_equal(udata_put_string(&u, 0, "hi"), 0);
+	assert_int_equal(udata_put_u32(&u, 1, 77), 0);
+	assert_int_equal(udata_find_u32(u.bytes, u.len, 1), 77);
+	assert_int_equal(udata_find_u32(u.bytes, u.len - 1, 1), 0); /* not whole */
+	assert_int_equal(udata_find_u32(u.bytes, u.len, 0), 0);     /* not of that length */
+	assert_int_equal(udata_find_u32(u.bytes, u.len, 2), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -96,6 +109,7 @@ int main(void)
 		cmocka_unit_test(test_bound),
 		cmocka_unit_test(test_one_value_is_bounded),
 		cmocka_unit_test(test_find),
+		cmocka_unit_test(test_find_number),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
