@@ -24,12 +24,19 @@ int intent_build(const struct args *a, struct want *w, struct model *m, struct r
 
 int intent_compare_routes(struct intent *i, struct report *r)
 {
+	const struct mark *mark = want_routes_mark(&i->want);
+	const struct route_item *other;
 	struct routes all;
+	struct strbuf text;
 	int err = routes_read(&all, &r->error);
 
 	if (err < 0)
 		return report_exit_code(err);
-	err = routes_plan(&all, want_routes_mark(&i->want), i->want.family, &i->routes);
+	other = mark != NULL ? routes_conflict(&all, mark, i->want.family) : NULL;
+	strbuf_init(&text, i->in_the_way, sizeof(i->in_the_way));
+	if (other != NULL)
+		route_item_format(other, &text);
+	err = routes_plan(&all, mark, i->want.family, &i->routes);
 	routes_free(&all);
 	return err < 0 ? out_of_memory(r) : 0;
 }
@@ -77,6 +84,10 @@ void intent_tell_routes(const struct intent *i, struct report *r)
 {
 	routes_change_tell(&i->routes, &r->text);
 	routes_change_tell_json(&i->routes, &r->json, "routes");
+	if (i->in_the_way[0] == '\0')
+		return;
+	strbuf_printf(&r->text, "in the way: ip %s\n", i->in_the_way);
+	json_string(&r->json, "in_the_way", i->in_the_way);
 }
 
 /* The usual reason; what commands of ours leave there for a while has another. */
@@ -103,7 +114,7 @@ void intent_tell(const struct intent *i, size_t max, struct report *r)
 
 size_t intent_differences(const struct intent *i)
 {
-	return i->diff.n + i->routes.n;
+	return i->diff.n + i->routes.n + (i->in_the_way[0] != '\0');
 }
 
 int intent_judge(const struct intent *i, struct report *r)

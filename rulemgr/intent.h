@@ -23,6 +23,8 @@ struct intent {
 	bool trial_of_first;         /* there was no table before it */
 	struct diff diff;            /* empty if the table is not there */
 	struct routes_change routes; /* what TPROXY lacks, or an earlier mode has left */
+	char in_the_way
+		[256]; /* of others, the first rule or route for which install refuses; "": none */
 };
 
 /* Reads and compares. An exit code: 0 also where the table is missing (have.present) or differs. */

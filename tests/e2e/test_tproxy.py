@@ -216,6 +216,24 @@ class Tproxy(lab.TestCase):
         self.assertEqual(after, before)
         self.assertEqual(t.host.run("ip", "route", "show", "table", "1081", check=False).stdout, "")
 
+    def test_routes_of_others_in_the_way(self):
+        """What install would refuse is no good state either."""
+        t = self.start("host")
+        self.install(t)
+        flags = ("--mode", "tproxy", "--bypass", BYPASS)
+        for item, text in (("route add 11.9.0.0/16 dev lo table 1081", "route table 1081 protocol 3"),
+                           ("rule add pref 9 lookup 1081 protocol 84", "rule pref 9 lookup 1081 protocol 84")):
+            t.host.run("ip", *item.split())
+            for command in ("status", "diff"):
+                done = t.host.rules(command, *flags, check=False)
+                self.assertEqual(done.returncode, 4, done.stdout)
+                self.assertIn(f"in the way: ip {text}\n", done.stdout)
+            found = json.loads(t.host.rules("diff", *flags, "--json", check=False).stdout)
+            self.assertEqual((found["in_the_way"], found["differences"]), (text, []))
+            self.assertIn(text, t.host.rules("install", *flags, check=False).stderr)
+            t.host.run("ip", *item.replace(" add ", " del ").split())
+            self.assertEqual(t.host.rules("status", *flags).returncode, 0)
+
     def test_another_mode_takes_the_routes_away(self):
         t = self.start("host")
         self.install(t)
