@@ -11,14 +11,13 @@
 #include <unistd.h>
 
 #include "daemon/admin/control.h"
-#include "daemon/admin/control_client.h"
 #include "daemon/admin/status.h"
 #include "daemon/core/priv.h"
 #include "daemon/descriptors.h"
+#include "daemon/oneshot.h"
 #include "daemon/options.h"
 #include "daemon/upstream/probe.h"
 #include "daemon/upstream/upstreams.h"
-#include "policy/explain.h"
 
 /* How often a daemon whose control path another one has asks for it. */
 #define CONTROL_RETRY_MS 1000
@@ -42,15 +41,6 @@ struct daemon {
 	unsigned n_engines, n_finished;
 	bool draining;
 };
-
-static int daemon_fail(const struct daemon *dm, int code, const struct diag *d)
-{
-	char text[1024];
-
-	diag_format(d, text, sizeof(text));
-	fprintf(stderr, "%s: %s\n", dm->program->conf->name, text);
-	return code;
-}
 
 static const char *daemon_file(const struct daemon *dm)
 {
@@ -173,16 +163,6 @@ static void daemon_warn_restart(const struct daemon *dm, const struct conf *new)
 	strbuf_free(&options);
 }
 
-/* The configuration with what the command line overrides. An exit code; *c is NULL or new. */
-static int daemon_load(const struct daemon *dm, struct conf **c, struct diag *d)
-{
-	*c = NULL;
-	if (conf_load(dm->program->conf, dm->options.file, c, d) < 0)
-		return EX_CONFIG;
-	return options_apply(&dm->options, *c, d) < 0 ? EX_USAGE : EX_OK;
-}
-
-/* Those of the current configuration, instead of those before. Flows do not depend on them. */
 static void daemon_probe(struct daemon *dm)
 {
 	struct diag d;
@@ -203,7 +183,7 @@ static void daemon_reload(struct daemon *dm)
 		log_text(LOG_LEVEL_WARNING, "no reload while draining");
 		return;
 	}
-	if (daemon_load(dm, &c, &d) != EX_OK ||
+	if (options_load(&dm->options, dm->program->conf, &c, &d) != EX_OK ||
 	    descriptors_check(&dm->descriptors, c, daemon_file(dm), &d) < 0 ||
 	    plan_new(c, dm->plan, &plan, &d) < 0 || daemon_configure_log(dm, c, &d) < 0) {
 		log_text(LOG_LEVEL_ERROR, "reload failed, the old configuration stays: %s",
@@ -569,17 +549,9 @@ static int daemon_serve(struct daemon *dm)
 	if (code == EX_OK && daemon_run(dm, &d) < 0)
 		code = EXIT_FAILURE;
 	if (code != EX_OK)
-		daemon_fail(dm, code, &d);
+		oneshot_fail(dm->program->conf, code, &d);
 	daemon_free(dm);
 	return code;
-}
-
-static int daemon_print(struct strbuf *text)
-{
-	bool failed = text->truncated || fputs(text->data, stdout) < 0 || fflush(stdout) != 0;
-
-	strbuf_free(text);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 /* Started with a standard descriptor closed, the next file to be opened would become it, and get what is
@@ -595,112 +567,20 @@ static void daemon_fill_standard_fds(void)
 		close(fd);
 }
 
-/* Who asks how the daemon is may do so because something is wrong with the file. */
-static int daemon_assume_control(struct daemon *dm, struct diag *d)
-{
-	char text[1024];
-
-	fprintf(stderr, "%s: warning: %s\n", dm->program->conf->name,
-		diag_format(d, text, sizeof(text)));
-	conf_unref(dm->conf);
-	dm->conf = NULL;
-	if (conf_load_defaults(dm->program->conf, &dm->conf, d) < 0)
-		return EX_CONFIG;
-	fprintf(stderr, "%s: warning: asking on the default control socket, %s\n",
-		dm->program->conf->name, dm->conf->control);
-	return EX_OK;
-}
-
-/* The request that --status or --suggest stands for; NULL: neither. */
-static const char *daemon_question(const struct daemon_options *o)
-{
-	if (o->status)
-		return o->json ? "status" : "status text";
-	return o->suggest ? "suggest" : NULL;
-}
-
-/* Prints what the running daemon says. */
-static int daemon_ask(struct daemon *dm, struct strbuf *out)
-{
-	const char *path = dm->conf->control;
-	struct diag d;
-	int rc;
-
-	if (path[0] == '\0')
-		rc = diag_set(&d, ENOENT, NULL, 0,
-			      "option \"control\" is empty: there is no socket to ask");
-	else
-		rc = control_ask(path, daemon_question(&dm->options), out, &d);
-	conf_unref(dm->conf);
-	if (rc == 0)
-		return daemon_print(out);
-	strbuf_free(out);
-	return daemon_fail(dm, rc == -EACCES || rc == -EPERM ? EX_NOPERM : EX_UNAVAILABLE, &d);
-}
-
-/* What the configuration would do with a flow. The question is looked at first: nothing helps a bad one. */
-static int daemon_explain(struct daemon *dm, struct strbuf *out)
-{
-	struct explain_flow flow;
-	struct diag d;
-	int code;
-
-	if (explain_parse(&flow, dm->options.explain, &d) < 0) {
-		fprintf(stderr, "%s: --explain: %s\n", dm->program->conf->name, d.text);
-		return EX_USAGE;
-	}
-	code = daemon_load(dm, &dm->conf, &d);
-	if (code != EX_OK) {
-		conf_unref(dm->conf);
-		return daemon_fail(dm, code, &d);
-	}
-	if (dm->options.json)
-		explain_json(dm->conf, &flow, UPSTREAM_TRIES_MAX, out);
-	else
-		explain_text(dm->conf, &flow, UPSTREAM_TRIES_MAX, out);
-	conf_unref(dm->conf);
-	return daemon_print(out);
-}
-
 int daemon_main(const struct daemon_program *p, int argc, char **argv)
 {
 	struct daemon dm = {.program = p};
-	struct strbuf text;
 	struct diag d;
 	int code;
 
 	daemon_fill_standard_fds();
-	strbuf_init_heap(&text);
 	if (options_parse(&dm.options, p->flags, argc, argv, &d) < 0) {
 		fprintf(stderr, "%s: %s (see %s --help)\n", p->conf->name, d.text, p->conf->name);
 		return EX_USAGE;
 	}
-	if (dm.options.help) {
-		options_help(p->conf, p->flags, p->summary, &text);
-		return daemon_print(&text);
-	}
-	if (dm.options.version) {
-		strbuf_printf(&text, "%s %s\n", p->conf->name, TRANSOCKS_VERSION);
-		return daemon_print(&text);
-	}
-	if (dm.options.explain != NULL)
-		return daemon_explain(&dm, &text);
-	code = daemon_load(&dm, &dm.conf, &d);
-	if (code == EX_CONFIG && daemon_question(&dm.options) != NULL)
-		code = daemon_assume_control(&dm, &d);
-	if (code != EX_OK) {
-		conf_unref(dm.conf);
-		return daemon_fail(&dm, code, &d);
-	}
-	if (daemon_question(&dm.options) != NULL)
-		return daemon_ask(&dm, &text);
-	if (dm.options.check) {
-		conf_remarks(dm.conf, &text);
-		strbuf_puts(&text, "configuration OK\n");
-	} else if (dm.options.dump)
-		conf_dump(dm.conf, &text);
-	else
-		return daemon_serve(&dm);
-	conf_unref(dm.conf);
-	return daemon_print(&text);
+	code = oneshot_run(p, &dm.options);
+	if (code != ONESHOT_NONE)
+		return code;
+	code = options_load(&dm.options, p->conf, &dm.conf, &d);
+	return code == EX_OK ? daemon_serve(&dm) : oneshot_fail(p->conf, code, &d);
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sysexits.h>
 
 enum {
 	FLAG_FILE,
@@ -122,7 +123,7 @@ static int options_override(struct conf *c, const char *name, const char *value,
 	return value == NULL ? 0 : conf_set_string(c, name, value, d);
 }
 
-int options_apply(const struct daemon_options *o, struct conf *c, struct diag *d)
+static int options_apply(const struct daemon_options *o, struct conf *c, struct diag *d)
 {
 	int rc = options_override(c, "log.filename", o->log_file, d);
 
@@ -131,6 +132,19 @@ int options_apply(const struct daemon_options *o, struct conf *c, struct diag *d
 	if (rc == 0)
 		rc = options_override(c, "log.format", o->log_format, d);
 	return rc;
+}
+
+int options_load(const struct daemon_options *o, const struct conf_program *p, struct conf **c,
+		 struct diag *d)
+{
+	*c = NULL;
+	if (conf_load(p, o->file, c, d) < 0)
+		return EX_CONFIG;
+	if (options_apply(o, *c, d) == 0)
+		return EX_OK;
+	conf_unref(*c);
+	*c = NULL;
+	return EX_USAGE;
 }
 
 void options_help(const struct conf_program *p, const struct flag *flags, const char *summary,

@@ -19,8 +19,10 @@ struct daemon_options {
 int options_parse(struct daemon_options *o, const struct flag *flags, int argc, char **argv,
 		  struct diag *d);
 
-/* Overrides what the file says with what the command line does; `c` is not in use yet. 0 or -EINVAL. */
-int options_apply(const struct daemon_options *o, struct conf *c, struct diag *d);
+/* The configuration with what the command line overrides: *c is new with one reference, or NULL. An exit code; with `d` if
+ * it is not EX_OK. */
+int options_load(const struct daemon_options *o, const struct conf_program *p, struct conf **c,
+		 struct diag *d);
 
 /* The text of --help. */
 void options_help(const struct conf_program *p, const struct flag *flags, const char *summary,
