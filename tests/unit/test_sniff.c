@@ -14,7 +14,7 @@
 struct outcome {
 	enum sniff_result result;
 	enum sniff_protocol protocol;
-	bool ech, to_proxy;
+	bool ech, to_proxy, tunnel;
 	const char *none;
 	char name[NAME_MAX_LEN + 1];
 	size_t read; /* how many bytes it took */
@@ -51,6 +51,7 @@ static void run_pieces(void *ctx, const uint8_t *bytes, const size_t *ends, size
 	got->read = s.at;
 	got->ech = s.ech;
 	got->to_proxy = s.to_proxy;
+	got->tunnel = s.tunnel;
 	if (got->result == SNIFF_FOUND) {
 		memcpy(got->name, s.name, strlen(s.name));
 	} else if (got->result == SNIFF_NONE) {
@@ -266,6 +267,7 @@ static void http(void **state)
 		check(c->in, &o, c->name, c->none);
 		assert_int_equal(o.protocol, c->proxied < 0 ? SNIFF_UNKNOWN : SNIFF_HTTP);
 		assert_int_equal(o.to_proxy, c->proxied > 0);
+		assert_int_equal(o.tunnel, c->proxied > 0 && strncmp(c->in, "CONNECT ", 8) == 0);
 		assert_false(o.ech);
 	}
 }
