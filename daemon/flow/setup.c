@@ -383,13 +383,26 @@ static void setup_take_port(struct session *s, int source)
 	s->egress = (int16_t)source;
 }
 
+/* What says more than the errno; or NULL. */
+static const char *setup_source_trouble(const struct session *s, int status)
+{
+	if (!s->setup->proxied || setup_conf(s)->source.n == 0)
+		return NULL;
+	if (status == -EADDRNOTAVAIL)
+		return "no source address has a port left towards the upstream, or is one of this "
+		       "host";
+	if (status == -EAFNOSUPPORT)
+		return "no source address is of the upstream's family";
+	return NULL;
+}
+
 static void setup_dial_failed(struct session *s, const struct dial *d, int status)
 {
 	enum upstream_failure kind =
 		d->phase == DIAL_CONNECT ? UPSTREAM_FAILED_CONNECT : UPSTREAM_FAILED_RESOLVE;
 
 	if (d->phase == DIAL_CONNECT)
-		setup_blame(s, kind, WHY_CONNECT_FAILED, -status, NULL);
+		setup_blame(s, kind, WHY_CONNECT_FAILED, -status, setup_source_trouble(s, status));
 	else if (status == -ENOENT)
 		setup_blame(s, kind, WHY_RESOLVE_FAILED, 0, "the name has no address");
 	else if (status == -ETIMEDOUT)

@@ -350,6 +350,16 @@ class Upstreams(lab.TestCase):
         self.assertEqual(set(clients), {"10.91.0.3", "10.91.0.4"})
         self.assertEqual(t.transocksd.lines(message="flow failed"), [])
 
+    def test_no_source_address_of_the_family(self):
+        t = self.build("host")
+        t.flows = 0
+        t.inet.peer("dns", "10.91.0.1", 53, "proxy.test=10.91.3.2")
+        t.transocksd = t.host.transocksd('[[upstream]]\nurl = "socks5://proxy.test:1080"\n'
+                                         'source = ["fd91::2"]\n'
+                                         '[dns]\nservers = ["10.91.0.1"]\n')
+        t.host.rules("install")
+        self.refused(t, "no source address is of the upstream's family", end="connect-failed")
+
     def test_ports_of_all_source_addresses(self):
         """One address takes as many flows as there are ports; then the next; then none."""
         t = self.from_sources("10.91.0.3", "10.91.0.4")
@@ -359,7 +369,8 @@ class Upstreams(lab.TestCase):
             t.host.expect_reset("11.0.1.100", 7, b"ping")
         for record in t.transocksd.wait_records(2):
             self.assertEqual((record["end"], record["error"]),
-                             ("connect-failed", "Cannot assign requested address"))
+                             ("connect-failed", "no source address has a port left towards the "
+                                                "upstream, or is one of this host"))
         flow.reset(socks[3])
         t.transocksd.wait_records(3)
         self.flows(t, 1, first=50)
