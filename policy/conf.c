@@ -275,8 +275,6 @@ static int conf_read_lists(struct conf *c, struct diag *d)
 	}
 	for (size_t i = 0; i < c->rules.n && r == 0; i++)
 		r = conf_read_rule(c, &c->rules.rules[i], d);
-	if (r == 0 && c->n_upstreams > 0)
-		c->upstream = c->upstreams[0].url;
 	return r;
 }
 

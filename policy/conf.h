@@ -50,8 +50,8 @@ struct conf {
 	/* `listen` names both families alike (localhost, or all addresses; so does the default):
 	 * nobody asked for one of them, and one that the host lacks may be left out. */
 	bool listen_default;
-	struct proxy_url proxy_url; /* transocksd: the short form of one upstream */
-	struct proxy_url upstream;  /* transocksd: of the first upstream */
+	struct proxy_url
+		proxy_url; /* transocksd: the short form of one upstream; else PROXY_NONE */
 	enum handshake_mode handshake;
 	enum redirect_mode mode;
 	struct mark tproxy_mark;  /* of packets on their way to a transparent listener */
@@ -88,7 +88,7 @@ struct conf {
 		struct addr_list servers; /* empty: /etc/resolv.conf */
 	} dns;
 
-	/* transocksd. `proxy_url` is one upstream without a name in the default group. */
+	/* transocksd. `proxy_url` has become upstreams[0], in the default group. */
 	struct upstream_conf *upstreams;
 	size_t n_upstreams;
 	struct group_conf *groups; /* groups[0] is DEFAULT_GROUP, with or without members */

@@ -357,8 +357,6 @@ int conf_sections_finish(struct conf *c, const char *file, struct diag *d)
 		r = rules_finish(c, d);
 	if (r == 0)
 		r = default_group_check(c, file, d);
-	if (r == 0)
-		c->upstream = c->upstreams[0].url;
 	return r;
 }
 

@@ -88,7 +88,7 @@ static void test_transocks_defaults(void **state)
 	assert_ptr_equal(c->program, &conf_transocks);
 	assert_list(&c->listen, listen, 2);
 	assert_true(c->listen_default);
-	assert_int_equal(c->upstream.scheme, PROXY_DIRECT);
+	assert_int_equal(c->proxy_url.scheme, PROXY_DIRECT);
 	assert_int_equal(c->workers, 0);
 	assert_string_equal(c->user, DEFAULT_USER);
 	assert_int_equal(c->mark.value, DEFAULT_MARK_VALUE);
@@ -128,7 +128,7 @@ static void test_rules(void **state)
 	f->program.default_file = f->file;
 	f->program.dropin_dir = f->dropins;
 	c = load(&f->program, NULL);
-	assert_int_equal(c->upstream.scheme, PROXY_NONE);
+	assert_int_equal(c->proxy_url.scheme, PROXY_NONE);
 	assert_int_equal(c->redirect.share, 100);
 	conf_unref(c);
 	write_main(f, "[redirect]\nshare = 7\ngateway = [\"eth1\", \"eth2\"]\n");
@@ -151,7 +151,7 @@ static void test_usocks_defaults(void **state)
 	c = load(&f->program, NULL);
 	assert_list(&c->listen, listen, 2);
 	assert_true(c->listen_default);
-	assert_int_equal(c->upstream.scheme, PROXY_NONE);
+	assert_int_equal(c->proxy_url.scheme, PROXY_NONE);
 	assert_string_equal(c->user, DEFAULT_USER);
 	assert_int_equal(c->mark.value, DEFAULT_MARK_VALUE);
 	assert_int_equal(c->timeouts.handshake, 10000);
@@ -275,7 +275,7 @@ static void test_optional_file_with_dropin(void **state)
 	f->program.file_optional = true;
 	write_dropin(f, "a.toml", "proxy_url = \"direct://\"\n");
 	c = load(&f->program, NULL);
-	assert_int_equal(c->upstream.scheme, PROXY_DIRECT);
+	assert_int_equal(c->proxy_url.scheme, PROXY_DIRECT);
 	conf_unref(c);
 }
 
