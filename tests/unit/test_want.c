@@ -126,7 +126,7 @@ static void test_order_of_everything(void **state)
 	check_order(&w, "quic_forward", "itsmmmlaAaAaApPohh!");
 	w.mode = REDIRECT_MODE_TPROXY;
 	check_order(&w, "output", "tr=smmmuUcclaAaAaApPohh>");
-	check_order(&w, "prerouting", "itl>LsmmmaAaAaApPohh>");
+	check_order(&w, "prerouting", "tl>i>LsmmmaAaAaApPohh>");
 	check_order(&w, "guard", "!s!");
 }
 
