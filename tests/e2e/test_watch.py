@@ -275,13 +275,13 @@ class Routes(WatchCase):
             ("-6 route del local default dev lo table 1081",
              f"missing: ip {RULE}; missing: ip -6 {ROUTE}"),
             ("rule add pref 1081 fwmark 0x10/0x10 lookup 1081 protocol 84", f"missing: ip -6 {ROUTE}"),
-            ("rule add pref 9 lookup 1081 protocol 84",
-             f"missing: ip -6 {ROUTE}; extra: ip rule pref 9 lookup 1081 protocol 84"),
+            ("rule add pref 1081 fwmark 0x4/0x4 lookup 1081 protocol 84",
+             f"missing: ip -6 {ROUTE}; extra: ip rule pref 1081 fwmark 0x4/0x4 lookup 1081 protocol 84"),
         ):
             host.run("ip", *command.split())
             watch.wait_log(f"the ip rules and routes of TPROXY are not as intended: {line}$")
         host.ip("rule add pref 10 fwmark 0x20/0x20 lookup 100")  # somebody else's
-        host.ip("rule del pref 9")
+        host.ip("rule del pref 1081 fwmark 0x4/0x4")
         host.run("ip", "-6", *"route add local default dev lo table 1081 protocol 84".split())
         watch.wait_log("the ip rules and routes of TPROXY are as intended again$")
         host.rules("flush", "--now")
