@@ -16,8 +16,6 @@
 #include "rulemgr/route_item.h"
 
 /* Offsets in a message; the headers of both kinds are of one length. */
-#define TYPE       offsetof(struct nlmsghdr, nlmsg_type)
-#define PROTOCOL   (sizeof(struct nlmsghdr) + offsetof(struct rtmsg, rtm_protocol))
 #define ATTRIBUTES (sizeof(struct nlmsghdr) + sizeof(struct rtmsg))
 _Static_assert(sizeof(struct rtmsg) == sizeof(struct fib_rule_hdr), "where attributes begin");
 _Static_assert((int)RTA_TABLE == (int)FRA_TABLE, "which attribute is the table");
@@ -39,21 +37,9 @@ _Static_assert((int)RTA_TABLE == (int)FRA_TABLE, "which attribute is the table")
 static int attach_filter(int fd)
 {
 	struct sock_filter code[] = {
-		LOAD(BPF_H, TYPE),
-		EQUAL(htons(RTM_NEWRULE), 3, 0),
-		EQUAL(htons(RTM_DELRULE), 2, 0),
-		LOAD(BPF_B, PROTOCOL), /* 3: of a route */
-		EQUAL(ROUTES_PROTOCOL, 14, 7),
-		FIND(FRA_PROTOCOL), /* 5: of a rule */
-		EQUAL(0, 3, 0),
-		LOAD_FOUND(BPF_B),
-		EQUAL(ROUTES_PROTOCOL, 7, 0),
-		FIND(RTA_TABLE), /* 12 */
-		EQUAL(0, 4, 0),
-		LOAD_FOUND(BPF_W),
-		EQUAL(htonl(ROUTES_TABLE), 0, 1),
-		END(UINT32_MAX), /* 19 */
-		END(0),
+		FIND(RTA_TABLE),   EQUAL(0, 4, 0),
+		LOAD_FOUND(BPF_W), EQUAL(htonl(ROUTES_TABLE), 0, 1),
+		END(UINT32_MAX),   END(0),
 	};
 	struct sock_fprog program = {ARRAY_LEN(code), code};
 

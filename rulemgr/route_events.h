@@ -2,7 +2,7 @@
 #pragma once
 /*
  * Tells that somebody has changed the ip rules and routes of TPROXY: rtnetlink(7)'s groups of rules and routes, of which the
- * kernel passes on only what bears our protocol or is about our table, so that a router's thousands of others wake
+ * kernel passes on only what is about our table, so that a router's thousands of others wake
  * nobody. Who it was is not said. One owner, one thread.
  */
 #include "policy/diag.h"

@@ -470,15 +470,15 @@ static void test_events(void **state)
 	static const char *const ours[] = {
 		"ip rule del pref 1081 fwmark 0x10/0x10 lookup 1081",
 		"ip -6 rule del pref 1081 fwmark 0x10/0x10 lookup 1081",
-		"ip rule add pref 7 lookup 1082 protocol 84",
 		"ip rule add pref 8 lookup 1081",
 		"ip route del local default dev lo table 1081",
 		"ip -6 route del local default dev lo table 1081",
 		"ip route add 11.3.0.0/16 dev lo table 1081",
 		"ip -6 route add 2a00:1:3::/64 dev lo table 1081",
-		"ip route add 11.3.0.0/16 dev lo table 1082 protocol 84",
 	};
 	static const char *const others[] = {
+		"ip rule add pref 7 lookup 1082 protocol 84",
+		"ip route add 11.3.0.0/16 dev lo table 1082 protocol 84",
 		"ip rule add pref 9 fwmark 0x10/0x10 lookup 1082",
 		"ip -6 rule add pref 9 fwmark 0x10/0x10 lookup 100 protocol static",
 		"ip rule del pref 9",
