@@ -139,10 +139,9 @@ static void explain_order(struct explanation *x, size_t most_tries)
 	for (size_t i = 0; i < g->n_members; i++) {
 		const struct upstream_conf *u = &x->conf->upstreams[g->members[i]];
 
-		x->order[i] =
-			(struct candidate){.index = g->members[i],
-					   .identity = balance_identity(u->name),
-					   .weight = g->choose == GROUP_FAILOVER ? 1 : u->weight};
+		x->order[i] = (struct candidate){.index = g->members[i],
+						 .identity = balance_identity(u->name),
+						 .weight = u->weight};
 	}
 	balance_order(g->choose, x->order, g->n_members, &x->flow->client, 0);
 	x->n_order = g->n_members < most_tries ? g->n_members : most_tries;
@@ -203,9 +202,8 @@ static const char *explain_dialled(const struct explanation *x, char *out, size_
 static const char *explain_told(const struct explanation *x, const struct upstream_conf *u,
 				char *out, size_t cap)
 {
-	bool name = x->facts.name != NULL &&
-		    (u->address == UPSTREAM_ADDRESS_NAME ||
-		     (u->address == UPSTREAM_ADDRESS_AUTO && x->verdict.by_name));
+	bool name =
+		x->facts.name != NULL && upstream_address_is_name(u->address, x->verdict.by_name);
 
 	if (u->url.scheme == PROXY_DIRECT)
 		return explain_dialled(x, out, cap);

@@ -18,6 +18,9 @@ extern const char *const upstream_address_words[];
 extern const char *const group_choose_words[];
 extern const char *const group_all_down_words[];
 
+/* Whether an upstream is told a name that is known; `by_name` is that of struct rule_verdict. */
+bool upstream_address_is_name(enum upstream_address address, bool by_name);
+
 #define UPSTREAMS_MAX 1024
 #define DEFAULT_GROUP "default"
 

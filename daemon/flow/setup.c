@@ -169,15 +169,7 @@ static bool setup_tells_name(const struct session *s)
 
 	if (s->name == NULL || p->told_address)
 		return s->dest.family == AF_UNSPEC;
-	switch (setup_conf(s)->address) {
-	case UPSTREAM_ADDRESS_NAME:
-		return true;
-	case UPSTREAM_ADDRESS_AUTO:
-		return p->verdict.by_name;
-	case UPSTREAM_ADDRESS_IP:
-		break;
-	}
-	return false;
+	return upstream_address_is_name(setup_conf(s)->address, p->verdict.by_name);
 }
 
 static void setup_tell_dest(struct session *s)
