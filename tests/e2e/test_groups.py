@@ -264,6 +264,45 @@ class Groups(lab.TestCase):
         self.assertIn("echo 10.91.0.2\n", t.echo.log())
         self.assertEqual(len(t.daemon.lines(severity="error", group="default")), 1)
 
+    # --- source addresses
+
+    def test_ports_of_two_source_addresses(self):
+        """Twice as many flows as one address has ports; the next one fails, and nobody is blamed."""
+        t = self.build("host")
+        t.host.ip("\n".join(f"addr add 10.91.0.{n}/24 dev eth0" for n in (3, 4, 5)))
+        t.host.sysctl("net.ipv4.ip_local_port_range", "40000 40019")
+        t.usocksd = {}
+        self.up(t, "a")
+        t.daemon = t.host.transocksd("""
+            workers = 1
+            [[upstream]]
+            name = "a"
+            url = "socks5://10.91.3.2:1080"
+            source = ["10.91.0.3", "10.91.0.4"]""")
+        t.daemon.wait_line(message="ready")
+        t.host.rules("install")
+        t.inet.peer("echo", "::", 7)
+        socks = []
+        for i in range(40):
+            socks.append(t.host.connect(SITE, 7, source=("10.91.0.5", 50000 + i)))
+            self.addCleanup(socks[-1].close)
+            self.echoes(socks[-1])
+        self.assertEqual(self.upstreams()["a"]["sources"],
+                         [{"address": f"10.91.0.{n}", "ports": 20, "max_ports": 20} for n in (3, 4)])
+        said = t.daemon.lines(severity="warning")
+        self.assertEqual([(x["source"], x["ports"], x["max_ports"]) for x in said],
+                         [("10.91.0.3", 16, 20), ("10.91.0.4", 16, 20)])
+        with self.assertRaises(ConnectionResetError):
+            with t.host.connect(SITE, 7, source=("10.91.0.5", 51000)) as sock:
+                sock.recv(1)
+        record, = t.daemon.wait_records(1)
+        self.assertEqual((record["end"], record["error"]),
+                         ("connect-failed", "Cannot assign requested address"))
+        self.assertEqual(self.upstreams()["a"]["state"], "up")
+        for sock in socks:
+            sock.close()
+        lab.wait_until(lambda: [s["ports"] for s in self.upstreams()["a"]["sources"]] == [0, 0])
+
     # --- what counts
 
     def test_a_scanner_ejects_nobody(self):
