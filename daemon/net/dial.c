@@ -82,6 +82,10 @@ static void on_report(struct task *t)
 {
 	struct dial *d = container_of(t, struct dial, task);
 
+	if (d->refused != 0 && d->n_tried == 0) {
+		d->phase = DIAL_REFUSED;
+		return dial_finish(d, -EACCES);
+	}
 	dial_finish(d, d->phase == DIAL_RESOLVE ? d->query_error : d->connect_error);
 }
 
@@ -224,6 +228,18 @@ static void dial_next(struct dial *d)
 
 /* --- addresses --- */
 
+static bool addr_is_refused(struct dial *d, const struct addr *to)
+{
+	int why = d->filter != NULL ? d->filter->refuses(d->filter, to) : 0;
+
+	if (why != 0 && d->refused == 0) {
+		d->refused = why;
+		d->peer = *to;
+		d->peer.port = d->port;
+	}
+	return why != 0;
+}
+
 /* Adds to what is not tried yet and puts that in order: the families in turn (RFC 8305 section 4),
  * IPv6 first, or whichever the last attempt was not. */
 static void addrs_merge(struct dial *d, const struct addr *addrs, size_t n)
@@ -240,6 +256,8 @@ static void addrs_merge(struct dial *d, const struct addr *addrs, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		unsigned f = addrs[i].family == AF_INET;
 
+		if (addr_is_refused(d, &addrs[i]))
+			continue;
 		families[f][count[f]] = addrs[i];
 		families[f][count[f]++].port = d->port;
 	}
@@ -280,6 +298,7 @@ static void dial_begin(struct dial *d, struct loop *loop, const struct sock_opti
 	d->won = NULL;
 	d->peer = (struct addr){.family = AF_UNSPEC};
 	d->source = -1;
+	d->refused = 0;
 	d->owner = owner;
 	d->done = done;
 	d->loop = loop;
@@ -297,7 +316,7 @@ void dial_addr(struct dial *d, struct loop *loop, const struct sock_options *o,
 	d->phase = DIAL_CONNECT;
 	d->port = to->port;
 	d->addrs[0] = *to;
-	d->n_addrs = 1;
+	d->n_addrs = addr_is_refused(d, to) ? 0 : 1;
 	dial_next(d);
 }
 

@@ -20,14 +20,20 @@
 #define DIAL_ATTEMPT_DELAY_MS    250 /* RFC 8305 section 5, Connection Attempt Delay */
 #define DIAL_RESOLUTION_DELAY_MS 50  /* RFC 8305 section 3 */
 
-enum dial_phase { DIAL_RESOLVE, DIAL_CONNECT };
+enum dial_phase { DIAL_RESOLVE, DIAL_CONNECT, DIAL_REFUSED };
+
+/* Says of each address, before it is tried, why it may not be; 0: it may. Embedded in what decides. */
+struct dial_filter {
+	int (*refuses)(const struct dial_filter *f, const struct addr *to);
+};
 
 struct dial;
 /* `status` 0: `d->won` is the connected socket, handed over to the callee (who sets on_event and
  * owner), `d->events` what epoll said with it: they will not come again, and a FIN may be among
  * them; `d->peer` is where it leads. Else -errno: in DIAL_RESOLVE
  * that of query_fn, in DIAL_CONNECT the most telling one of all attempts (refused before timed out
- * before unreachable before the rest, EAFNOSUPPORT last).
+ * before unreachable before the rest, EAFNOSUPPORT last), in DIAL_REFUSED -EACCES: the filter has left no
+ * address; `d->refused` is what it said of the first one, `d->peer`.
  * `d->source` is the place in options.source of the address that was used, or that the error is about; -1:
  * none. */
 typedef void dial_fn(struct dial *d, int status);
@@ -44,7 +50,9 @@ struct dial {
 	uint32_t events;
 	struct addr peer;
 	int source;
-	enum dial_phase phase; /* where it is, or where it failed */
+	int refused;
+	enum dial_phase phase;            /* where it is, or where it failed */
+	const struct dial_filter *filter; /* NULL: none. Set before dialling, and stays */
 	void *owner;
 
 	dial_fn *done; /* NULL: not dialling */

@@ -161,6 +161,30 @@ static void begin_name(struct probe *p, const char *name, uint16_t port)
 	assert_int_equal(p->ends, 0);
 }
 
+/* Refuses ::1 (with 6) and what else is in the text (with 4). */
+struct test_filter {
+	struct dial_filter filter;
+	const char *refused;
+};
+
+static int refuses(const struct dial_filter *f, const struct addr *to)
+{
+	const struct test_filter *t = container_of(f, struct test_filter, filter);
+	char text[ADDR_TEXT_MAX];
+
+	if (addr_is_loopback(to) && to->family == AF_INET6)
+		return 6;
+	return strstr(t->refused, addr_format_ip(to, text, sizeof(text))) != NULL ? 4 : 0;
+}
+
+static void begin_filtered(struct probe *p, const char *name, uint16_t port,
+			   const struct test_filter *filter)
+{
+	run_for(0);
+	*p = (struct probe){.begin_ms = loop.now_ms, .dial = {.filter = &filter->filter}};
+	assert_int_equal(dial_name(&p->dial, &loop, resolver, &options, name, port, on_done, p), 0);
+}
+
 static void close_won(struct probe *p)
 {
 	int fd = p->dial.won->fd;
@@ -192,6 +216,84 @@ static void expect_failed(const struct probe *p, enum dial_phase phase, int stat
 	assert_int_equal(p->dial.phase, phase);
 	assert_int_equal(p->status, status);
 	assert_int_equal(p->dial.n_open, 0);
+}
+
+/* Whoever answers first, refused addresses are not tried, and what is left is. */
+static void filter_leaves_addresses_out(void **state)
+{
+	static const struct {
+		const char *name, *refused, *won;
+		int said;
+	} cases[] = {
+		{"two.test", "127.0.0.1", "127.0.0.2", 0},
+		{"both.test", "", "127.0.0.1", 0},
+		{"late6.test", "", "127.0.0.1", 0},
+		{"mixed.test", "127.0.0.1 ff02::1", "127.0.0.2", 0},
+		{"two.test", "127.0.0.1 127.0.0.2", "127.0.0.1", 4},
+		{"both.test", "127.0.0.1", NULL, 0},
+		{"slow4.test", "127.0.0.1", "127.0.0.1", 4},
+		{"later6.test", "127.0.0.1", "127.0.0.1", 4},
+	};
+	int one = peer_open("127.0.0.1", 0);
+	uint16_t port = port_of(one);
+	int two = peer_open("127.0.0.2", port), six = peer_open("::1", port);
+
+	(void)state;
+	assert_true(one >= 0 && two >= 0);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct test_filter f = {.filter = {refuses}, .refused = cases[i].refused};
+		struct addr first;
+		struct probe p;
+
+		begin_filtered(&p, cases[i].name, port, &f);
+		run_for(SLOW_MS);
+		if (cases[i].won != NULL && cases[i].said == 0) {
+			expect_won(&p, cases[i].won, port);
+			continue;
+		}
+		expect_failed(&p, DIAL_REFUSED, -EACCES);
+		if (cases[i].won == NULL)
+			continue;
+		first = address(cases[i].won, port);
+		assert_int_equal(p.dial.refused, cases[i].said);
+		assert_true(addr_equal(&p.dial.peer, &first));
+	}
+	close(one);
+	close(two);
+	if (six >= 0)
+		close(six);
+}
+
+static void filter_refuses_an_address(void **state)
+{
+	struct test_filter f = {.filter = {refuses}, .refused = "127.0.0.1"};
+	int peer = peer_open("127.0.0.1", 0);
+	struct addr to = address("127.0.0.1", port_of(peer));
+	struct probe p = {.dial = {.filter = &f.filter}};
+
+	(void)state;
+	dial_addr(&p.dial, &loop, &options, &to, on_done, &p);
+	assert_int_equal(p.ends, 0);
+	run_for(SLOW_MS);
+	expect_failed(&p, DIAL_REFUSED, -EACCES);
+	assert_true(addr_equal(&p.dial.peer, &to));
+	assert_true(accept4(peer, NULL, NULL, SOCK_NONBLOCK) < 0);
+	close(peer);
+}
+
+/* An address that may be tried but fails says more than those that may not. */
+static void filter_does_not_hide_a_failure(void **state)
+{
+	struct test_filter f = {.filter = {refuses}, .refused = "127.0.0.1"};
+	int peer = peer_open("127.0.0.3", 0);
+	uint16_t port = port_of(peer);
+	struct probe p;
+
+	(void)state;
+	begin_filtered(&p, "two.test", port, &f);
+	run_for(SLOW_MS);
+	expect_failed(&p, DIAL_CONNECT, -ECONNREFUSED);
+	close(peer);
 }
 
 static void address_connects(void **state)
@@ -615,6 +717,9 @@ int main(void)
 		DIAL_TEST(late_answer_waits_for_its_turn),
 		DIAL_TEST(families_take_turns),
 		DIAL_TEST(names_that_fail),
+		DIAL_TEST(filter_leaves_addresses_out),
+		DIAL_TEST(filter_refuses_an_address),
+		DIAL_TEST(filter_does_not_hide_a_failure),
 		DIAL_TEST(literal_and_localhost_need_no_server),
 		DIAL_TEST(cancelled_at_every_stage),
 		DIAL_TEST(losers_are_closed),
