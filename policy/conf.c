@@ -346,6 +346,7 @@ void conf_unref(struct conf *c)
 	if (c == NULL || atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	option_release(c->program->options, c);
+	acl_release(&c->acl);
 	conf_sections_release(c);
 	for (size_t i = 0; i < c->files.n; i++)
 		free(c->files.strings[i]);

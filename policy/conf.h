@@ -10,6 +10,7 @@
  */
 #include <stdatomic.h>
 
+#include "policy/acl.h"
 #include "policy/addr.h"
 #include "policy/diag.h"
 #include "policy/mark.h"
@@ -103,6 +104,7 @@ struct conf {
 		uint16_t port;
 		struct addr_list addresses;
 	} incoming;
+	struct acl acl; /* usocksd; acl.enforced says which program's it is */
 };
 
 /* A daemon's configuration: where it is looked for and what it may contain. */

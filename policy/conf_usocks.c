@@ -5,6 +5,16 @@
 
 #include "policy/conf_rows.h"
 
+#define NETWORKS_MAX 100000
+#define SITES_MAX    100000
+#define PORTS_MAX    1024
+
+#define ACL_ROW(option_name, member, list_type, most, help_text)                                   \
+	{                                                                                          \
+		.name = option_name, .type = &list_type, .offset = FIELD(acl.member), .def = "[]", \
+		.min = 0, .max = most, .help = help_text,                                          \
+	}
+
 static const struct option options[] = {
 	ROW_WORKERS,
 	ROW_USER,
@@ -28,8 +38,21 @@ static const struct option options[] = {
 		.min = 0,
 		.max = LIST_MAX_ENTRIES,
 		.at_start = true,
-		.help = "own addresses to listen on; empty: this host only (127.0.0.1 and ::1)",
+		.help = "own addresses to listen on; empty: all with allow_from, else this host's "
+			"loopback",
 	},
+	ACL_ROW("incoming.allow_from", allow_from, option_clients, NETWORKS_MAX,
+		"networks and addresses of clients that are served; empty: this host"),
+	ACL_ROW("outgoing.allow_sites", allow_sites.written, option_sites, SITES_MAX,
+		"only these sites; \"x\", \".x\" for all below x, \"\" for addresses; empty: all"),
+	ACL_ROW("outgoing.deny_sites", deny_sites.written, option_sites, SITES_MAX,
+		"not these sites, also where allow_sites has them"),
+	ACL_ROW("outgoing.deny_ports", deny_ports, option_ports, PORTS_MAX,
+		"destination ports and ranges \"8000-8999\" that are refused"),
+	ACL_ROW("outgoing.deny_networks", deny_networks, option_prefixes, NETWORKS_MAX,
+		"networks that are not connected to, also where a name leads there"),
+	ACL_ROW("outgoing.allow_anyway", allow_anyway, option_prefixes, NETWORKS_MAX,
+		"networks refused by themselves (loopback, link-local, own) that are opened"),
 	ROWS_LOG,
 	DURATION_ROW("timeouts.handshake", timeouts.handshake, "\"10s\"", PHASE_MAX,
 		     "from accept to the end of the client's request; 0: no limit"),
@@ -45,11 +68,40 @@ static const struct option options[] = {
 static const uint8_t loopback4[4] = {127, 0, 0, 1};
 static const uint8_t loopback6[16] = {[15] = 1};
 
+static const uint8_t any[16];
+
+/* Where clients may connect to, if the file does not say. */
+static size_t listen_default(const struct conf *c, struct addr *out)
+{
+	bool all = c->acl.allow_from.n > 0;
+
+	out[0] = addr_from_bytes(all ? any : loopback4, 4, c->incoming.port);
+	out[1] = addr_from_bytes(all ? any : loopback6, 16, c->incoming.port);
+	return 2;
+}
+
+static int check_open_relay(const struct conf *c, const char *file, struct diag *d)
+{
+	char text[ADDR_TEXT_MAX];
+
+	for (size_t i = 0; i < c->listen.n && c->acl.allow_from.n == 0; i++) {
+		if (!addr_is_loopback(&c->listen.addrs[i]))
+			return diag_set(
+				d, EINVAL, file, 0,
+				"option \"incoming.addresses\": %s without "
+				"\"incoming.allow_from\" is an open relay: write the networks of "
+				"your clients, such as allow_from = [\"10.0.0.0/8\"]",
+				addr_format_ip(&c->listen.addrs[i], text, sizeof(text)));
+	}
+	return 0;
+}
+
 static int finish(struct conf *c, const char *file, struct diag *d)
 {
 	const struct addr_list *own = &c->incoming.addresses;
 	struct addr *addrs = calloc(own->n + 2, sizeof(*addrs));
 	size_t n = own->n;
+	int r;
 
 	if (addrs == NULL)
 		return diag_set(d, ENOMEM, file, 0, "out of memory");
@@ -57,13 +109,14 @@ static int finish(struct conf *c, const char *file, struct diag *d)
 		addrs[i] = own->addrs[i];
 		addrs[i].port = c->incoming.port;
 	}
-	if (n == 0) {
-		addrs[n++] = addr_from_bytes(loopback4, 4, c->incoming.port);
-		addrs[n++] = addr_from_bytes(loopback6, 16, c->incoming.port);
-	}
+	if (n == 0)
+		n = listen_default(c, addrs);
 	c->listen = (struct addr_list){.addrs = addrs, .n = n};
 	c->listen_default = addr_list_has_both_families(&c->listen);
-	return addr_list_check_distinct(&c->listen, "incoming.addresses", file, d);
+	r = addr_list_check_distinct(&c->listen, "incoming.addresses", file, d);
+	if (r == 0)
+		r = check_open_relay(c, file, d);
+	return r == 0 ? acl_compile(&c->acl, d) : r;
 }
 
 const struct conf_program conf_usocks = {

@@ -400,6 +400,35 @@ static const struct option_list domains_list = {
 	.size = sizeof(char *), .parse = domain_parse, .dump = string_dump, .strings = true};
 const struct option_type option_domains = LIST_TYPE(domains_list, "list of strings", "DOMAIN,...");
 
+static int site_parse(const struct option *o, void *out, const struct toml_item *item,
+		      struct diag *d)
+{
+	int r = check_entry(o, item, d);
+	char name[NAME_MAX_LEN + 1];
+	struct addr literal;
+	size_t skip;
+
+	if (r < 0)
+		return r;
+	if (item->len > 1 && item->string[0] == '*' && item->string[1] == '.')
+		return bad_entry(
+			o, item,
+			"a site: write \".example.com\" for all names below it, without '*'", d);
+	skip = item->len > 0 && item->string[0] == '.' ? 1 : 0;
+	r = item->len > 0 ? name_normalise(item->string + skip, item->len - skip, name, &literal)
+			  : 0;
+	if (r < 0 || (r == 1 && skip == 1))
+		return bad_entry(o, item,
+				 "a name such as \"www.example.com\" or \".example.com\", an "
+				 "address, or \"\"",
+				 d);
+	return string_copy(o, out, item, item->string, item->len, d);
+}
+
+static const struct option_list sites_list = {
+	.size = sizeof(char *), .parse = site_parse, .dump = string_dump, .strings = true};
+const struct option_type option_sites = LIST_TYPE(sites_list, "list of strings", "SITE,...");
+
 /* networks */
 
 static void prefix_dump(const void *entry, struct strbuf *out)
@@ -426,6 +455,22 @@ static const struct option_list prefixes_list = {
 	.size = sizeof(struct prefix), .parse = prefix_entry_parse, .dump = prefix_dump};
 const struct option_type option_prefixes =
 	LIST_TYPE(prefixes_list, "list of strings", "NETWORK,...");
+
+static int client_parse(const struct option *o, void *out, const struct toml_item *item,
+			struct diag *d)
+{
+	int r = check_entry(o, item, d);
+
+	if (r < 0)
+		return r;
+	if (prefix_parse_masked(out, item->string) == 0)
+		return 1;
+	return bad_entry(o, item, "a network such as \"10.0.0.0/8\" or an address", d);
+}
+
+static const struct option_list clients_list = {
+	.size = sizeof(struct prefix), .parse = client_parse, .dump = prefix_dump};
+const struct option_type option_clients = LIST_TYPE(clients_list, "list of strings", "NETWORK,...");
 
 static int special_prefix_parse(const struct option *o, void *out, const struct toml_item *item,
 				struct diag *d)

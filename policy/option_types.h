@@ -37,7 +37,9 @@ extern const struct option_type option_users;
 extern const struct option_type option_cgroups;
 /* struct prefix_list, min..max entries; networks "10.0.0.0/8" and addresses */
 extern const struct option_type option_prefixes;
-/* the same; each meets a range of special_prefixes4 or special_prefixes6 */
+/* the same; bits behind the prefix are cleared instead of refused */
+extern const struct option_type option_clients;
+/* as option_prefixes; each meets a range of special_prefixes4 or special_prefixes6 */
 extern const struct option_type option_special_prefixes;
 /* struct port_list, min..max entries; ports 1..65535 as integers or strings, and ranges "8000-8999". Kept
  * sorted, and joined where they meet */
@@ -60,6 +62,8 @@ extern const struct option_type option_key;
 extern const struct option_type option_endpoint;
 /* struct string_list, min..max entries; domain names, as domain_set_add() takes them; kept as written */
 extern const struct option_type option_domains;
+/* struct string_list, min..max entries: "", names with or without a dot in front, and addresses; kept as written */
+extern const struct option_type option_sites;
 
 /* The index of `text` in `words` (ends with NULL), directly or through `aliases` (pairs of another
  * spelling and its word, ends with NULL; or NULL itself); -1 if it is not there. */

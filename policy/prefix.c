@@ -14,7 +14,7 @@ static uint8_t prefix_byte_mask(uint8_t len, size_t byte)
 	return bits <= 0 ? 0 : (uint8_t)(0xff << (8 - bits));
 }
 
-int prefix_parse(struct prefix *p, const char *text)
+static int parse(struct prefix *p, const char *text, bool strict)
 {
 	const char *slash = strchr(text, '/');
 	size_t n = slash != NULL ? (size_t)(slash - text) : strlen(text);
@@ -37,11 +37,24 @@ int prefix_parse(struct prefix *p, const char *text)
 		return -EINVAL;
 	parsed.len = (uint8_t)bits;
 	for (size_t i = 0; i < nbytes; i++) {
-		if (parsed.ip[i] & ~prefix_byte_mask(parsed.len, i))
+		uint8_t mask = prefix_byte_mask(parsed.len, i);
+
+		if (strict && (parsed.ip[i] & ~mask) != 0)
 			return -EINVAL;
+		parsed.ip[i] &= mask;
 	}
 	*p = parsed;
 	return 0;
+}
+
+int prefix_parse(struct prefix *p, const char *text)
+{
+	return parse(p, text, true);
+}
+
+int prefix_parse_masked(struct prefix *p, const char *text)
+{
+	return parse(p, text, false);
 }
 
 const char *prefix_format(const struct prefix *p, char *out, size_t cap)

@@ -17,6 +17,8 @@ struct prefix {
 /* "10.0.0.0/8", "2001:db8::/32", or an address alone (/32, /128). Host bits that are set are an
  * error: they are a slip of the operator more often than not. 0 or -EINVAL. */
 int prefix_parse(struct prefix *p, const char *text);
+/* The same, but host bits that are set are cleared, as the Go programs read their files. */
+int prefix_parse_masked(struct prefix *p, const char *text);
 const char *prefix_format(const struct prefix *p, char *out, size_t cap);
 bool prefix_contains(const struct prefix *p, const struct addr *a);
 /* First and last address of the prefix, 4 or 16 bytes each, network byte order. */

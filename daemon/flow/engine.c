@@ -165,6 +165,18 @@ static int view_warm_up(struct view *v, struct engine *e, struct diag *d)
 	return warms_new(&o, &v->warms, d);
 }
 
+/* Only usocksd connects to where its clients say. */
+static int engine_guard(struct engine *e, struct view *v, const struct conf *c, struct diag *d)
+{
+	int rc;
+
+	if (!c->acl.enforced)
+		return 0;
+	rc = e->own_addrs.set == NULL ? own_addrs_init(&e->own_addrs, &e->loop, d) : 0;
+	guard_init(&v->guard, &c->acl, &e->own_addrs);
+	return rc;
+}
+
 int engine_use(struct engine *e, struct plan *plan, struct diag *d)
 {
 	const struct conf *c = plan->conf;
@@ -173,7 +185,9 @@ int engine_use(struct engine *e, struct plan *plan, struct diag *d)
 
 	if (v == NULL)
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
-	rc = resolver_new(&e->loop, &c->dns.servers, &v->sock, &v->resolver, d);
+	rc = engine_guard(e, v, c, d);
+	if (rc == 0)
+		rc = resolver_new(&e->loop, &c->dns.servers, &v->sock, &v->resolver, d);
 	if (rc < 0) {
 		free(v);
 		return rc;
@@ -416,6 +430,7 @@ void engine_destroy(struct engine *e)
 	timer_cancel(&e->sweep);
 	pipes_destroy(&e->pipes);
 	owner_close(&e->owns);
+	own_addrs_destroy(&e->own_addrs);
 	server_first_destroy(&e->server_first);
 	loop_destroy(&e->loop);
 	pool_destroy(&e->sessions);

@@ -10,6 +10,7 @@
 #include "daemon/core/buf.h"
 #include "daemon/core/loop.h"
 #include "daemon/core/pipes.h"
+#include "daemon/egress/guard.h"
 #include "daemon/flow/clients.h"
 #include "daemon/flow/plan.h"
 #include "daemon/flow/server_first.h"
@@ -48,6 +49,7 @@ struct view {
 	struct resolver *resolver;
 	struct warms *warms;              /* while it is current; or NULL */
 	struct sock_options sock;         /* towards destinations and name servers */
+	struct guard guard;               /* usocksd: of what is dialled for clients */
 	unsigned refs;                    /* flows, and one while it is current */
 	struct view_upstream upstreams[]; /* as in the configuration */
 };
@@ -71,7 +73,8 @@ struct engine {
 	struct pool sessions, setups, bufs, names;
 	struct buf *scratch; /* empty between any two uses */
 	struct pipes pipes;
-	struct owner owns; /* which connections are our own */
+	struct owner owns;          /* which connections are our own */
+	struct own_addrs own_addrs; /* usocksd */
 	struct server_first server_first;
 	struct list bulky;  /* the pipes in use */
 	struct timer sweep; /* set while there are some */

@@ -10,9 +10,19 @@
 /* How long a client over its limit may take for the request that it is not served. */
 #define REFUSED_MS 2000
 
+static const struct acl *socks_acl(const struct session *s)
+{
+	return &s->view->plan->conf->acl;
+}
+
 static void socks_start(struct session *s)
 {
+	enum acl_verdict client = acl_client(socks_acl(s), &s->client_addr, &s->listener->addr);
+
 	s->state = SES_REQUEST;
+	/* A stranger learns nothing, not even what is served here. */
+	if (client != ACL_ALLOWED)
+		return session_end(s, WHY_CLIENT_REFUSED, 0, acl_text(client));
 	socks5_server_init(&s->setup->server);
 	if (s->refused)
 		setup_phase(s, WHY_CLIENT_LIMIT, REFUSED_MS);
@@ -56,6 +66,17 @@ static void socks_keep_bad_name(char name[NAME_MAX_LEN + 1], const struct proto_
 	name[n] = '\0';
 }
 
+/* The destination is known. */
+static void socks_go(struct session *s)
+{
+	enum acl_verdict v = acl_request(socks_acl(s), s->name, &s->dest, s->port);
+
+	if (v != ACL_ALLOWED)
+		return session_end(s, v == ACL_PORT_DENIED ? WHY_PORT_REFUSED : WHY_SITE_REFUSED, 0,
+				   acl_text(v));
+	setup_start(s);
+}
+
 /* The request is complete. */
 static void socks_request(struct session *s)
 {
@@ -69,7 +90,7 @@ static void socks_request(struct session *s)
 	if (dest->addr.family != AF_UNSPEC) {
 		s->dest = dest->addr;
 		s->dest.port = dest->port;
-		return setup_start(s);
+		return socks_go(s);
 	}
 	s->name = pool_get(&s->engine->names);
 	if (s->name == NULL)
@@ -85,7 +106,7 @@ static void socks_request(struct session *s)
 		pool_put(&s->engine->names, s->name);
 		s->name = NULL;
 	}
-	setup_start(s);
+	socks_go(s);
 }
 
 /* Takes the handshake as far as the bytes in `in` go. True: more bytes are wanted. */

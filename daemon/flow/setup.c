@@ -393,6 +393,11 @@ static void setup_dial_failed(struct session *s, const struct dial *d, int statu
 	enum upstream_failure kind =
 		d->phase == DIAL_CONNECT ? UPSTREAM_FAILED_CONNECT : UPSTREAM_FAILED_RESOLVE;
 
+	if (d->phase == DIAL_REFUSED) {
+		s->dest = d->peer; /* where a name would have led to */
+		return session_end(s, WHY_NETWORK_REFUSED, 0,
+				   acl_text((enum acl_verdict)d->refused));
+	}
 	if (d->phase == DIAL_CONNECT)
 		setup_blame(s, kind, WHY_CONNECT_FAILED, -status, setup_source_trouble(s, status));
 	else if (status == -ENOENT)
@@ -557,6 +562,7 @@ void setup_start(struct session *s)
 {
 	if (s->view->plan->conf->n_upstreams == 0) { /* usocksd */
 		s->setup->verdict.action = RULE_DIRECT;
+		s->setup->dial.filter = &s->view->guard.filter;
 		return setup_dial(s);
 	}
 	setup_decide(s);

@@ -25,10 +25,14 @@
 	ROW(WHY_LOOP,             "loop",               "accept",   ERROR,   NOT_ALLOWED) \
 	ROW(WHY_ORIGDST_FAILED,   "no-destination",     "accept",   ERROR,   GENERAL_FAILURE) \
 	ROW(WHY_CLIENT_LIMIT,     "client-limit",       "accept",   WARNING, NOT_ALLOWED) \
+	ROW(WHY_CLIENT_REFUSED,   "client-refused",     "accept",   WARNING, NOT_ALLOWED) \
 	ROW(WHY_REQUEST_BAD,      "bad-request",        "request",  WARNING, GENERAL_FAILURE) \
 	ROW(WHY_REQUEST_TIMEOUT,  "request-timeout",    "request",  INFO,    GENERAL_FAILURE) \
 	ROW(WHY_NAME_BAD,         "bad-name",           "request",  WARNING, HOST_UNREACHABLE) \
 	ROW(WHY_RULE_REFUSED,     "rule-refused",       "rules",    INFO,    NOT_ALLOWED) \
+	ROW(WHY_SITE_REFUSED,     "site-refused",       "rules",    INFO,    NOT_ALLOWED) \
+	ROW(WHY_PORT_REFUSED,     "port-refused",       "rules",    INFO,    NOT_ALLOWED) \
+	ROW(WHY_NETWORK_REFUSED,  "network-refused",    "rules",    INFO,    NOT_ALLOWED) \
 	ROW(WHY_RESOLVE_FAILED,   "resolve-failed",     "resolve",  WARNING, HOST_UNREACHABLE) \
 	ROW(WHY_RESOLVE_TIMEOUT,  "resolve-timeout",    "resolve",  WARNING, HOST_UNREACHABLE) \
 	ROW(WHY_CONNECT_FAILED,   "connect-failed",     "connect",  WARNING, GENERAL_FAILURE) \

@@ -195,7 +195,8 @@ class Waiting(Ending):
     def test_twenty_flows_in_a_silent_handshake(self):
         t = flow.start(self, '[timeouts]\ngreeting = "50s"\n', "socks5://10.91.3.2:1080")
         t.proxy.peer("silent", "10.91.3.2", 1080)
-        t.proxy.usocksd('[incoming]\nport = 1081\naddresses = ["10.91.3.2"]\n', ports=(1081,))
+        t.proxy.usocksd('[incoming]\nport = 1081\naddresses = ["10.91.3.2"]\nallow_from = ["10.91.0.0/16"]\n',
+                        ports=(1081,))
         t.inet.peer("echo", "::", 7)
         waiting = [t.host.connect("11.0.0.1", 7) for _ in range(20)]
         lab.wait_until(lambda: self.worker(t)["setups_live"] == 20)

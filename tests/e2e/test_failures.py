@@ -83,7 +83,7 @@ class Failures(lab.TestCase):
 
     def test_destination_refuses(self):
         t = self.start()
-        usocksd = t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        usocksd = t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\nallow_from = ["10.91.0.0/16"]\n')
         self.refused(t, "reply-refused", "reply", error="refused")
         # Twice: the first flow of a worker asks again without one flight.
         for record in usocksd.wait_records(2):
@@ -124,7 +124,7 @@ class Failures(lab.TestCase):
 
     def test_a_failed_flow_harms_no_other(self):
         t = self.start()
-        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\nallow_from = ["10.91.0.0/16"]\n')
         t.inet.peer("echo", "::", 7)
         with t.host.connect("11.0.0.1", 7) as good:
             for _ in range(20):
@@ -163,7 +163,7 @@ class DirectConnections(lab.TestCase):
     def test_refused_by_the_guard_rule(self):
         t = self.build("gateway")
         t.inet.peer("http", "::", 80)
-        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\nallow_from = ["10.91.0.0/16"]\n')
         daemon = t.gateway.transocksd(f'listen = ":1081"\nproxy_url = "{UPSTREAM}"\n')
         t.gateway.rules("install", "--gateway", "lan0")
         for host, address in ((t.gateway, "127.0.0.1"), (t.gateway, "::1"),

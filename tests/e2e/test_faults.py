@@ -164,7 +164,7 @@ class Faults:
 class Case(lab.TestCase):
     def start(self, more="", upstream=UPSTREAM, user=None):
         t = self.build("host")
-        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\nallow_from = ["10.91.0.0/16"]\n')
         for kind, port in (("echo", ECHO), ("transfer", TRANSFER)):
             t.inet.peer(kind, "::", port)
         t.inet.peer("reset", "::", RESET, 3000)
@@ -372,7 +372,7 @@ class Flows(Case):
     def test_names(self):
         """A name server out of reach for want of descriptors."""
         self.t = t = self.build("host")
-        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\nallow_from = ["10.91.0.0/16"]\n')
         t.inet.peer("dns", "10.91.0.1", 53, "proxy.test=10.91.3.2")
         t.inet.peer("echo", "::", ECHO)
         self.restart('[dns]\nservers = ["10.91.0.1"]\n[timeouts]\nconnect = "400ms"\n',

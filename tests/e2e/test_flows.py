@@ -12,6 +12,7 @@ FAMILIES = (("11.0.0.1", "http://11.0.0.1/", "10.91.3.2"),
 USOCKSD = """
 [incoming]
 addresses = ["10.91.3.2", "fd91:0:3::2"]
+allow_from = ["10.91.0.0/16", "fd91::/32"]
 """
 
 DANTED = """

@@ -31,7 +31,7 @@ class Ask(IptablesCase):
         for wire in t.wires:
             self.addCleanup(wire.close)
         if daemon:
-            t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+            t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\nallow_from = ["10.91.0.0/16"]\n')
             t.on.transocksd(f'listen = ":1081"\nmode = "{mode}"\n'
                             'proxy_url = "socks5://10.91.3.2:1080"\n')
         self.rules(t.on, "install", "--mode", mode, *BYPASS, *args)

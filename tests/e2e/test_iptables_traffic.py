@@ -19,7 +19,7 @@ class Traffic(IptablesCase):
         t.on = t.gateway if kind == "gateway" else t.host
         t.inet.peer("echo", "::", 7)
         t.inet.peer("http", "::", 80)
-        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\nallow_from = ["10.91.0.0/16"]\n')
         t.transocksd = t.on.transocksd(f'listen = ":1081"\nproxy_url = "{UPSTREAM}"\n')
         return t
 

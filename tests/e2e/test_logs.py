@@ -23,7 +23,7 @@ class Logs(lab.TestCase):
         """The log of transocksd after one flow."""
         t = self.build("host")
         t.inet.peer("http", "::", 80)
-        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\nallow_from = ["10.91.0.0/16"]\n')
         daemon = t.host.transocksd('proxy_url = "socks5://10.91.3.2:1080"\n', "-logformat", form)
         t.host.rules("install")
         t.page = t.host.curl("http://11.0.0.1/").stdout

@@ -44,7 +44,7 @@ class Many(lab.TestCase):
     def start(self):
         """A chain of both daemons, and what each holds before there is a flow."""
         t = self.build("host")
-        t.usocksd = t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        t.usocksd = t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\nallow_from = ["10.91.0.0/16"]\n')
         t.transocksd = t.host.transocksd('proxy_url = "socks5://10.91.3.2:1080"\n')
         t.host.rules("install")
         t.daemons = ((t.host, t.transocksd), (t.proxy, t.usocksd))

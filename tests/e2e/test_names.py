@@ -237,6 +237,7 @@ class Rules(lab.TestCase):
         t.proxy.usocksd("""
             [incoming]
             addresses = ["10.91.3.2"]
+            allow_from = ["10.91.0.0/16"]
             [dns]
             servers = ["11.0.0.53"]""")
         t.daemon = t.host.transocksd(f"""

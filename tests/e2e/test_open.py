@@ -32,7 +32,7 @@ class OpenCase(lab.TestCase):
         t = self.build(kind)
         t.daemon_host = t.gateway if kind == "gateway" else t.host
         t.inet.peer("echo", "::", 7)
-        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\nallow_from = ["10.91.0.0/16"]\n')
         t.daemon = self.daemon(t.daemon_host, config)
         return t
 
@@ -288,7 +288,7 @@ class Policy(OpenCase):
         """The table is gone, and with it what flush waits for; the ip rules are not."""
         t = self.build("host")
         t.inet.peer("echo", "::", 7)
-        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\nallow_from = ["10.91.0.0/16"]\n')
         t.daemon = self.daemon(t.host, 'mode = "tproxy"\n')
         self.open(t.host, "--mode", "tproxy")
         self.flows(t)

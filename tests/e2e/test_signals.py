@@ -108,7 +108,7 @@ class Signals(lab.TestCase):
 
     def test_reload_takes_new_flows_elsewhere(self):
         t = self.start()
-        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\nallow_from = ["10.91.0.0/16"]\n')
         echo = t.inet.procs[0]
         self.rewrite(t, 'proxy_url = "socks5://10.91.3.2:1080"\n')
         t.daemon.wait_log("configuration reloaded")

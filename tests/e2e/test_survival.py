@@ -203,7 +203,7 @@ class OwnFlows(lab.TestCase):
     def start(self):
         t = self.build("host")
         t.inet.peer("http", "::", 80)
-        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\nallow_from = ["10.91.0.0/16"]\n')
         t.transocksd = t.host.transocksd(f'proxy_url = "{UPSTREAM}"\n')
         return t
 

@@ -41,7 +41,7 @@ class Tproxy(lab.TestCase):
         t = self.build(kind)
         t.daemon_host = t.gateway if kind == "gateway" else t.host
         t.inet.peer("http", "::", 80)
-        t.usocksd = t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        t.usocksd = t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\nallow_from = ["10.91.0.0/16"]\n')
         if listen is None:
             listen = ":1081" if kind == "gateway" else "localhost:1081"
         t.transocksd = t.daemon_host.transocksd(

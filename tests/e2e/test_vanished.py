@@ -23,7 +23,7 @@ class Vanished(lab.TestCase):
         for name in ("proxy", "gateway"):
             with self.subTest(down=name):
                 t = flow.start(self, CONFIG, "socks5://10.91.3.2:1080", "gateway")
-                t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+                t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\nallow_from = ["10.91.0.0/16"]\n')
                 clients = [flow.pair(self, t, address)[0] for address in ("11.0.0.1", "2a00:1::1")]
                 t.hosts[name].ip("link set wan0 down")
                 for client in clients:

@@ -29,7 +29,7 @@ def start(case, kind, mode, upstream=None):
 
 def usocksd(host):
     """An upstream that keeps up with a storm."""
-    return host.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+    return host.usocksd('[incoming]\naddresses = ["10.91.3.2"]\nallow_from = ["10.91.0.0/16"]\n')
 
 
 def arguments(t):

@@ -168,15 +168,61 @@ static void test_usocks_listen(void **state)
 	struct fixture *f = *state;
 	struct conf *c;
 
-	write_main(f, "[incoming]\nport = 3128\naddresses = [\"10.1.2.3\", \"2001:db8::1\"]\n");
+	write_main(f, "[incoming]\nport = 3128\naddresses = [\"10.1.2.3\", \"2001:db8::1\"]\n"
+		      "allow_from = [\"10.0.0.0/8\"]\n");
 	c = load(&conf_usocks, f->file);
 	assert_list(&c->listen, expected, 2);
 	assert_false(c->listen_default);
 	conf_unref(c);
-	write_main(f, "[incoming]\naddresses = [\"0.0.0.0\", \"::\"]\n");
+	write_main(f, "[incoming]\naddresses = [\"0.0.0.0\", \"::\"]\nallow_from = [\"::/0\"]\n");
 	c = load(&conf_usocks, f->file);
 	assert_true(c->listen_default);
 	conf_unref(c);
+}
+
+/* What is listened on, or what the refusal names; "incoming" of the file. */
+static void test_usocks_open_relay(void **state)
+{
+	static const struct {
+		const char *incoming, *listen, *refused;
+	} cases[] = {
+		{"", "127.0.0.1:1080", NULL},
+		{"allow_from = []", "127.0.0.1:1080", NULL},
+		{"allow_from = [\"10.0.0.0/8\"]", "0.0.0.0:1080", NULL},
+		{"allow_from = [\"2001:db8::1\"]\nport = 1", "0.0.0.0:1", NULL},
+		{"addresses = [\"127.0.0.2\"]", "127.0.0.2:1080", NULL},
+		{"addresses = [\"::1\"]", "[::1]:1080", NULL},
+		{"addresses = [\"10.1.2.3\"]\nallow_from = [\"10.1.2.9/8\"]", "10.1.2.3:1080",
+		 NULL},
+		{"addresses = [\"10.1.2.3\"]", NULL, ": 10.1.2.3 without"},
+		{"addresses = [\"10.1.2.3\"]\nallow_from = []", NULL, ": 10.1.2.3 without"},
+		{"addresses = [\"0.0.0.0\"]", NULL, ": 0.0.0.0 without"},
+		{"addresses = [\"127.0.0.1\", \"::\"]", NULL, ": :: without"},
+		{"addresses = [\"::1\", \"fe80::1\"]", NULL, ": fe80::1 without"},
+		{"addresses = [\"::ffff:10.1.2.3\"]", NULL, ": 10.1.2.3 without"},
+	};
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		char text[256], listen[ADDR_TEXT_MAX];
+		struct conf *c = NULL;
+		struct diag d;
+		int r;
+
+		snprintf(text, sizeof(text), "[incoming]\n%s\n", cases[i].incoming);
+		write_main(f, text);
+		r = conf_load(&conf_usocks, f->file, &c, &d);
+		if (cases[i].refused != NULL) {
+			assert_int_equal(r, -EINVAL);
+			assert_non_null(strstr(d.text, cases[i].refused));
+			assert_non_null(strstr(d.text, "allow_from = ["));
+			continue;
+		}
+		assert_int_equal(r, 0);
+		assert_string_equal(addr_format(&c->listen.addrs[0], listen, sizeof(listen)),
+				    cases[i].listen);
+		conf_unref(c);
+	}
 }
 
 /* A family may be left out only where both are named alike. */
@@ -395,6 +441,7 @@ int main(void)
 		TEST(test_rules),
 		TEST(test_usocks_defaults),
 		TEST(test_usocks_listen),
+		TEST(test_usocks_open_relay),
 		TEST(test_both_families),
 		TEST(test_level_words),
 		TEST(test_dropins),
