@@ -3,6 +3,7 @@
 Servers and clients to test against, one per process: peers.py KIND ADDRESS PORT [ARGUMENT...]
 
     http                    pages: / says who asked whom, /bytes/N sends N bytes of the pattern
+    https CERT KEY          the same by TLS, with a certificate and its key from these files
     echo                    sends back what it gets, and ends when the client has ended
     transfer                the far end of `load`; prints a line for each transfer
     banner N                sends N bytes of the pattern and ends at once
@@ -36,6 +37,7 @@ import random
 import resource
 import signal
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -286,6 +288,13 @@ KINDS = {"relay": relay, "http": http, "echo": echo, "transfer": transfer, "bann
          "socks": socks, "socks4": socks4, "connect": connect}
 
 
+def tls_of(args):
+    """What a server by TLS needs: ARGS are the files of its certificate and key."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*args)
+    return context
+
+
 async def serve(kind, address, port, args):
     async def connection(reader, writer):
         try:
@@ -301,7 +310,8 @@ async def serve(kind, address, port, args):
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     sock.bind((address, port))
     sock.listen(1024)
-    server = await asyncio.start_server(connection, sock=sock, backlog=1024)
+    server = await asyncio.start_server(connection, sock=sock, backlog=1024,
+                                        ssl=tls_of(args) if kind == "https" else None)
     say("ready")
     await server.serve_forever()
 
