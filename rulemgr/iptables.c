@@ -41,7 +41,7 @@ bool iptables_is_ours(const char *chain)
 					    "BYPASS",  "TAKE",       "GUARD"};
 	static const char *const prefixes[] = {IPTABLES_TRIAL, IPTABLES_CHAINS};
 
-	if (strcmp(chain, IPTABLES_PROBE) == 0)
+	if (strcmp(chain, IPTABLES_PROBE) == 0 || strcmp(chain, IPTABLES_KEEP) == 0)
 		return true;
 	for (size_t p = 0; p < ARRAY_LEN(prefixes); p++) {
 		size_t len = strlen(prefixes[p]);

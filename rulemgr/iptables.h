@@ -23,6 +23,8 @@
 /* The same two of the rules on trial. */
 #define IPTABLES_TRIAL_BYPASS "TRANSOCKS_TRIAL_BYPASS"
 #define IPTABLES_TRIAL_TAKE   "TRANSOCKS_TRIAL_TAKE"
+/* Nothing leads there: where earlier rules redirected to, for the live flows of those. In table nat. */
+#define IPTABLES_KEEP "TRANSOCKS_KEEP"
 /* What a probe meets last (iptables_cage.h); not part of what is installed. */
 #define IPTABLES_PROBE "TRANSOCKS_PROBE"
 

@@ -29,6 +29,19 @@ static void have_add_port(struct iptables_have *have, uint16_t port)
 		have->ports[have->n_ports++] = port;
 }
 
+/* Those of rules that lead somewhere before earlier ones. */
+static void have_add_ports(struct iptables_have *have, bool kept)
+{
+	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
+		for (size_t i = 0; i < have->text[f].n; i++) {
+			const struct iptables_line *l = &have->text[f].lines[i];
+
+			if (l->kind == IPTABLES_RULE && iptables_line_is_kept(l) == kept)
+				have_add_port(have, iptables_line_port(l));
+		}
+	}
+}
+
 static int have_read_family(struct iptables_have *have, int family, struct diag *d)
 {
 	struct iptables_text *t = &have->text[family];
@@ -40,11 +53,8 @@ static int have_read_family(struct iptables_have *have, int family, struct diag 
 	if (r == 0 && iptables_text_parse(t, text.data, true) < 0)
 		r = diag_set(d, ENOMEM, NULL, 0, "no memory for the rules of iptables");
 	strbuf_free(&text);
-	for (size_t i = 0; r == 0 && i < t->n; i++) {
+	for (size_t i = 0; r == 0 && i < t->n; i++)
 		have->present = have->present || !iptables_line_is_probe(&t->lines[i]);
-		if (t->lines[i].kind == IPTABLES_RULE)
-			have_add_port(have, iptables_line_port(&t->lines[i]));
-	}
 	return r;
 }
 
@@ -90,6 +100,8 @@ int iptables_read(struct iptables_have *have, struct diag *d)
 			r = have_read_family(&found, f, d);
 	}
 	have_judge(&found);
+	have_add_ports(&found, false);
+	have_add_ports(&found, true);
 	if (r < 0)
 		iptables_have_free(&found);
 	else
@@ -107,7 +119,9 @@ void iptables_have_free(struct iptables_have *have)
 bool iptables_has_family(const struct iptables_have *have, int family)
 {
 	for (size_t i = 0; i < have->text[family].n; i++) {
-		if (!iptables_line_is_probe(&have->text[family].lines[i]))
+		const struct iptables_line *l = &have->text[family].lines[i];
+
+		if (!iptables_line_is_probe(l) && !iptables_line_is_kept(l))
 			return true;
 	}
 	return false;
@@ -217,8 +231,12 @@ static void undo(const struct iptables_have *before, int last, struct diag *d)
 static int change_all(const struct iptables_have *have, const struct iptables_text *targets,
 		      bool dry_run, struct diag *d)
 {
+	bool all_goes = true;
+
+	for (int f = 0; f < LISTENERS_FAMILIES; f++)
+		all_goes = all_goes && targets[f].n == 0;
 	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
-		int r = change_family(f, &have->text[f], &targets[f], false, dry_run, d);
+		int r = change_family(f, &have->text[f], &targets[f], all_goes, dry_run, d);
 
 		if (r < 0) {
 			if (!dry_run)

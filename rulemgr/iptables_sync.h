@@ -27,14 +27,14 @@ struct iptables_have {
 	bool paused;                     /* those that decide are */
 	struct iptables_trial trial;
 	bool tried;                      /* the rules on trial decide, as it was read */
-	uint16_t ports[MODEL_PORTS_MAX]; /* where its rules redirect to */
+	uint16_t ports[MODEL_PORTS_MAX]; /* where its rules redirect to, or those before it did */
 	size_t n_ports;
 };
 
 /* 0, or a negative errno with `d` filled. */
 int iptables_read(struct iptables_have *have, struct diag *d);
 void iptables_have_free(struct iptables_have *have);
-/* Whether something of ours is installed for the family. */
+/* Whether rules of ours are installed for the family, beside what is kept for its live flows. */
 bool iptables_has_family(const struct iptables_have *have, int family);
 
 /* Calls `fn` for all that differs from what is wanted, of a trial in the rules that decide; returns how many lines that are, or -ENOMEM. Families

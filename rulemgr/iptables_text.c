@@ -180,6 +180,11 @@ bool iptables_line_is_probe(const struct iptables_line *l)
 	       (target != NULL && strcmp(target, IPTABLES_PROBE) == 0);
 }
 
+bool iptables_line_is_kept(const struct iptables_line *l)
+{
+	return strcmp(l->chain, IPTABLES_KEEP) == 0;
+}
+
 const char *iptables_line_comment(const struct iptables_line *l, char *out, size_t cap)
 {
 	const char *at = find_option(l->rest, " --comment ");
@@ -211,12 +216,67 @@ uint16_t iptables_line_port(const struct iptables_line *l)
 
 /* ------------------------------------------------------------------------------------------------ */
 
+/* Earlier ports, the latest first. */
+struct kept {
+	uint16_t ports[MODEL_PORTS_MAX - 1];
+	size_t n;
+};
+
 struct replace {
 	const struct iptables_text *have, *want;
 	const char *table;
 	const char *exceptions; /* the table whose live exceptions stay; NULL: of none */
+	bool exact;
+	struct kept kept;
 	struct strbuf *body;
 };
+
+static bool redirects_to(const struct iptables_text *t, uint16_t port)
+{
+	for (size_t i = 0; i < t->n; i++) {
+		const struct iptables_line *l = &t->lines[i];
+
+		if (l->kind == IPTABLES_RULE && !iptables_line_is_kept(l) &&
+		    iptables_line_port(l) == port)
+			return true;
+	}
+	return false;
+}
+
+/* Those of `t` that the new rules do not redirect to, earlier ones of `t` or the others. */
+static void kept_add(struct kept *k, const struct iptables_text *t, bool earlier,
+		     const struct iptables_text *want)
+{
+	for (size_t i = 0; i < t->n; i++) {
+		const struct iptables_line *l = &t->lines[i];
+		uint16_t port = l->kind == IPTABLES_RULE ? iptables_line_port(l) : 0;
+		bool known = port == 0 || iptables_line_is_kept(l) != earlier ||
+			     k->n == ARRAY_LEN(k->ports) || redirects_to(want, port);
+
+		for (size_t n = 0; n < k->n; n++)
+			known = known || k->ports[n] == port;
+		if (!known)
+			k->ports[k->n++] = port;
+	}
+}
+
+/* Somebody who has removed all of it has not removed what the new text remembers. */
+static void replace_keep(struct replace *r)
+{
+	if (r->exact)
+		return;
+	kept_add(&r->kept, r->have, false, r->want);
+	kept_add(&r->kept, r->have, true, r->want);
+	kept_add(&r->kept, r->want, true, r->want);
+}
+
+/* Whether the chain will be there. */
+static bool is_wanted(const struct replace *r, const char *chain)
+{
+	if (!r->exact && strcmp(chain, IPTABLES_KEEP) == 0)
+		return r->kept.n > 0 && strcmp(r->table, "nat") == 0;
+	return iptables_text_has_chain(r->want, r->table, chain);
+}
 
 static bool is_of(const struct iptables_line *l, const char *table, enum iptables_kind kind)
 {
@@ -233,6 +293,24 @@ static bool stays(const struct replace *r, const struct iptables_line *l)
 {
 	return r->exceptions != NULL && strcmp(l->chain, IPTABLES_BYPASS) == 0 &&
 	       strcmp(r->exceptions, r->table) == 0;
+}
+
+static void declare(const struct replace *r, const char *chain)
+{
+	if (!iptables_text_has_chain(r->have, r->table, chain) && is_wanted(r, chain))
+		strbuf_printf(r->body, ":%s - [0:0]\n", chain);
+}
+
+static void replace_declare(const struct replace *r)
+{
+	for (size_t i = 0; i < r->want->n; i++) {
+		const struct iptables_line *l = &r->want->lines[i];
+
+		if (is_of(l, r->table, IPTABLES_CHAIN) && (r->exact || !iptables_line_is_kept(l)))
+			declare(r, l->chain);
+	}
+	if (!r->exact)
+		declare(r, IPTABLES_KEEP);
 }
 
 /* First nothing leads into our chains, then they are empty, then they go. Declaring a chain empties it. */
@@ -253,8 +331,7 @@ static void replace_remove(const struct replace *r)
 	for (size_t i = 0; i < r->have->n; i++) {
 		const struct iptables_line *l = &r->have->lines[i];
 
-		if (is_of(l, r->table, IPTABLES_CHAIN) &&
-		    !iptables_text_has_chain(r->want, r->table, l->chain))
+		if (is_of(l, r->table, IPTABLES_CHAIN) && !is_wanted(r, l->chain))
 			strbuf_printf(r->body, "-X %s\n", l->chain);
 	}
 }
@@ -271,17 +348,27 @@ static void replace_add_exceptions(const struct replace *r)
 	}
 }
 
+static void replace_add_kept(const struct replace *r)
+{
+	for (size_t i = 0; is_wanted(r, IPTABLES_KEEP) && i < r->kept.n; i++)
+		strbuf_printf(r->body,
+			      "-A %s -p tcp -m comment --comment \"earlier port\" -j REDIRECT "
+			      "--to-ports %u\n",
+			      IPTABLES_KEEP, r->kept.ports[i]);
+}
+
 static void replace_add(const struct replace *r)
 {
 	for (size_t i = 0; i < r->want->n; i++) {
 		const struct iptables_line *l = &r->want->lines[i];
 
-		if (!is_of(l, r->table, IPTABLES_RULE))
+		if (!is_of(l, r->table, IPTABLES_RULE) || (!r->exact && iptables_line_is_kept(l)))
 			continue;
 		if (is_tail(l))
 			replace_add_exceptions(r);
 		replace_put(r, "-A", l);
 	}
+	replace_add_kept(r);
 	for (size_t i = 0; i < r->want->n; i++) {
 		const struct iptables_line *l = &r->want->lines[i];
 
@@ -318,9 +405,10 @@ static const char *find_exceptions(const struct iptables_text *have)
 void iptables_text_replace(const struct iptables_text *have, const struct iptables_text *want,
 			   bool exact, struct strbuf *body)
 {
-	struct replace r = {.have = have, .want = want, .body = body};
+	struct replace r = {.have = have, .want = want, .exact = exact, .body = body};
 	const char *source = exact ? NULL : find_exceptions(have);
 
+	replace_keep(&r);
 	for (size_t t = 0; iptables_tables[t] != NULL; t++) {
 		r.table = iptables_tables[t];
 		r.exceptions =
@@ -328,11 +416,7 @@ void iptables_text_replace(const struct iptables_text *have, const struct iptabl
 		if (!has_table(have, r.table) && !has_table(want, r.table))
 			continue;
 		strbuf_printf(body, "*%s\n", r.table);
-		for (size_t i = 0; i < want->n; i++) {
-			if (is_of(&want->lines[i], r.table, IPTABLES_CHAIN) &&
-			    !iptables_text_has_chain(have, r.table, want->lines[i].chain))
-				strbuf_printf(body, ":%s - [0:0]\n", want->lines[i].chain);
-		}
+		replace_declare(&r);
 		replace_remove(&r);
 		replace_add(&r);
 		strbuf_puts(body, "COMMIT\n");
@@ -383,7 +467,8 @@ bool iptables_text_jumps_agree(const struct iptables_text *have, const struct ip
 /* Whether the line can differ from what is wanted at all. */
 static bool is_compared(const struct iptables_line *l)
 {
-	return !iptables_line_is_exception(l) && !iptables_line_is_pause(l);
+	return !iptables_line_is_exception(l) && !iptables_line_is_pause(l) &&
+	       !iptables_line_is_kept(l);
 }
 
 /* The next line of that table, chain and kind from `i` on, or t->n. */

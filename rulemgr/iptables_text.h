@@ -9,6 +9,7 @@
  */
 #include "policy/prefix.h"
 #include "policy/strbuf.h"
+#include "rulemgr/model.h"
 
 enum iptables_kind { IPTABLES_CHAIN, IPTABLES_RULE, IPTABLES_JUMP };
 
@@ -35,7 +36,8 @@ int iptables_text_parse(struct iptables_text *t, const char *text, bool saved);
 void iptables_text_free(struct iptables_text *t);
 
 /* Appends what replaces `have` by `want`, table by table; nothing where there is nothing in either. With
- * `exact` unset the live exceptions of `have` stay, also in tables that had none. */
+ * `exact` unset the live exceptions of `have` stay, also in tables that had none, and so do the ports that it
+ * redirects to, in IPTABLES_KEEP: the rules there let the kernel go on with the live flows, and flush count them. */
 void iptables_text_replace(const struct iptables_text *have, const struct iptables_text *want,
 			   bool exact, struct strbuf *body);
 
@@ -45,7 +47,7 @@ bool iptables_text_jumps_agree(const struct iptables_text *have, const struct ip
 /* Whether both are the same lines in the same order and places; counters do not count. */
 bool iptables_text_equal(const struct iptables_text *a, const struct iptables_text *b);
 
-/* Calls `fn` for every line of ours that is missing or too much, except live exceptions and what
+/* Calls `fn` for every line of ours that is missing or too much, except live exceptions, earlier ports and what
  * iptables_pause() puts in. Returns how many there are. */
 typedef void iptables_change_fn(void *ctx, bool missing, const struct iptables_line *l);
 size_t iptables_text_diff(const struct iptables_text *have, const struct iptables_text *want,
@@ -61,6 +63,8 @@ uint16_t iptables_line_port(const struct iptables_line *l);
 bool iptables_line_is_exception(const struct iptables_line *l);
 /* Whether iptables_pause() put it in, also in rules on trial. */
 bool iptables_line_is_pause(const struct iptables_line *l);
+/* Whether it is of IPTABLES_KEEP. */
+bool iptables_line_is_kept(const struct iptables_line *l);
 /* Whether it is part of the cage of a probe. */
 bool iptables_line_is_probe(const struct iptables_line *l);
 /* Whether the table has that chain. */

@@ -41,7 +41,8 @@ class IptablesCase(lab.TestCase):
 
     def rules(self, host, *args, path=None, code=0, backend="iptables"):
         done = host.run(*self.argv(args, backend), env={"PATH": str(path or self.path)}, check=False)
-        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        if code is not None:
+            self.assertEqual(done.returncode, code, done.stdout + done.stderr)
         return done
 
     def tables(self, host, program, *args, stdin="", check=True):
@@ -54,3 +55,7 @@ class IptablesCase(lab.TestCase):
             lines = self.tables(host, program).stdout.splitlines(True)
             text += "".join(x for x in lines if not x.startswith("#"))
         return re.sub(r" \[\d+:\d+\]$", "", text, flags=re.M)
+
+    def forgetful(self, text):
+        """The same without earlier ports."""
+        return re.sub(r"^(:|-A )TRANSOCKS_KEEP .*\n", "", text, flags=re.M)

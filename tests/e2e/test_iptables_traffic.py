@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The iptables backend, with iptables-legacy and with iptables-nft, by packets."""
+import json
 import pathlib
 import socket
 
@@ -121,6 +122,37 @@ class Traffic(IptablesCase):
 
     def test_live_connections_through_the_gateway(self):
         self.survive("gateway", 5, "--gateway", "lan0")
+
+    @lab.needs_uids
+    def test_live_connections_to_an_earlier_port(self):
+        """Also of a family that is not taken any more, and through a trial."""
+        t = self.start("host")
+        self.rules(t.host, "install")
+        live = self.opened(t)
+        for args in (("--port", 1082), ("--port", 1083, "--family", "ipv4"), ("--port", 1084),
+                     ("--port", 1082, "--mode", "tproxy")):
+            self.rules(t.host, "install", "--force", *args)
+            self.assertTrue(all(map(talk, live)), args)
+            self.rules(t.host, "diff", *args)
+            status = json.loads(self.rules(t.host, "status", *args, "--json", code=5).stdout)
+            self.assertEqual((status["in_sync"], status["flows"]), (True, 2))
+        self.rules(t.host, "install", "--port", 1082, "--family", "ipv4")
+        self.assertIn("no rules of iptables are installed for IPv6",
+                      self.rules(t.host, "test", "[2a00:1::1]:80", code=3).stderr)
+        self.assertIn("2 redirected flows are left", self.rules(t.host, "flush", "--drain", "0", code=6).stderr)
+        self.assertTrue(all(map(talk, live)), "paused")
+        self.rules(t.host, "install", "--port", 1081)
+        self.rules(t.host, "install", "--port", 1085, "--confirm", "1s")
+        lab.wait_until(lambda: "TRIAL" not in self.saved(t.host), 20)
+        self.assertTrue(all(map(talk, live)), "after a trial")
+        self.rules(t.host, "diff")
+        keep = self.saved(t.host, "ip6tables-save").count("-A TRANSOCKS_KEEP ")
+        self.assertEqual(keep, 3)  # of 1083 were only rules of IPv4
+        for sock in live:
+            sock.close()
+        t.transocksd.wait_records(2)
+        self.rules(t.host, "flush")
+        self.assertNotIn("TRANSOCKS", self.saved(t.host))
 
     @lab.needs_uids
     def test_share(self):

@@ -109,7 +109,7 @@ class Watch(IptablesCase):
         self.rules(host, "install", "--port", 1082, "--confirm", "3s")
         self.last(proc, 2, "installed")
         self.last(proc, 3, "trial_ended")
-        lab.wait_until(lambda: self.saved(host) == before, WAIT)
+        lab.wait_until(lambda: self.forgetful(self.saved(host)) == before, WAIT)
         self.rules(host, "install", "--port", 1082, "--confirm", "50s")
         self.last(proc, 4, "installed")
         self.rules(host, "confirm")
