@@ -27,10 +27,17 @@ static int is_break(struct kernel *k, const struct want *w, const struct model *
 	return r;
 }
 
+void handover_say(const char *what, size_t n, struct diag *d)
+{
+	diag_set(d, EBUSY, NULL, 0,
+		 "another %s cuts %zu live redirected flow%s of the rules that are there: flush "
+		 "first, which waits for %s",
+		 what, n, plural(n), n == 1 ? "it" : "them");
+}
+
 int handover_check(struct kernel *k, const struct args *a, const struct want *w,
 		   const struct model *m, struct report *r)
 {
-	char text[sizeof(r->error.text) - 64];
 	struct flows flows;
 	struct have have;
 	struct diag why;
@@ -48,14 +55,11 @@ int handover_check(struct kernel *k, const struct args *a, const struct want *w,
 	if (n == 0)
 		return 0;
 	other_mode = have.transparent != (want_routes_mark(w) != NULL);
-	snprintf(text, sizeof(text),
-		 "another %s cuts %zu live redirected flow%s of the rules that are there: flush "
-		 "first, which waits for %s",
-		 other_mode ? "mode" : "tproxy_mark", n, plural(n), n == 1 ? "it" : "them");
+	handover_say(other_mode ? "mode" : "tproxy_mark", n, &why);
 	if (a->force) {
-		report_warn(r, "%s", text);
+		report_warn(r, "%s", why.text);
 		return 0;
 	}
-	diag_set(&r->error, EBUSY, NULL, 0, "%s (--force installs all the same)", text);
+	diag_set(&r->error, EBUSY, NULL, 0, "%.400s (--force installs all the same)", why.text);
 	return EXIT_FAILURE;
 }

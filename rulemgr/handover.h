@@ -9,6 +9,9 @@
 #include "rulemgr/kernel.h"
 #include "rulemgr/want.h"
 
+/* What refuses, and what --force warns of: another `what` would cut `n` flows. */
+void handover_say(const char *what, size_t n, struct diag *d);
+
 /* Refuses (with --force: warns) where the table `m` for `w` would not carry on live flows of the one that is there. An
  * exit code; r->error says why it is not 0. */
 int handover_check(struct kernel *k, const struct args *a, const struct want *w,

@@ -124,10 +124,11 @@ struct done {
 static int install_rules(const struct args *a, const struct want *w, bool dry_run,
 			 struct done *done, struct diag *d)
 {
+	struct iptables_request q = {.want = w, .dry_run = dry_run, .force = a->force};
+
 	if (a->confirm_ms > 0)
-		return iptables_trial_install(w, a->confirm_ms, dry_run, &done->result,
-					      &done->previous, d);
-	return iptables_install(w, dry_run, &done->result, d);
+		return iptables_trial_install(&q, a->confirm_ms, &done->result, &done->previous, d);
+	return iptables_install(&q, &done->result, d);
 }
 
 /* The way to this host comes first, so that no marked packet is without it. */
@@ -137,7 +138,8 @@ static int install_with_routes(const struct args *a, const struct want *w, struc
 	const struct mark *mark = want_routes_mark(w);
 	int err = 0;
 
-	if (a->confirm_ms > 0) /* may be refused for the mark that the present routes are for */
+	if (a->confirm_ms > 0 ||
+	    mark != NULL) /* may be refused for what the present routes are for */
 		err = install_rules(a, w, true, done, d);
 	if (err == 0)
 		err = routes_before(mark, w->family, a->dry_run, &done->routes, d);

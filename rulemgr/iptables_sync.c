@@ -2,10 +2,12 @@
 #include "rulemgr/iptables_sync.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "rulemgr/iptables_handover.h"
 #include "rulemgr/iptables_run.h"
 #include "rulemgr/lock.h"
 
@@ -76,8 +78,10 @@ static void have_judge(struct iptables_have *have)
 
 	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
 		iptables_trial_find(&have->text[f], &trial);
-		if (trial.on)
-			have->trial = trial;
+		if (!trial.on)
+			continue;
+		trial.previous |= have->trial.previous;
+		have->trial = trial;
 	}
 	have->tried = iptables_trial_is_running(&have->trial, time(NULL));
 	for (int f = 0; f < LISTENERS_FAMILIES; f++)
@@ -314,11 +318,20 @@ int iptables_change(const struct iptables_change *c, bool dry_run, bool *present
 	return r;
 }
 
-static void note(struct iptables_result *result, int family, const char *why)
+void iptables_note(struct iptables_result *result, const char *fmt, ...)
 {
-	BUG_ON(result->n_notes == IPTABLES_NOTES);
-	diag_set(&result->notes[result->n_notes++], 0, NULL, 0, "%s is left out: %s",
-		 listeners_family[family], why);
+	struct diag *d = &result->notes[result->n_notes++];
+	va_list ap;
+
+	BUG_ON(result->n_notes > IPTABLES_NOTES);
+	va_start(ap, fmt);
+	vsnprintf(d->text, sizeof(d->text), fmt, ap);
+	va_end(ap);
+}
+
+static void note_left_out(struct iptables_result *result, int family, const char *why)
+{
+	iptables_note(result, "%s is left out: %s", listeners_family[family], why);
 }
 
 /* Which families are to be written. */
@@ -333,11 +346,12 @@ static void choose_families(const struct want *w, struct want *reduced,
 			continue;
 		reduced->family[f] = false;
 		if (!host_has(f))
-			note(result, f, "this host has none");
+			note_left_out(result, f, "this host has none");
 		else if (f == LISTENERS_IPV6 &&
 			 (iptables_find("ip6tables-save", path, sizeof(path)) == NULL ||
 			  iptables_find("ip6tables-restore", path, sizeof(path)) == NULL))
-			note(result, f, "ip6tables is not installed; its connections go direct");
+			note_left_out(result, f,
+				      "ip6tables is not installed; its connections go direct");
 		else
 			reduced->family[f] = true;
 		result->family[f] = reduced->family[f];
@@ -362,7 +376,7 @@ int iptables_targets(const struct want *w, struct iptables_text *targets,
 }
 
 struct installing {
-	const struct want *want;
+	const struct iptables_request *request;
 	struct iptables_result *result;
 };
 
@@ -370,22 +384,25 @@ static int build_install(void *ctx, const struct iptables_have *have, struct ipt
 			 struct diag *d)
 {
 	struct installing *i = ctx;
+	int r;
 
-	(void)have;
 	i->result->n_notes = 0;
-	return iptables_targets(i->want, targets, i->result, d);
+	r = iptables_targets(i->request->want, targets, i->result, d);
+	if (r == 0)
+		r = iptables_handover_check(have, targets, i->request->force, i->result, d);
+	return r;
 }
 
-int iptables_install(const struct want *w, bool dry_run, struct iptables_result *result,
+int iptables_install(const struct iptables_request *q, struct iptables_result *result,
 		     struct diag *d)
 {
 	struct iptables_result done = {0};
-	struct installing i = {.want = w, .result = &done};
+	struct installing i = {.request = q, .result = &done};
 	struct iptables_change c = {.build = build_install, .ctx = &i};
-	int r = iptables_check(w, d);
+	int r = iptables_check(q->want, d);
 
 	if (r == 0)
-		r = iptables_change(&c, dry_run, &done.present, d);
+		r = iptables_change(&c, q->dry_run, &done.present, d);
 	if (r == 0)
 		*result = done;
 	return r;

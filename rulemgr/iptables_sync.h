@@ -60,14 +60,24 @@ struct iptables_change {
 /* *present: something was there before. The errors of iptables_install(), and those of `build`. */
 int iptables_change(const struct iptables_change *c, bool dry_run, bool *present, struct diag *d);
 
+/* For a person, beside what has become of it. */
+void iptables_note(struct iptables_result *result, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
 /* What is to be there for `w`, and of which families. 0, or a negative errno with `d` filled. */
 int iptables_targets(const struct want *w, struct iptables_text *targets,
 		     struct iptables_result *result, struct diag *d);
 
-/* Installs or replaces; `dry_run`: has the text checked by iptables-restore --test. On failure everything
- * is as it was before, or `d` says what is not. 0; -EBUSY: others hold the lock, or change our rules again
- * and again; -EPERM, -EOPNOTSUPP, -EINVAL, -EIO. */
-int iptables_install(const struct want *w, bool dry_run, struct iptables_result *result,
+/* What is to be installed, and how. */
+struct iptables_request {
+	const struct want *want;
+	bool dry_run; /* the text is checked by iptables-restore --test */
+	bool force;   /* also where that cuts live flows */
+};
+
+/* Installs or replaces. On failure everything is as it was before, or `d` says what is not. 0; -EBUSY: others hold
+ * the lock, or change our rules again and again; -EEXIST: live flows would be cut; -EPERM, -EOPNOTSUPP, -EINVAL,
+ * -EIO. */
+int iptables_install(const struct iptables_request *q, struct iptables_result *result,
 		     struct diag *d);
 
 /* Removes all that is ours. Live connections that are redirected end with it: see iptables_pause().

@@ -204,6 +204,19 @@ const char *iptables_line_comment(const struct iptables_line *l, char *out, size
 	return out;
 }
 
+const char *iptables_text_mark(const struct iptables_text *t)
+{
+	for (size_t i = 0; i < t->n; i++) {
+		const char *at = t->lines[i].kind == IPTABLES_RULE
+					 ? strstr(t->lines[i].rest, "-j CONNMARK ")
+					 : NULL;
+
+		if (at != NULL)
+			return at;
+	}
+	return NULL;
+}
+
 uint16_t iptables_line_port(const struct iptables_line *l)
 {
 	const char *at = find_option(l->rest, " --to-ports ");

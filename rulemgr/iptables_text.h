@@ -53,6 +53,9 @@ typedef void iptables_change_fn(void *ctx, bool missing, const struct iptables_l
 size_t iptables_text_diff(const struct iptables_text *have, const struct iptables_text *want,
 			  iptables_change_fn *fn, void *ctx);
 
+/* What the routes are for: the mark that TPROXY takes flows with, up to the end of its rule; NULL: none. */
+const char *iptables_text_mark(const struct iptables_text *t);
+
 /* The comment of a rule without its quotes, or "". Returns `out`. */
 const char *iptables_line_comment(const struct iptables_line *l, char *out, size_t cap);
 /* The name of the chain of ours that a rule or jump leads to, up to the end of its text; NULL: it leads to none. */

@@ -94,24 +94,10 @@ bool iptables_trial_is_running(const struct iptables_trial *trial, int64_t now)
 
 /* ------------------------------------------------------------------------------------------------ */
 
-/* What the routes are for: the mark that TPROXY takes flows with, or NULL. */
-static const char *find_mark(const struct iptables_text *t)
-{
-	for (size_t i = 0; i < t->n; i++) {
-		const char *at = t->lines[i].kind == IPTABLES_RULE
-					 ? strstr(t->lines[i].rest, "-j CONNMARK ")
-					 : NULL;
-
-		if (at != NULL)
-			return at;
-	}
-	return NULL;
-}
-
 const char *iptables_trial_refusal(const struct iptables_text *have,
 				   const struct iptables_text *want)
 {
-	const char *a = find_mark(have), *b = find_mark(want);
+	const char *a = iptables_text_mark(have), *b = iptables_text_mark(want);
 
 	if (have->n == 0 || want->n == 0 || (a == NULL && b == NULL) ||
 	    (a != NULL && b != NULL && strcmp(a, b) == 0))

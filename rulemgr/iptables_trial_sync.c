@@ -6,6 +6,7 @@
 
 #include "rulemgr/flows.h"
 #include "rulemgr/iptables_cmd.h"
+#include "rulemgr/iptables_handover.h"
 #include "rulemgr/routes.h"
 
 #define MS 1000
@@ -31,7 +32,7 @@ static int out_of_memory(struct diag *d)
 }
 
 struct beginning {
-	const struct want *want;
+	const struct iptables_request *request;
 	struct iptables_result *result;
 	int64_t ms;
 	bool previous;
@@ -62,20 +63,22 @@ static int build_begin(void *ctx, const struct iptables_have *have, struct iptab
 	int r;
 
 	b->result->n_notes = 0;
-	r = iptables_targets(b->want, targets, b->result, d);
+	r = iptables_targets(b->request->want, targets, b->result, d);
+	if (r == 0) /* confirm would */
+		r = iptables_handover_check(have, targets, b->request->force, b->result, d);
 	for (int f = 0; r == 0 && f < LISTENERS_FAMILIES; f++)
 		r = begin_family(b, &have->text[f], &targets[f], d);
 	b->previous = have->trial.on ? have->trial.previous : have->present && !have->paused;
 	return r;
 }
 
-int iptables_trial_install(const struct want *w, int64_t ms, bool dry_run,
+int iptables_trial_install(const struct iptables_request *q, int64_t ms,
 			   struct iptables_result *result, bool *previous, struct diag *d)
 {
 	struct iptables_result done = {0};
-	struct beginning b = {.want = w, .result = &done, .ms = ms};
+	struct beginning b = {.request = q, .result = &done, .ms = ms};
 	struct iptables_change c = {.build = build_begin, .ctx = &b};
-	int r = iptables_change(&c, dry_run, &done.present, d);
+	int r = iptables_change(&c, q->dry_run, &done.present, d);
 	size_t len = strlen(d->text);
 
 	/* Which module it lacks the kernel does not always say. */
@@ -129,15 +132,23 @@ struct ending {
 	bool removed; /* there was nothing before */
 };
 
-static int check_flows(const struct ending *e, const struct iptables_have *found, struct diag *d)
+static int check_flows(const struct ending *e, const struct iptables_have *found,
+		       const struct iptables_text *targets, struct diag *d)
 {
 	struct have have = {.present = false};
+	const char *what;
 	struct flows f;
+	int n;
 
-	iptables_as_have(found, &have);
-	if (e->cut || flows_read(&have, &f, d) < 0)
+	if (e->cut)
 		return 0;
-	*e->flows = flows_total(&f);
+	if (e->removed) {
+		iptables_as_have(found, &have);
+		n = flows_read(&have, &f, d) < 0 ? 0 : (int)flows_total(&f);
+	} else {
+		n = iptables_handover_cuts(found, targets, &what, d);
+	}
+	*e->flows = n > 0 ? (size_t)n : 0;
 	return *e->flows == 0 ? 0
 			      : diag_set(d, EBUSY, NULL, 0, "%zu redirected flow%s left", *e->flows,
 					 *e->flows == 1 ? " is" : "s are");
@@ -148,13 +159,22 @@ static int build_end(void *ctx, const struct iptables_have *have, struct iptable
 		     struct diag *d)
 {
 	struct ending *e = ctx;
+	struct iptables_trial trial;
+	int r = 0;
 
 	if (!have->trial.on)
 		return 1;
 	if (have->tried)
 		return diag_set(d, EAGAIN, NULL, 0, "the trial is not over");
 	e->removed = !have->trial.previous;
-	return e->removed ? check_flows(e, have, d) : keep(have, false, targets, d);
+	if (!e->removed)
+		r = keep(have, false, targets, d);
+	for (int f = 0; r == 0 && f < LISTENERS_FAMILIES; f++) {
+		iptables_trial_find(&have->text[f], &trial);
+		if (trial.on && !trial.previous)
+			iptables_text_free(&targets[f]);
+	}
+	return r == 0 ? check_flows(e, have, targets, d) : r;
 }
 
 int iptables_trial_end(bool cut, size_t *flows, struct diag *d)

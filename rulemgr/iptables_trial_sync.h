@@ -8,7 +8,7 @@
 /* Installs on trial for `ms`, which are rounded up to a second. A trial that is on already ends with it: the rules
  * to go back to stay the same. *previous: there are such. Errors of iptables_install(); -EEXIST: what is there
  * could not be put back. */
-int iptables_trial_install(const struct want *w, int64_t ms, bool dry_run,
+int iptables_trial_install(const struct iptables_request *q, int64_t ms,
 			   struct iptables_result *result, bool *previous, struct diag *d);
 
 /* Makes the new rules those for good. -ENOENT: nothing is on trial; -ETIME: its time is over. Nothing is changed
@@ -16,7 +16,7 @@ int iptables_trial_install(const struct want *w, int64_t ms, bool dry_run,
 int iptables_trial_confirm(bool dry_run, struct diag *d);
 
 /* Puts back the previous rules after the time; without such, removes all. 0, also if no trial is there any more;
- * -EAGAIN: one is, and its time is not over; -EBUSY with *flows: it has flows that would be cut, unless `cut`. */
+ * -EAGAIN: one is, and its time is not over; -EBUSY with *flows: that cuts so many, unless `cut`. */
 int iptables_trial_end(bool cut, size_t *flows, struct diag *d);
 
 /* How long it goes on, in milliseconds; 0: there is none, or its time is over. */

@@ -248,6 +248,16 @@ class Traffic(IptablesCase):
             self.both_ways(live)
             self.assertTrue(all(map(talk, old)))
             self.rules(t.on, "install", "--mode", "tproxy", *args)
+        before = self.saved(t.on), t.on.run("ip", "rule").stdout
+        mode = ("--mode", "tproxy", *args)
+        for what, n, change in (("mode", 2, ("--port", 1082)), ("mode", 2, ("--port", 1082, "--dry-run")),
+                                ("tproxy_mark", 2, (*mode, "--tproxy-mark", "0x20/0x20")),
+                                ("family", 1, (*mode, "--family", "ipv4")),
+                                ("family", 1, (*mode, "--family", "ipv4", "--confirm", "1s"))):
+            error = self.rules(t.on, "install", *change, code=1).stderr
+            self.assertIn(f"another {what} cuts {n} live redirected flow", error)
+        self.assertEqual((self.saved(t.on), t.on.run("ip", "rule").stdout), before)
+        self.both_ways(live)
         with t.client.connect("10.91.3.1", 7) as private:
             self.assertTrue(talk(private))
         for address in ("10.91.0.2", "fd91::2") if kind == "host" else ("10.91.1.1", "fd91:0:1::1"):
@@ -261,6 +271,8 @@ class Traffic(IptablesCase):
         for client, peer in live:
             client.close()
             peer.close()
+        for change in (("--tproxy-mark", "0x20/0x20"), ("--tproxy-mark", "0x20/0x20", "--family", "ipv4")):
+            self.assertNotIn("cuts", self.rules(t.on, "install", "--mode", "tproxy", *change, *args).stderr)
         self.rules(t.on, "flush")
         self.assertTrue(all(map(talk, old + direct)))
         self.opened(t)

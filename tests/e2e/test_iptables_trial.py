@@ -140,9 +140,12 @@ class Trial(IptablesCase):
                       self.rules(t.host, "confirm", code=3).stderr)
         self.assertEqual(self.forgetful(self.saved(t.host)), plain)
 
-    def first(self, t, *args):
-        """Without rules before: new flows go direct, live ones go on until they end."""
-        on = t.gateway if t.client != t.host else t.host
+    def ours(self, host):
+        return re.findall("^.*TRANSOCKS_.*$", self.forgetful(self.saved(host)), re.M)
+
+    def first(self, t, *args, left=()):
+        """What has no rules before: new flows go direct, live ones go on until they end."""
+        on, left = t.gateway if t.client != t.host else t.host, list(left)
         self.rules(on, "install", *args, "--confirm", "3s")
         with on.listen("0.0.0.0", 1081) as server:
             server.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
@@ -161,8 +164,8 @@ class Trial(IptablesCase):
         live.close()
         peer.close()
         lab.wait_until(lambda: not self.watchers(), OVER, "the watcher does not end")
-        self.assertNotIn("TRANSOCKS_", self.saved(on))
-        self.assertNotIn("1081", on.run("ip", "rule").stdout)
+        self.assertEqual(self.ours(on), left)
+        self.assertEqual("1081" in on.run("ip", "rule").stdout, left != [])
 
     @lab.needs_uids
     def test_first(self):
@@ -171,6 +174,26 @@ class Trial(IptablesCase):
     @lab.needs_uids
     def test_first_by_tproxy(self):
         self.first(self.start(), "--mode", "tproxy", "--force")
+
+    @lab.needs_uids
+    def test_first_of_a_family_by_tproxy(self):
+        t = self.start()
+        self.rules(t.host, "install", "--mode", "tproxy", "--force", "--family", "ipv6")
+        self.first(t, "--mode", "tproxy", "--force", left=self.ours(t.host))
+
+    def test_a_family_more(self):
+        """Back to the other one alone."""
+        host = self.lonely()
+        for family in ("ipv4", "ipv6"):
+            self.rules(host, "install", "--family", family)
+            before = self.ours(host)
+            self.rules(host, "install", "--confirm", "1s")
+            self.wait_over(host)
+            self.assertEqual(self.status(host, "--family", family)["installed"], True)
+            lab.wait_until(lambda: not self.watchers(), OVER, "the watcher does not end")
+            self.assertEqual(self.ours(host), before)
+            self.rules(host, "diff", "--family", family)
+            self.rules(host, "flush")
 
     def test_flush_and_install(self):
         host = self.lonely()

@@ -129,7 +129,7 @@ static void install(const struct want *w)
 	struct iptables_result result;
 	struct diag d = {.text = ""};
 
-	if (iptables_install(w, false, &result, &d) < 0)
+	if (iptables_install(&(struct iptables_request){.want = w}, &result, &d) < 0)
 		fail_msg("%s", d.text);
 }
 
@@ -413,7 +413,8 @@ static void test_failure_is_undone(void **state)
 		strbuf_free(&body);
 		for (int f = 0; f < 2; f++)
 			saved(f, &before[f]);
-		assert_true(iptables_install(&bad, false, &result, &d) < 0);
+		assert_true(iptables_install(&(struct iptables_request){.want = &bad}, &result,
+					     &d) < 0);
 		assert_non_null(strstr(d.text, "everything is as it was before"));
 		for (int f = 0; f < 2; f++) {
 			saved(f, &after);
@@ -432,11 +433,18 @@ static void test_dry_run(void **state)
 	(void)state;
 	for (size_t v = 0; v < ARRAY_LEN(variants); v++) {
 		use(variants[v]);
-		assert_int_equal(iptables_install(&wants[HOST], true, &result, &d), 0);
+		assert_int_equal(iptables_install(&(struct iptables_request){.want = &wants[HOST],
+									     .dry_run = true},
+						  &result, &d),
+				 0);
 		assert_false(result.present);
 		assert_int_equal(differences(NULL), 0);
 		install(&wants[HOST]);
-		assert_int_equal(iptables_install(&wants[TPROXY_GATEWAY], true, &result, &d), 0);
+		assert_int_equal(
+			iptables_install(&(struct iptables_request){.want = &wants[TPROXY_GATEWAY],
+								    .dry_run = true},
+					 &result, &d),
+			0);
 		assert_int_equal(iptables_flush(true, false, &result, &d), 0);
 		assert_true(result.present);
 		assert_int_equal(differences(&wants[HOST]), 0);
