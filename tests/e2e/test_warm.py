@@ -10,7 +10,15 @@ import lab
 SITE = "11.0.0.1"
 DELAY_MS = 20
 # Patient: what dies in these tests does not die of that.
-USOCKSD = 'control = ""\nworkers = 1\n[timeouts]\nhandshake = "60s"\n[incoming]\naddresses = ["10.91.3.2"]\n'
+USOCKSD = """
+control = ""
+workers = 1
+[timeouts]
+handshake = "60s"
+[incoming]
+addresses = ["10.91.3.2"]
+allow_from = ["10.91.0.0/16"]
+"""
 
 
 class Warm(lab.TestCase):
@@ -43,8 +51,8 @@ class Warm(lab.TestCase):
 
     def measure(self, warm):
         """
-        Five flows over a relay that takes its time: ms to the first byte of the middle one; how often each flow has
-        spoken on its connection, and whether that was there before.
+        Five flows over a relay that takes its time: ms to the first byte of the middle one; how
+        often each flow has spoken on its connection, and whether that was there before.
         """
         t = self.start(f"warm = {warm}", port=1090)
         relay = t.proxy.peer("relay", "10.91.3.2", 1090, DELAY_MS, "10.91.3.2", 1080)
