@@ -361,7 +361,9 @@ class Groups(lab.TestCase):
         t.usocksd["a"].kill()
         t.usocksd["a"] = t.proxy.peer("socks", "10.91.3.2", PORT["a"], "code", 1)
         self.wait_state(t, "a", "ejected", "trial")
-        self.assertGreaterEqual(self.upstreams()["a"]["failed_probe"], 3)
+        found = self.upstreams()["a"]
+        self.assertGreaterEqual(found["failed_probe"], 1)
+        self.assertRegex(found["last_failure"], "^probe: ")
         self.assertEqual(set(self.flows(t, 3)), {"b"})
 
 
