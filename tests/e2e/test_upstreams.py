@@ -291,7 +291,8 @@ class Upstreams(lab.TestCase):
     def by_name(self, *names):
         """An upstream of that name, asked for by one worker."""
         t = self.build("host")
-        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n'
+                        'allow_from = ["10.91.0.0/16"]\n')
         t.inet.peer("echo", "::", 7)
         t.dns = t.inet.peer("dns", "10.91.0.1", 53, *names)
         t.transocksd = t.host.transocksd('workers = 1\nproxy_url = "socks5://proxy.test:1080"\n'
@@ -326,7 +327,8 @@ class Upstreams(lab.TestCase):
     def from_sources(self, *sources):
         t = self.build("host")
         t.host.ip("addr add 10.91.0.3/24 dev eth0\naddr add 10.91.0.4/24 dev eth0")
-        t.usocksd = t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n')
+        t.usocksd = t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\n'
+                                    'allow_from = ["10.91.0.0/16"]\n')
         t.inet.peer("echo", "::", 7)
         t.transocksd = t.host.transocksd('[[upstream]]\nurl = "socks5://10.91.3.2:1080"\n'
                                          f'source = {list(sources)}\n'.replace("'", '"'))
