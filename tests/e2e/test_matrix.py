@@ -285,7 +285,7 @@ class Share(MatrixCase):
         ways.install(t, "--share", share, "--quic", "reject")
         found = {}
         for family, clients in self.CLIENTS.items():
-            server = t.inet.listen(ways.PUBLIC[family], 80, backlog=len(clients))
+            server = t.inet.listen(ways.PUBLIC[family], 8080, backlog=len(clients))
             with server:
                 found[family] = {x for x in clients if self.source(t, server, x) == ways.PROXIED[family]}
         return found
