@@ -260,6 +260,23 @@ static int flush_drain(struct kernel *k, const struct args *a, struct flush *f, 
 	return report_exit_code(err);
 }
 
+/* Whether there are rules by the other backend; what cannot be told is not. */
+static bool flush_has_other(const struct kernel *k)
+{
+	struct have have = {.present = false};
+	struct kernel other;
+	struct diag d;
+
+	if (k != NULL)
+		return iptables_read_have(&have, &d) == 0 && have.present;
+	if (kernel_open(&other, &d) < 0)
+		return false;
+	if (have_read(&other, &have, &d) < 0)
+		have.present = false;
+	kernel_close(&other);
+	return have.present;
+}
+
 /* Marked packets may need the routes for as long as the table is there, and so do those of somebody who has
  * installed it again since. */
 static int flush_routes(struct kernel *k, const struct args *a, struct flush *f, struct report *r)
@@ -270,7 +287,7 @@ static int flush_routes(struct kernel *k, const struct args *a, struct flush *f,
 	if (lock == -EBUSY)
 		return report_exit_code(lock);
 	err = flush_read(k, &now, &r->error);
-	if (err == 0 && (a->dry_run || !now.present))
+	if (err == 0 && (a->dry_run || (!now.present && !flush_has_other(k))))
 		err = routes_remove(a->dry_run, &f->routes, &r->error);
 	lock_drop(lock);
 	return report_exit_code(err);

@@ -124,8 +124,8 @@ static int install_locked(struct kernel *k, const struct args *a, const struct w
 	return err;
 }
 
-/* Of two that install in different modes, the routes of one must not meet the table of the other. No signal parts
- * them either. An exit code. */
+/* Of two that install in different modes, the routes of one must not meet the table of the other, and of two backends
+ * only one is to be there. No signal parts them either. An exit code. */
 static int install_with_routes(struct kernel *k, const struct args *a, const struct want *w,
 			       struct model *m, struct done *done, struct report *r)
 {
@@ -133,7 +133,9 @@ static int install_with_routes(struct kernel *k, const struct args *a, const str
 
 	if (lock == -EBUSY)
 		return report_exit_code(lock);
-	code = linger_begin(&r->error);
+	code = iptables_refuse_beside(true, r);
+	if (code == 0)
+		code = linger_begin(&r->error);
 	if (code == 0)
 		code = report_exit_code(install_locked(k, a, w, m, done, r));
 	lock_drop(lock);
@@ -145,7 +147,7 @@ static int install_with(struct kernel *k, const struct args *a, struct report *r
 	struct model m = {0};
 	struct done done = {.routes = {.n = 0}};
 	struct want w;
-	int err, code = iptables_refuse_beside(r);
+	int err, code = iptables_refuse_beside(false, r);
 
 	if (code == 0)
 		code = resolve_want(a, true, &w, r);

@@ -9,6 +9,7 @@
 #include "rulemgr/iptables_run.h"
 #include "rulemgr/iptables_trial_sync.h"
 #include "rulemgr/linger.h"
+#include "rulemgr/lock.h"
 #include "rulemgr/routes.h"
 #include "rulemgr/trial_tell.h"
 #include "rulemgr/want_tell.h"
@@ -43,9 +44,14 @@ bool iptables_is_used(struct kernel *k, int nft, enum redirect_backend wanted, s
 	return have_read(k, &have, &ignored) == 0 && !have.present && is_installed(r);
 }
 
-int iptables_refuse_beside(struct report *r)
+int iptables_refuse_beside(bool again, struct report *r)
 {
-	if (!is_installed(r))
+	size_t n = r->n_warnings;
+	bool installed = is_installed(r);
+
+	if (again)
+		r->n_warnings = n;
+	if (!installed)
 		return 0;
 	diag_set(&r->error, EEXIST, NULL, 0,
 		 "rules of transocks-rules by iptables are installed: run transocks-rules flush "
@@ -121,10 +127,11 @@ struct done {
 	bool previous; /* a trial goes back to other rules */
 };
 
-static int install_rules(const struct args *a, const struct want *w, bool dry_run,
+static int install_rules(const struct args *a, const struct want *w, bool dry_run, int lock,
 			 struct done *done, struct diag *d)
 {
-	struct iptables_request q = {.want = w, .dry_run = dry_run, .force = a->force};
+	struct iptables_request q = {
+		.want = w, .dry_run = dry_run, .force = a->force, .lock = &lock};
 
 	if (a->confirm_ms > 0)
 		return iptables_trial_install(&q, a->confirm_ms, &done->result, &done->previous, d);
@@ -132,19 +139,19 @@ static int install_rules(const struct args *a, const struct want *w, bool dry_ru
 }
 
 /* The way to this host comes first, so that no marked packet is without it. */
-static int install_with_routes(const struct args *a, const struct want *w, struct done *done,
-			       struct diag *d)
+static int install_with_routes(const struct args *a, const struct want *w, int lock,
+			       struct done *done, struct diag *d)
 {
 	const struct mark *mark = want_routes_mark(w);
-	int err = 0;
+	int err = refuse_beside_nft(d);
 
-	if (a->confirm_ms > 0 ||
-	    mark != NULL) /* may be refused for what the present routes are for */
-		err = install_rules(a, w, true, done, d);
+	if (err == 0 && (a->confirm_ms > 0 ||
+			 mark != NULL)) /* may be refused for what the present routes are for */
+		err = install_rules(a, w, true, lock, done, d);
 	if (err == 0)
 		err = routes_before(mark, w->family, a->dry_run, &done->routes, d);
 	if (err == 0)
-		err = routes_after(install_rules(a, w, a->dry_run, done, d), mark, a->dry_run,
+		err = routes_after(install_rules(a, w, a->dry_run, lock, done, d), mark, a->dry_run,
 				   &done->routes, d);
 	return err;
 }
@@ -154,26 +161,28 @@ int iptables_install_run(const struct args *a, const struct want *w, struct repo
 	struct done done = {.routes = {.n = 0}};
 	struct backends b;
 	char why[512];
-	int code, err = refuse_beside_nft(&r->error);
+	int lock, code, err;
 
-	if (err == 0) {
-		backends_read(&b);
-		err = backend_choose(REDIRECT_BACKEND_IPTABLES, &b, why, sizeof(why));
-		if (err < 0)
-			diag_set(&r->error, -err, NULL, 0, "%s", why);
-	}
+	backends_read(&b);
+	err = backend_choose(REDIRECT_BACKEND_IPTABLES, &b, why, sizeof(why));
 	if (err < 0)
-		return report_exit_code(err);
+		return report_exit_code(diag_set(&r->error, -err, NULL, 0, "%s", why));
+	/* Nobody installs by nf_tables meanwhile, or in another mode. */
+	lock = lock_take(&r->error);
+	if (lock == -EBUSY)
+		return report_exit_code(lock);
 	code = linger_begin(&r->error);
-	if (code != 0)
-		return code;
-	err = install_with_routes(a, w, &done, &r->error);
-	if (err == 0) {
+	if (code == 0) {
+		err = install_with_routes(a, w, lock, &done, &r->error);
+		code = report_exit_code(err);
+	}
+	lock_drop(lock);
+	if (code == 0) {
 		tell_install(a, w, &done.result, &done.routes, why, r);
 		trial_tell_begun(a, done.previous, "what was there", watcher_end_iptables, r);
 	}
 	routes_change_free(&done.routes);
-	return report_exit_code(err);
+	return code;
 }
 
 void iptables_as_have(const struct iptables_have *from, struct have *have)

@@ -18,8 +18,9 @@ bool iptables_is_used(struct kernel *k, int nft, enum redirect_backend wanted, s
 int iptables_refuse(struct kernel *k, int nft, enum redirect_backend wanted, const char *text,
 		    struct report *r);
 
-/* For `install` by nf_tables: an exit code other than 0 where rules of ours are there by iptables. */
-int iptables_refuse_beside(struct report *r);
+/* For `install` by nf_tables: an exit code other than 0 where rules of ours are there by iptables. `again`: what cannot
+ * be told has been said. */
+int iptables_refuse_beside(bool again, struct report *r);
 
 /* `w` has been checked against this host. With mode tproxy it also makes the rules and routes of the
  * routing tables. The exit code. */

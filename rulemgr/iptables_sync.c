@@ -309,12 +309,13 @@ static int change_until_it_holds(const struct iptables_change *c, bool dry_run, 
 int iptables_change(const struct iptables_change *c, bool dry_run, bool *present, struct diag *d)
 {
 	/* Between reading and writing nobody holds the lock of iptables. */
-	int r, lock = lock_take(d);
+	int r, lock = c->lock != NULL ? *c->lock : lock_take(d);
 
 	if (lock == -EBUSY)
 		return lock;
 	r = change_until_it_holds(c, dry_run, dry_run || c->silent ? -1 : lock, present, d);
-	lock_drop(lock);
+	if (c->lock == NULL)
+		lock_drop(lock);
 	return r;
 }
 
@@ -398,7 +399,7 @@ int iptables_install(const struct iptables_request *q, struct iptables_result *r
 {
 	struct iptables_result done = {0};
 	struct installing i = {.request = q, .result = &done};
-	struct iptables_change c = {.build = build_install, .ctx = &i};
+	struct iptables_change c = {.build = build_install, .ctx = &i, .lock = q->lock};
 	int r = iptables_check(q->want, d);
 
 	if (r == 0)

@@ -54,6 +54,8 @@ struct iptables_change {
 	int (*build)(void *ctx, const struct iptables_have *have, struct iptables_text *targets,
 		     struct diag *d);
 	void *ctx;
+	const int
+		*lock; /* of lock_take(), which the caller has around it; NULL: it is taken here */
 	bool silent; /* a watcher puts back what somebody meant: no other watcher is to take it for meant */
 };
 
@@ -70,8 +72,9 @@ int iptables_targets(const struct want *w, struct iptables_text *targets,
 /* What is to be installed, and how. */
 struct iptables_request {
 	const struct want *want;
-	bool dry_run; /* the text is checked by iptables-restore --test */
-	bool force;   /* also where that cuts live flows */
+	bool dry_run;    /* the text is checked by iptables-restore --test */
+	bool force;      /* also where that cuts live flows */
+	const int *lock; /* as in struct iptables_change */
 };
 
 /* Installs or replaces. On failure everything is as it was before, or `d` says what is not. 0; -EBUSY: others hold

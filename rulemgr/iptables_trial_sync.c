@@ -7,6 +7,7 @@
 #include "rulemgr/flows.h"
 #include "rulemgr/iptables_cmd.h"
 #include "rulemgr/iptables_handover.h"
+#include "rulemgr/lock.h"
 #include "rulemgr/routes.h"
 
 #define MS 1000
@@ -77,7 +78,7 @@ int iptables_trial_install(const struct iptables_request *q, int64_t ms,
 {
 	struct iptables_result done = {0};
 	struct beginning b = {.request = q, .result = &done, .ms = ms};
-	struct iptables_change c = {.build = build_begin, .ctx = &b};
+	struct iptables_change c = {.build = build_begin, .ctx = &b, .lock = q->lock};
 	int r = iptables_change(&c, q->dry_run, &done.present, d);
 	size_t len = strlen(d->text);
 
@@ -180,14 +181,19 @@ static int build_end(void *ctx, const struct iptables_have *have, struct iptable
 int iptables_trial_end(bool cut, size_t *flows, struct diag *d)
 {
 	struct ending e = {.cut = cut, .flows = flows};
-	struct iptables_change c = {.build = build_end, .ctx = &e};
+	int r, lock = lock_take(d);
+	struct iptables_change c = {.build = build_end, .ctx = &e, .lock = &lock};
 	struct routes_change routes;
 	bool present = false;
-	int r = iptables_change(&c, false, &present, d);
 
+	if (lock == -EBUSY)
+		return lock;
+	r = iptables_change(&c, false, &present, d);
+	/* Who installs meanwhile needs the routes, and waits for the lock. */
 	if (r == 0 && e.removed) {
 		r = routes_remove(false, &routes, d);
 		routes_change_free(&routes);
 	}
+	lock_drop(lock);
 	return r;
 }

@@ -4,6 +4,7 @@ import fcntl
 import json
 import re
 import socket
+import time
 
 import lab
 from iptables import IptablesCase, PROGRAMS, RULES, UID
@@ -113,6 +114,35 @@ class Text(IptablesCase):
                                     "backend\n")
         self.assertEqual(self.saved(host), before)
         self.assertNotIn("table inet transocks", host.ruleset())
+
+    def test_beside_the_other_backend_at_the_same_time(self):
+        """Whoever has the lock comes first."""
+        host = self.lonely()
+        begun, go = lab.WORK / f"{self.variant}-begun", lab.WORK / f"{self.variant}-go"
+        waits = self.programs("waits", [p for p in PROGRAMS if p != "iptables-restore"], [
+            ("iptables-restore", f'[ "$1" = --version ] || {{ touch {begun}; until [ -e {go} ]; do sleep 0.05; done; }}\n'
+                                 f'exec /usr/sbin/xtables-{self.variant}-multi iptables-restore "$@"')])
+        first = host.spawn(*self.argv(("install",)), env={"PATH": str(waits)})
+        lab.wait_until(begun.exists)
+        second = host.spawn(*self.argv(("install",), backend="nft"), env={"PATH": str(self.path)})
+        time.sleep(1)
+        go.touch()
+        self.assertEqual((first.wait(20), second.wait(20)), (0, 1), first.log() + second.log())
+        self.assertIn("rules of transocks-rules by iptables are installed", second.log())
+        self.assertNotIn("table inet transocks", host.ruleset())
+        self.rules(host, "flush")
+        host.run(RULES, "install", "--uid", UID)
+        table = host.run("nft", "list", "table", "inet", "transocks").stdout
+        self.rules(host, "flush")
+        with open("/run/transocks-rules.lock", "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            first = host.spawn(*self.argv(("install", "--mode", "tproxy", "--force")), env={"PATH": str(self.path)})
+            time.sleep(1)
+            host.run("nft", "-f", "-", stdin=table)
+        self.assertEqual(first.wait(20), 1, first.log())
+        self.assertIn("table inet transocks is installed", first.log())
+        self.assertNotIn("TRANSOCKS", self.saved(host))
+        self.assertNotIn("1081", host.run("ip", "rule").stdout)
 
     def listener(self, host):
         with host.inside():
