@@ -291,7 +291,7 @@ class Share(MatrixCase):
         return found
 
     def source(self, t, server, client):
-        with t.client.connect(server.getsockname()[0], 80, source=(client, 0)), server.accept()[0] as far:
+        with t.client.connect(*server.getsockname()[:2], source=(client, 0)), server.accept()[0] as far:
             source = far.getpeername()[0]
         self.assertIn(source, (client, ways.PROXIED[ways.family_of(client)]))
         return source
