@@ -284,7 +284,8 @@ async def relay(reader, writer, args):
     await asyncio.gather(late(reader, far_writer, True), late(far_reader, writer, False))
 
 
-KINDS = {"relay": relay, "http": http, "echo": echo, "transfer": transfer, "banner": banner, "silent": silent, "reset": reset,
+KINDS = {"relay": relay, "http": http, "https": http, "echo": echo, "transfer": transfer, "banner": banner,
+         "silent": silent, "reset": reset,
          "socks": socks, "socks4": socks4, "connect": connect}
 
 
