@@ -57,8 +57,7 @@ static void own_addrs_news(struct source *src, uint32_t events)
 
 	(void)events;
 	o->stale = true;
-	while (recv(src->fd, junk, sizeof(junk), MSG_DONTWAIT) >= 0 || errno == ENOBUFS ||
-	       errno == EINTR)
+	while (recv(src->fd, junk, sizeof(junk), MSG_DONTWAIT) >= 0)
 		;
 }
 

@@ -447,6 +447,43 @@ class Usocksd(Case):
                 self.row(call, name, ends, lambda address: lambda: self.echo(address))
         self.settles(before)
 
+    def test_own_addresses(self):
+        """While they cannot be read those that were known last are refused, and then the new ones."""
+        self.t = t = self.build("host")
+        t.inet.peer("echo", "::", ECHO)
+        self.faults = Faults()
+        self.daemon = t.host.usocksd("workers = 1\n", env=self.faults.env)
+        t.host.ip("addr add 11.0.0.8/32 dev lo")
+        self.assertEqual((self.echo("11.0.0.8"), self.echo("11.0.0.9")), ("told", "done"))
+        with self.faults.active(("getifaddrs", "ENOBUFS")):
+            t.host.ip("addr add 11.0.0.7/32 dev lo")
+            self.assertEqual((self.echo("11.0.0.8"), self.echo("11.0.0.9")), ("told", "done"))
+            self.assertGreaterEqual(self.faults.hits(), 1)
+        lab.wait_until(lambda: self.echo("11.0.0.7") == "told" and self.daemon.lines(
+            type="access", dest_addr=f"11.0.0.7:{ECHO}", end="network-refused"))
+        self.assertEqual((self.echo("11.0.0.8"), self.echo("11.0.0.9")), ("told", "done"))
+
+    def test_own_addresses_that_nobody_tells_of(self):
+        """Without news from the kernel they are read again after a second."""
+        self.t = t = self.build("host")
+        t.inet.peer("echo", "::", ECHO)
+        self.faults = Faults()
+        with self.faults.active(("socket.NETLINK", "EMFILE")):
+            self.daemon = t.host.usocksd("workers = 1\n", env=self.faults.env)
+            self.daemon.wait_line(message="ready")
+        t.host.ip("addr add 11.0.0.8/32 dev lo")
+        lab.wait_until(lambda: self.echo("11.0.0.8") == "told" and self.daemon.lines(
+            type="access", dest_addr=f"11.0.0.8:{ECHO}", end="network-refused"))
+        self.assertEqual(self.echo("11.0.0.9"), "done")
+
+    def test_own_addresses_cannot_be_read_at_start(self):
+        t = self.build("host")
+        self.faults = Faults()
+        with self.faults.active(("getifaddrs", "ENOBUFS")):
+            daemon = t.host.usocksd("workers = 1\n", env=self.faults.env, wait=False)
+            self.assertNotEqual(daemon.wait(), 0)
+        self.assertIn("cannot read the addresses of this host: No buffer space", daemon.log())
+
     def echo(self, address=ADDRESSES[0], sock=None):
         raw = ipaddress.ip_address(address).packed
         ask = b"\5\1\0" + b"\5\1\0" + (b"\1" if len(raw) == 4 else b"\4") + raw

@@ -12,6 +12,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -118,6 +119,12 @@ int shutdown(int fd, int how)
 {
 	NEXT(int, shutdown, int, int)
 	return fails("shutdown") ? -1 : shutdown_next.fn(fd, how);
+}
+
+int getifaddrs(struct ifaddrs **list)
+{
+	NEXT(int, getifaddrs, struct ifaddrs **)
+	return fails("getifaddrs") ? -1 : getifaddrs_next.fn(list);
 }
 
 int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
