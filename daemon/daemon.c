@@ -93,9 +93,6 @@ static int daemon_listen(struct daemon *dm, struct diag *d)
 
 	for (size_t i = 0; i < list->n && rc == 0; i++)
 		rc = daemon_listen_at(dm, &list->addrs[i], d);
-	if (dm->conf->acl.enforced && dm->conf->acl.allow_from.n == 0)
-		log_text(LOG_LEVEL_INFO,
-			 "serving this host alone: incoming.allow_from names no clients");
 	if (rc == 0 && dm->engines[0].n_listeners == 0)
 		rc = diag_set(d, EADDRNOTAVAIL, NULL, 0, "no address to listen on");
 	return rc;
@@ -323,6 +320,9 @@ static void daemon_say_ready(const struct daemon *dm)
 	struct strbuf listen;
 	struct log_line line;
 
+	if (dm->conf->acl.enforced && dm->conf->acl.allow_from.n == 0)
+		log_text(LOG_LEVEL_INFO,
+			 "serving this host alone: incoming.allow_from names no clients");
 	if (!log_begin(&line, LOG_LEVEL_INFO, "ready"))
 		return;
 	strbuf_init(&listen, mem, sizeof(mem));
