@@ -158,8 +158,8 @@ static void put_own(const struct building *b, bool local)
 	put_jump(b, "POSTROUTING", match);
 }
 
-/* Of any cage, also of a process that was killed. 1: there was none. */
-static int sweep(int family, struct diag *d)
+/* Of any cage, also of a process that was killed; *by: whose programs it goes on with. 1: there was none. */
+static int sweep(int family, const char **by, struct diag *d)
 {
 	struct iptables_have have;
 	struct strbuf body;
@@ -168,6 +168,7 @@ static int sweep(int family, struct diag *d)
 
 	if (r < 0)
 		return r;
+	*by = have.by;
 	strbuf_init_heap(&body);
 	strbuf_puts(&body, "*mangle\n");
 	for (size_t i = 0; i < have.text[family].n; i++) {
@@ -181,7 +182,7 @@ static int sweep(int family, struct diag *d)
 	}
 	if (found)
 		strbuf_printf(&body, "-F %s\n-X %s\nCOMMIT\n", IPTABLES_PROBE, IPTABLES_PROBE);
-	r = found ? iptables_restore(family, &body, false, d) : 1;
+	r = found ? iptables_restore(family, have.by, &body, false, d) : 1;
 	strbuf_free(&body);
 	iptables_have_free(&have);
 	return r;
@@ -190,6 +191,7 @@ static int sweep(int family, struct diag *d)
 int iptables_cage_open(struct iptables_cage *c, const struct probe *p,
 		       const struct iptables_have *have, bool local, struct diag *d)
 {
+	const char *by;
 	struct strbuf body;
 	int r, family = p->to.family == AF_INET ? LISTENERS_IPV4 : LISTENERS_IPV6;
 	struct building b = {.body = &body, .p = p, .have = have, .family = family};
@@ -198,7 +200,7 @@ int iptables_cage_open(struct iptables_cage *c, const struct probe *p,
 	if (c->lock == -EBUSY)
 		return c->lock;
 	c->open = true;
-	r = sweep(family, d);
+	r = sweep(family, &by, d);
 	if (r >= 0) {
 		strbuf_init_heap(&body);
 		strbuf_printf(&body, "*mangle\n:%s - [0:0]\n", IPTABLES_PROBE);
@@ -208,7 +210,7 @@ int iptables_cage_open(struct iptables_cage *c, const struct probe *p,
 			put_own(&b, local);
 		strbuf_puts(&body, "COMMIT\n");
 		r = body.truncated ? diag_set(d, ENOMEM, NULL, 0, "out of memory")
-				   : iptables_restore(family, &body, false, d);
+				   : iptables_restore(family, by, &body, false, d);
 		strbuf_free(&body);
 	}
 	if (r < 0) {
@@ -260,9 +262,10 @@ enum iptables_fate iptables_cage_fate(const struct iptables_cage *c,
 int iptables_cage_close(struct iptables_cage *c, struct diag *d)
 {
 	int r = c->open ? -EAGAIN : 0;
+	const char *by;
 
 	for (int i = 0; r < 0 && i < REMOVAL_ATTEMPTS; i++)
-		r = sweep(c->family, d);
+		r = sweep(c->family, &by, d);
 	if (c->open)
 		lock_drop(c->lock);
 	c->open = false;

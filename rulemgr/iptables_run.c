@@ -14,16 +14,16 @@
 
 #include "rulemgr/listeners.h"
 
+#define PROGRAM_MAX  32
 #define DEFAULT_PATH "/usr/sbin:/usr/bin:/sbin:/bin"
 
-static const char *const save_program[] = {
-	[LISTENERS_IPV4] = "iptables-save",
-	[LISTENERS_IPV6] = "ip6tables-save",
-};
-static const char *const restore_program[] = {
-	[LISTENERS_IPV4] = "iptables-restore",
-	[LISTENERS_IPV6] = "ip6tables-restore",
-};
+/* "iptables-legacy-save" */
+static const char *name_program(int family, const char *by, const char *what, char *out, size_t cap)
+{
+	snprintf(out, cap, "%s-%s%s", family == LISTENERS_IPV4 ? "iptables" : "ip6tables", by,
+		 what);
+	return out;
+}
 
 const char *iptables_find(const char *program, char *out, size_t cap)
 {
@@ -340,9 +340,21 @@ static int tell(const struct run *r, const struct strbuf *body, struct diag *d)
 	return diag_set(d, -err, NULL, 0, "%s refused \"%s\": %s", r->program, rule, text);
 }
 
-int iptables_save(int family, struct strbuf *out, struct diag *d)
+bool iptables_has_programs(int family, const char *by)
 {
-	const char *const argv[] = {save_program[family], "-c", NULL};
+	char name[PROGRAM_MAX], path[PATH_MAX];
+
+	return iptables_find(name_program(family, by, "save", name, sizeof(name)), path,
+			     sizeof(path)) != NULL &&
+	       iptables_find(name_program(family, by, "restore", name, sizeof(name)), path,
+			     sizeof(path)) != NULL;
+}
+
+int iptables_save(int family, const char *by, struct strbuf *out, struct diag *d)
+{
+	char name[PROGRAM_MAX];
+	const char *const argv[] = {name_program(family, by, "save", name, sizeof(name)), "-c",
+				    NULL};
 	struct run r;
 	int code;
 
@@ -350,11 +362,16 @@ int iptables_save(int family, struct strbuf *out, struct diag *d)
 	return code > 0 ? tell(&r, NULL, d) : code;
 }
 
-int iptables_restore(int family, const struct strbuf *body, bool test, struct diag *d)
+int iptables_restore(int family, const char *by, const struct strbuf *body, bool test,
+		     struct diag *d)
 {
-	char wait[16];
-	const char *const argv[] = {restore_program[family], "--noflush", "-w", wait,
-				    test ? "--test" : NULL,  NULL};
+	char wait[16], name[PROGRAM_MAX];
+	const char *const argv[] = {name_program(family, by, "restore", name, sizeof(name)),
+				    "--noflush",
+				    "-w",
+				    wait,
+				    test ? "--test" : NULL,
+				    NULL};
 	struct run r;
 	int code;
 

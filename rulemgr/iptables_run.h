@@ -22,11 +22,20 @@ const char *iptables_find(const char *program, char *out, size_t cap);
 /* "legacy" or "nf_tables", as `program --version` says; "" if it does not. Returns `out`. */
 const char *iptables_variant(const char *program, char *out, size_t cap);
 
+/* Which programs: those that PATH has under the plain names, or those of one variant. */
+#define IPTABLES_PLAIN  ""
+#define IPTABLES_LEGACY "legacy-"
+#define IPTABLES_NFT    "nft-"
+
+/* Whether save and restore of the family are there. */
+bool iptables_has_programs(int family, const char *by);
+
 /* Rules of all tables, with counters. Asks for no table by name: iptables-legacy-save would create it.
  * 0, or a negative errno with `d` filled. */
-int iptables_save(int family, struct strbuf *out, struct diag *d);
+int iptables_save(int family, const char *by, struct strbuf *out, struct diag *d);
 
 /* Loads `body`, foreign rules stay; `test`: only parses it. Atomic per table, not beyond. 0; -EBUSY if
  * the lock was not free in time; -EPERM; -EOPNOTSUPP where the kernel or the program lacks something;
  * -EIO. `d` says what the program said and, where it tells, of which line. */
-int iptables_restore(int family, const struct strbuf *body, bool test, struct diag *d);
+int iptables_restore(int family, const char *by, const struct strbuf *body, bool test,
+		     struct diag *d);

@@ -51,7 +51,7 @@ static int have_read_family(struct iptables_have *have, int family, struct diag 
 	int r;
 
 	strbuf_init_heap(&text);
-	r = iptables_save(family, &text, d);
+	r = iptables_save(family, have->by, &text, d);
 	if (r == 0 && iptables_text_parse(t, text.data, true) < 0)
 		r = diag_set(d, ENOMEM, NULL, 0, "no memory for the rules of iptables");
 	strbuf_free(&text);
@@ -89,28 +89,64 @@ static void have_judge(struct iptables_have *have)
 }
 
 /* ip6tables may be missing where nobody uses IPv6; iptables may not. */
-int iptables_read(struct iptables_have *have, struct diag *d)
+static int read_by(struct iptables_have *have, const char *by, struct diag *d)
 {
-	struct iptables_have found = {0};
-	char path[PATH_MAX];
 	int r = 0;
 
+	*have = (struct iptables_have){.by = by};
 	for (int f = 0; r == 0 && f < LISTENERS_FAMILIES; f++) {
-		found.usable[f] =
-			host_has(f) && (f == LISTENERS_IPV4 ||
-					(iptables_find("ip6tables-save", path, sizeof(path)) &&
-					 iptables_find("ip6tables-restore", path, sizeof(path))));
-		if (found.usable[f])
-			r = have_read_family(&found, f, d);
+		have->usable[f] =
+			host_has(f) && (f == LISTENERS_IPV4 || iptables_has_programs(f, by));
+		if (have->usable[f])
+			r = have_read_family(have, f, d);
 	}
+	if (r < 0)
+		iptables_have_free(have);
+	return r;
+}
+
+static bool has_lines(const struct iptables_have *have)
+{
+	bool has = false;
+
+	for (int f = 0; f < LISTENERS_FAMILIES; f++)
+		has = has || have->text[f].n > 0;
+	return has;
+}
+
+/* Somebody may have changed which variant stands under the plain names. */
+static void read_by_variants(struct iptables_have *have)
+{
+	static const char *const variants[] = {IPTABLES_LEGACY, IPTABLES_NFT};
+	struct iptables_have found;
+	struct diag ignored;
+
+	for (size_t i = 0; !has_lines(have) && i < ARRAY_LEN(variants); i++) {
+		if (!iptables_has_programs(LISTENERS_IPV4, variants[i]) ||
+		    read_by(&found, variants[i], &ignored) < 0)
+			continue;
+		if (has_lines(&found)) {
+			iptables_have_free(have);
+			*have = found;
+		} else {
+			iptables_have_free(&found);
+		}
+	}
+}
+
+int iptables_read(struct iptables_have *have, struct diag *d)
+{
+	struct iptables_have found;
+	int r = read_by(&found, IPTABLES_PLAIN, d);
+
+	if (r < 0)
+		return r;
+	read_by_variants(&found);
 	have_judge(&found);
 	have_add_ports(&found, false);
 	have_add_ports(&found, true);
-	if (r < 0)
-		iptables_have_free(&found);
-	else
-		*have = found;
-	return r;
+	*have = found;
+	return 0;
 }
 
 void iptables_have_free(struct iptables_have *have)
@@ -195,7 +231,7 @@ int iptables_compare(const struct iptables_have *have, const struct want *w,
 /* ------------------------------------------------------------------------------------------------ */
 
 /* Turns one family from `have` to `want`. Nothing is run where there is nothing to do. */
-static int change_family(int family, const struct iptables_text *have,
+static int change_family(int family, const char *by, const struct iptables_text *have,
 			 const struct iptables_text *want, bool exact, bool dry_run, struct diag *d)
 {
 	struct strbuf body;
@@ -206,7 +242,7 @@ static int change_family(int family, const struct iptables_text *have,
 	if (body.truncated)
 		r = diag_set(d, ENOMEM, NULL, 0, "no memory for the rules of iptables");
 	else if (body.len > 0)
-		r = iptables_restore(family, &body, dry_run, d);
+		r = iptables_restore(family, by, &body, dry_run, d);
 	strbuf_free(&body);
 	return r;
 }
@@ -221,7 +257,8 @@ static void undo(const struct iptables_have *before, int last, struct diag *d)
 
 	for (int f = 0; r == 0 && f <= last; f++) {
 		if (!iptables_text_equal(&now.text[f], &before->text[f]))
-			r = change_family(f, &now.text[f], &before->text[f], true, false, &why);
+			r = change_family(f, before->by, &now.text[f], &before->text[f], true,
+					  false, &why);
 	}
 	iptables_have_free(&now);
 	if (r == 0)
@@ -240,7 +277,8 @@ static int change_all(const struct iptables_have *have, const struct iptables_te
 	for (int f = 0; f < LISTENERS_FAMILIES; f++)
 		all_goes = all_goes && targets[f].n == 0;
 	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
-		int r = change_family(f, &have->text[f], &targets[f], all_goes, dry_run, d);
+		int r = change_family(f, have->by, &have->text[f], &targets[f], all_goes, dry_run,
+				      d);
 
 		if (r < 0) {
 			if (!dry_run)
@@ -330,6 +368,15 @@ void iptables_note(struct iptables_result *result, const char *fmt, ...)
 	va_end(ap);
 }
 
+void iptables_note_variant(const struct iptables_have *have, struct iptables_result *result)
+{
+	if (have->by[0] != '\0')
+		iptables_note(result,
+			      "the rules that are there are of iptables-%.*s, and so are the new "
+			      "ones: flush first if they should not be",
+			      (int)strlen(have->by) - 1, have->by);
+}
+
 static void note_left_out(struct iptables_result *result, int family, const char *why)
 {
 	iptables_note(result, "%s is left out: %s", listeners_family[family], why);
@@ -388,6 +435,7 @@ static int build_install(void *ctx, const struct iptables_have *have, struct ipt
 	int r;
 
 	i->result->n_notes = 0;
+	iptables_note_variant(have, i->result);
 	r = iptables_targets(i->request->want, targets, i->result, d);
 	if (r == 0)
 		r = iptables_handover_check(have, targets, i->request->force, i->result, d);
@@ -438,16 +486,6 @@ int iptables_flush(bool dry_run, bool paused_only, struct iptables_result *resul
 
 /* ------------------------------------------------------------------------------------------------ */
 
-/* One line for every table of the family that has the chain. */
-static void edit_tables(const struct iptables_text *have, const char *chain, const char *line,
-			struct strbuf *body)
-{
-	for (size_t t = 0; iptables_tables[t] != NULL; t++) {
-		if (iptables_text_has_chain(have, iptables_tables[t], chain))
-			strbuf_printf(body, "*%s\n%sCOMMIT\n", iptables_tables[t], line);
-	}
-}
-
 int iptables_pause(struct diag *d)
 {
 	static const char *const chains[] = {IPTABLES_TAKE, IPTABLES_TRIAL_TAKE};
@@ -472,195 +510,13 @@ int iptables_pause(struct diag *d)
 		for (size_t i = 0; i < ARRAY_LEN(chains); i++) {
 			snprintf(line, sizeof(line), "-I %s 1 %s\n", chains[i],
 				 iptables_pause_rule);
-			edit_tables(&have.text[f], chains[i], line, &body);
+			iptables_text_edit(&have.text[f], chains[i], line, &body);
 		}
 		if (body.len > 0)
-			r = iptables_restore(f, &body, false, d);
+			r = iptables_restore(f, have.by, &body, false, d);
 		strbuf_free(&body);
 	}
 	iptables_have_free(&have);
 	lock_drop(lock);
 	return r;
-}
-
-/* What a live exception begins with: "-d PREFIX", or nothing for the whole family. */
-static const char *exception_match(const struct prefix *p, char *out, size_t cap)
-{
-	char prefix[PREFIX_TEXT_MAX];
-
-	out[0] = '\0';
-	if (p->len > 0)
-		snprintf(out, cap, "-d %s ", prefix_format(p, prefix, sizeof(prefix)));
-	return out;
-}
-
-static bool is_exception_for(const struct iptables_line *l, const char *match)
-{
-	if (!iptables_line_is_exception(l))
-		return false;
-	if (match[0] == '\0')
-		return strncmp(l->rest, "-m comment ", 11) == 0 || strncmp(l->rest, "-j ", 3) == 0;
-	return strncmp(l->rest, match, strlen(match)) == 0;
-}
-
-static bool has_exception(const struct iptables_text *t, const char *match)
-{
-	for (size_t i = 0; i < t->n; i++) {
-		if (is_exception_for(&t->lines[i], match))
-			return true;
-	}
-	return false;
-}
-
-static int family_of(const struct prefix *p)
-{
-	return p->family == AF_INET ? LISTENERS_IPV4 : LISTENERS_IPV6;
-}
-
-static void put_addition(const struct iptables_text *have, const char *chain, const char *match,
-			 const char *comment, struct strbuf *body)
-{
-	struct strbuf line;
-
-	strbuf_init_heap(&line);
-	strbuf_printf(&line, "-I %s 1 %s", chain, match);
-	if (comment != NULL && comment[0] != '\0') {
-		strbuf_puts(&line, "-m comment --comment ");
-		iptables_put_string(&line, comment);
-		strbuf_putc(&line, ' ');
-	}
-	strbuf_puts(&line, "-j RETURN\n");
-	edit_tables(have, chain, line.data, body);
-	strbuf_free(&line);
-}
-
-static void put_removal(const struct iptables_text *have, const char *match, struct strbuf *body)
-{
-	for (size_t t = 0; iptables_tables[t] != NULL; t++) {
-		if (!iptables_text_has_chain(have, iptables_tables[t], IPTABLES_BYPASS))
-			continue;
-		strbuf_printf(body, "*%s\n", iptables_tables[t]);
-		for (size_t i = 0; i < have->n; i++) {
-			const struct iptables_line *l = &have->lines[i];
-
-			if (strcmp(l->table, iptables_tables[t]) == 0 && is_exception_for(l, match))
-				strbuf_printf(body, "-D %s %s\n", l->chain, l->rest);
-		}
-		strbuf_puts(body, "COMMIT\n");
-	}
-}
-
-struct bypass {
-	const struct prefix *prefix;
-	bool add, dry_run;
-	const char *comment; /* NULL: none */
-};
-
-static bool is_installed_for(const struct iptables_text *t)
-{
-	for (size_t i = 0; iptables_tables[i] != NULL; i++) {
-		if (iptables_text_has_chain(t, iptables_tables[i], IPTABLES_BYPASS))
-			return true;
-	}
-	return false;
-}
-
-static int bypass_edit(const struct bypass *b, const struct iptables_have *have, struct diag *d)
-{
-	int r, family = family_of(b->prefix);
-	const struct iptables_text *t = &have->text[family];
-	char match[PREFIX_TEXT_MAX + 8], text[PREFIX_TEXT_MAX];
-	struct strbuf body;
-
-	if (!is_installed_for(t))
-		return diag_set(d, ENOENT, NULL, 0, "no rules of iptables are installed for %s",
-				listeners_family[family]);
-	exception_match(b->prefix, match, sizeof(match));
-	prefix_format(b->prefix, text, sizeof(text));
-	if (has_exception(t, match) == b->add)
-		return diag_set(d, b->add ? EEXIST : ESRCH, NULL, 0,
-				b->add ? "%s is already an exception"
-				       : "%s is not among the exceptions; `bypass list` shows them",
-				text);
-	strbuf_init_heap(&body);
-	if (b->add) {
-		put_addition(t, IPTABLES_BYPASS, match, b->comment, &body);
-		put_addition(t, IPTABLES_TRIAL_BYPASS, match, b->comment, &body);
-	} else {
-		put_removal(t, match, &body);
-	}
-	if (body.truncated)
-		r = diag_set(d, ENOMEM, NULL, 0, "no memory for the rules of iptables");
-	else
-		r = iptables_restore(family, &body, b->dry_run, d);
-	strbuf_free(&body);
-	return r;
-}
-
-static int bypass_change(const struct bypass *b, struct diag *d)
-{
-	struct iptables_have have;
-	int r, lock = lock_take(d);
-
-	if (lock == -EBUSY)
-		return lock;
-	r = iptables_read(&have, d);
-	if (r == 0) {
-		lock_note(lock);
-		r = bypass_edit(b, &have, d);
-		iptables_have_free(&have);
-	}
-	lock_drop(lock);
-	return r;
-}
-
-int iptables_bypass_add(const struct prefix *p, const char *comment, bool dry_run, struct diag *d)
-{
-	struct bypass b = {.prefix = p, .add = true, .dry_run = dry_run, .comment = comment};
-
-	for (const char *c = comment; c != NULL && *c != '\0'; c++) {
-		if ((unsigned char)*c < ' ' || c - comment >= MODEL_COMMENT_MAX - 1)
-			return diag_set(d, EINVAL, NULL, 0,
-					"the comment must be one line of at most %d bytes",
-					MODEL_COMMENT_MAX - 1);
-	}
-	return bypass_change(&b, d);
-}
-
-int iptables_bypass_del(const struct prefix *p, bool dry_run, struct diag *d)
-{
-	return bypass_change(&(struct bypass){.prefix = p, .dry_run = dry_run}, d);
-}
-
-/* Copies what stands before the comment and the target. */
-static const char *line_match(const struct iptables_line *l, char *out, size_t cap)
-{
-	const char *end = strstr(l->rest, "-m comment ");
-
-	if (end == NULL)
-		end = strstr(l->rest, "-j ");
-	if (end == NULL)
-		end = l->rest + strlen(l->rest);
-	while (end > l->rest && end[-1] == ' ')
-		end--;
-	snprintf(out, cap, "%.*s", (int)(end - l->rest), l->rest);
-	return out;
-}
-
-/* The filter table has copies only. */
-void iptables_bypass_list(const struct iptables_have *have, iptables_bypass_fn *fn, void *ctx)
-{
-	const char *chain = have->tried ? IPTABLES_TRIAL_BYPASS : IPTABLES_BYPASS;
-	char match[256], comment[256];
-
-	for (int f = 0; f < LISTENERS_FAMILIES; f++) {
-		for (size_t i = 0; i < have->text[f].n; i++) {
-			const struct iptables_line *l = &have->text[f].lines[i];
-
-			if (iptables_line_is_exception(l) && strcmp(l->chain, chain) == 0 &&
-			    strcmp(l->table, "filter") != 0)
-				fn(ctx, f, line_match(l, match, sizeof(match)),
-				   iptables_line_comment(l, comment, sizeof(comment)));
-		}
-	}
 }

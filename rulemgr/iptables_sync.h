@@ -23,6 +23,7 @@ struct iptables_result {
 struct iptables_have {
 	struct iptables_text text[LISTENERS_FAMILIES];
 	bool usable[LISTENERS_FAMILIES]; /* the host has the family and the programs */
+	const char *by;                  /* which programs read it, and are to change it */
 	bool present;                    /* something of ours is there */
 	bool paused;                     /* those that decide are */
 	struct iptables_trial trial;
@@ -31,7 +32,8 @@ struct iptables_have {
 	size_t n_ports;
 };
 
-/* 0, or a negative errno with `d` filled. */
+/* By the programs of a variant where those that PATH has under the plain names know nothing of ours, and that variant
+ * does. 0, or a negative errno with `d` filled. */
 int iptables_read(struct iptables_have *have, struct diag *d);
 void iptables_have_free(struct iptables_have *have);
 /* Whether rules of ours are installed for the family, beside what is kept for its live flows. */
@@ -65,6 +67,9 @@ int iptables_change(const struct iptables_change *c, bool dry_run, bool *present
 /* For a person, beside what has become of it. */
 void iptables_note(struct iptables_result *result, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
+/* Says so where another variant is used than PATH has. */
+void iptables_note_variant(const struct iptables_have *have, struct iptables_result *result);
+
 /* What is to be there for `w`, and of which families. 0, or a negative errno with `d` filled. */
 int iptables_targets(const struct want *w, struct iptables_text *targets,
 		     struct iptables_result *result, struct diag *d);
@@ -91,7 +96,7 @@ int iptables_flush(bool dry_run, bool paused_only, struct iptables_result *resul
  * where nothing is installed. */
 int iptables_pause(struct diag *d);
 
-/* Adds a live exception in every table that has the chain; `dry_run`: has it checked by iptables-restore
+/* Live exceptions (iptables_bypass.c). Adds one in every table that has the chain; `dry_run`: has it checked by iptables-restore
  * --test. 0; -EEXIST: it is there already (and stays as it is); -ENOENT: nothing is installed for its family. */
 int iptables_bypass_add(const struct prefix *p, const char *comment, bool dry_run, struct diag *d);
 /* Removes it. -ENOENT as above; -ESRCH: it is not there. */

@@ -436,6 +436,15 @@ void iptables_text_replace(const struct iptables_text *have, const struct iptabl
 	}
 }
 
+void iptables_text_edit(const struct iptables_text *have, const char *chain, const char *line,
+			struct strbuf *body)
+{
+	for (size_t t = 0; iptables_tables[t] != NULL; t++) {
+		if (iptables_text_has_chain(have, iptables_tables[t], chain))
+			strbuf_printf(body, "*%s\n%sCOMMIT\n", iptables_tables[t], line);
+	}
+}
+
 /* ------------------------------------------------------------------------------------------------ */
 
 static bool same_rule(const struct iptables_line *a, const struct iptables_line *b)

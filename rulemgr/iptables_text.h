@@ -41,6 +41,10 @@ void iptables_text_free(struct iptables_text *t);
 void iptables_text_replace(const struct iptables_text *have, const struct iptables_text *want,
 			   bool exact, struct strbuf *body);
 
+/* Appends one line for every table that has the chain. */
+void iptables_text_edit(const struct iptables_text *have, const char *chain, const char *line,
+			struct strbuf *body);
+
 /* Whether every jump of `want`, and no other, stands there exactly once. */
 bool iptables_text_jumps_agree(const struct iptables_text *have, const struct iptables_text *want);
 

@@ -64,6 +64,7 @@ static int build_begin(void *ctx, const struct iptables_have *have, struct iptab
 	int r;
 
 	b->result->n_notes = 0;
+	iptables_note_variant(have, b->result);
 	r = iptables_targets(b->request->want, targets, b->result, d);
 	if (r == 0) /* confirm would */
 		r = iptables_handover_check(have, targets, b->request->force, b->result, d);

@@ -2,6 +2,7 @@
 """The iptables backend: what iptables-legacy and iptables-nft show, and what goes wrong."""
 import fcntl
 import json
+import os
 import re
 import socket
 import time
@@ -143,6 +144,37 @@ class Text(IptablesCase):
         self.assertIn("table inet transocks is installed", first.log())
         self.assertNotIn("TRANSOCKS", self.saved(host))
         self.assertNotIn("1081", host.run("ip", "rule").stdout)
+
+    def test_another_variant_stands_in_the_path(self):
+        """Rules stay with the variant that they are of, until flush."""
+        host = self.lonely()
+        other = {"legacy": "nft", "nft": "legacy"}[self.variant]
+        if not os.path.exists(f"/usr/sbin/xtables-{other}-multi"):
+            self.skipTest(f"iptables-{other} is not installed")
+        path = self.programs("both", (), [
+            (p, f'exec /usr/sbin/xtables-{other}-multi {p} "$@"') for p in PROGRAMS])
+        for program in PROGRAMS:
+            (path / program.replace("-", f"-{self.variant}-")).symlink_to(f"/usr/sbin/xtables-{self.variant}-multi")
+        self.rules(host, "install")
+        self.assertIn("in sync", self.rules(host, "status", code=5, path=path).stdout)
+        self.assertIn("rules of transocks-rules by iptables are installed",
+                      self.rules(host, "install", path=path, code=1, backend="nft").stderr)
+        self.rules(host, "bypass", "add", "11.9.0.0/16", path=path)
+        for more in ((), ("--confirm", "50s")):
+            done = self.rules(host, "install", "--port", 1082, *more, path=path)
+            self.assertIn(f"the rules that are there are of iptables-{self.variant}", done.stderr)
+        self.rules(host, "confirm", path=path)
+        self.assertEqual(self.rules(host, "diff", "--port", 1082, path=path).stdout, "")
+        self.assertIn("11.9.0.0/16", self.saved(host, "iptables-save"))
+        self.assertIn("removed", self.rules(host, "flush", path=path).stdout)
+        self.assertNotIn("TRANSOCKS", self.saved(host))
+        # Both at once, as they may be left over: all of it goes.
+        self.rules(host, "install", path=path)
+        self.assertNotIn("TRANSOCKS", self.saved(host))
+        self.rules(host, "install")
+        self.rules(host, "flush", "--now", path=path)
+        self.assertIn("nothing to remove", self.rules(host, "flush", path=path).stdout)
+        self.assertNotIn("TRANSOCKS", self.saved(host))
 
     def listener(self, host):
         with host.inside():

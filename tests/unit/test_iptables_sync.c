@@ -150,7 +150,7 @@ static void saved(int family, struct strbuf *out)
 
 	strbuf_init_heap(&raw);
 	strbuf_init_heap(out);
-	assert_int_equal(iptables_save(family, &raw, &d), 0);
+	assert_int_equal(iptables_save(family, IPTABLES_PLAIN, &raw, &d), 0);
 	for (char *save, *line = strtok_r(raw.data, "\n", &save); line != NULL;
 	     line = strtok_r(NULL, "\n", &save)) {
 		if (line[0] == '[')
@@ -276,14 +276,14 @@ static void test_foreign_rules_stay(void **state)
 		for (int f = 0; f < 2; f++) {
 			strbuf_init_heap(&body);
 			strbuf_puts(&body, foreign);
-			assert_int_equal(iptables_restore(f, &body, false, &d), 0);
+			assert_int_equal(iptables_restore(f, IPTABLES_PLAIN, &body, false, &d), 0);
 			strbuf_free(&body);
 			saved(f, &before[f]);
 		}
 		install(&wants[WITH_QUIC]);
 		strbuf_init_heap(&body);
 		strbuf_puts(&body, more);
-		if (iptables_restore(0, &body, false, &d) < 0)
+		if (iptables_restore(0, IPTABLES_PLAIN, &body, false, &d) < 0)
 			fail_msg("%s", d.text);
 		strbuf_free(&body);
 		assert_true(differs(&wants[WITH_QUIC]));
@@ -346,7 +346,7 @@ static void test_exceptions(void **state)
 		assert_int_equal(iptables_bypass_add(&six, "two\nlines", false, &d), -EINVAL);
 		strbuf_init_heap(&body);
 		strbuf_puts(&body, by_hand);
-		assert_int_equal(iptables_restore(0, &body, false, &d), 0);
+		assert_int_equal(iptables_restore(0, IPTABLES_PLAIN, &body, false, &d), 0);
 		strbuf_free(&body);
 		for (size_t i = 0; i < ARRAY_LEN(order); i++) {
 			install(&wants[order[i]]);
@@ -409,7 +409,7 @@ static void test_failure_is_undone(void **state)
 		strbuf_init_heap(&body);
 		strbuf_puts(&body,
 			    "*mangle\n-I TRANSOCKS_BYPASS 1 -d 9.9.9.9/32 -j RETURN\nCOMMIT\n");
-		assert_int_equal(iptables_restore(0, &body, false, &d), 0);
+		assert_int_equal(iptables_restore(0, IPTABLES_PLAIN, &body, false, &d), 0);
 		strbuf_free(&body);
 		for (int f = 0; f < 2; f++)
 			saved(f, &before[f]);
