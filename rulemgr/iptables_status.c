@@ -139,7 +139,7 @@ static int view_judge(const struct view *v, struct report *r)
 		return 0;
 	diag_set(&r->error, ESTALE, NULL, 0,
 		 "the rules of iptables differ in %zu place%s from what is configured", n,
-		 n == 1 ? "" : "s");
+		 plural(n));
 	return EXIT_DRIFT;
 }
 
