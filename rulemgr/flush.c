@@ -316,7 +316,7 @@ static int flush_with(struct kernel *k, const struct args *a, bool tell_json, st
 
 /* Whether iptables has something. `beside_nft`: nf_tables is there, so that iptables failing is only a warning. An
  * exit code. */
-static int flush_find_iptables(bool beside_nft, bool *found, struct report *r)
+static int flush_find_iptables(const struct args *a, bool beside_nft, bool *found, struct report *r)
 {
 	struct have have;
 	int err = iptables_read_have(&have, &r->error);
@@ -326,6 +326,8 @@ static int flush_find_iptables(bool beside_nft, bool *found, struct report *r)
 		report_warn(r, "whether there are rules of iptables is not known: %s",
 			    r->error.text);
 		err = 0;
+	} else if (err == 0 && !*found) {
+		iptables_sweep_run(a, r);
 	}
 	return report_exit_code(err);
 }
@@ -347,7 +349,7 @@ int flush_run(const struct args *a, struct report *r)
 
 	if (err < 0 && err != -EOPNOTSUPP)
 		return report_exit_code(err);
-	code = flush_find_iptables(err == 0, &iptables, r);
+	code = flush_find_iptables(a, err == 0, &iptables, r);
 	all = iptables && flush_is_all(&k);
 	if (code == 0 && iptables)
 		code = flush_with(NULL, a, all, r); /* a member of the object stands there once */

@@ -213,3 +213,19 @@ int iptables_read_have(struct have *have, struct diag *d)
 	iptables_have_free(&found);
 	return 0;
 }
+
+void iptables_sweep_run(const struct args *a, struct report *r)
+{
+	char path[PATH_MAX];
+	struct diag why;
+	bool found;
+
+	if (iptables_find("iptables-save", path, sizeof(path)) == NULL)
+		return;
+	if (iptables_sweep(a->dry_run, &found, &why) < 0)
+		report_warn(r, "whether a probe has left something behind is not known: %s",
+			    why.text);
+	else if (found)
+		strbuf_printf(&r->text, "%s what a probe has left in iptables\n",
+			      a->dry_run ? "would remove" : "removed");
+}

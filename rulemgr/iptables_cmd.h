@@ -33,6 +33,9 @@ void iptables_as_have(const struct iptables_have *from, struct have *have);
  * nothing is there. */
 int iptables_read_have(struct have *have, struct diag *d);
 
+/* For `flush` where there are none: what a probe that was killed has left behind goes. */
+void iptables_sweep_run(const struct args *a, struct report *r);
+
 /* `test` where rules of iptables are installed, and the one question of `check`: they are there (0), or why not. Both
  * exit codes. (iptables_explain.c) */
 struct probe;

@@ -486,6 +486,34 @@ int iptables_flush(bool dry_run, bool paused_only, struct iptables_result *resul
 
 /* ------------------------------------------------------------------------------------------------ */
 
+struct sweeping {
+	bool found;
+};
+
+/* Of nothing, targets are empty. */
+static int build_sweep(void *ctx, const struct iptables_have *have, struct iptables_text *targets,
+		       struct diag *d)
+{
+	struct sweeping *s = ctx;
+
+	(void)targets, (void)d;
+	if (have->present || !has_lines(have))
+		return 1;
+	s->found = true;
+	return 0;
+}
+
+int iptables_sweep(bool dry_run, bool *found, struct diag *d)
+{
+	struct sweeping s = {.found = false};
+	struct iptables_change c = {.build = build_sweep, .ctx = &s};
+	bool present = false;
+	int r = iptables_change(&c, dry_run, &present, d);
+
+	*found = s.found;
+	return r;
+}
+
 int iptables_pause(struct diag *d)
 {
 	static const char *const chains[] = {IPTABLES_TAKE, IPTABLES_TRIAL_TAKE};

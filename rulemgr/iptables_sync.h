@@ -92,6 +92,10 @@ int iptables_install(const struct iptables_request *q, struct iptables_result *r
  * `paused_only`: -ECANCELED if the rules take new flows. */
 int iptables_flush(bool dry_run, bool paused_only, struct iptables_result *result, struct diag *d);
 
+/* Removes what a probe has left behind where no rules of ours are; *found: there was something. 0, or a negative errno
+ * with `d` filled. */
+int iptables_sweep(bool dry_run, bool *found, struct diag *d);
+
 /* New flows go direct from now on, live ones go on as they are; until the next install or flush. -ENOENT
  * where nothing is installed. */
 int iptables_pause(struct diag *d);

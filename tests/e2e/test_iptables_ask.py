@@ -167,6 +167,15 @@ class Ask(IptablesCase):
             self.rules(t.on, "diff", *BYPASS)
             self.rules(t.on, *sweep)
             self.clean(t, sweep)
+        left = ":TRANSOCKS_PROBE - [0:0]\n-A POSTROUTING -p tcp -j TRANSOCKS_PROBE\n-A TRANSOCKS_PROBE -j DROP\n"
+        self.rules(t.on, "flush")
+        for program in ("iptables-restore", "ip6tables-restore"):
+            self.tables(t.on, program, "--noflush", stdin=f"*mangle\n{left}COMMIT\n")
+        self.assertIn("would remove what a probe has left", self.rules(t.on, "flush", "--dry-run").stdout)
+        self.assertIn("PROBE", self.saved(t.on))
+        self.assertIn("removed what a probe has left", self.rules(t.on, "flush").stdout)
+        self.clean(t, "flush")
+        self.assertNotIn("probe", self.rules(t.on, "flush").stdout)
 
     @lab.needs_uids
     def test_busy(self):
