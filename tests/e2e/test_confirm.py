@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """install --confirm: the rules before are back by themselves, whoever was killed; confirm keeps the new ones."""
+import contextlib
 import fcntl
 import os
 import pathlib
@@ -258,8 +259,13 @@ class TimedOut(ConfirmCase):
         host = self.lonely()
         host.run("sh", "-c", f"{RULES} install --uid 4242 --confirm {LONG} | cat", seconds=10)
         pid = lab.wait_until(self.watchers, 5)[0]
-        self.assertEqual({os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")},
-                         {"/dev/null"})
+
+        def held():
+            """None: a descriptor has been closed while we looked."""
+            with contextlib.suppress(FileNotFoundError):
+                return {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+        # It may not have let go of them yet.
+        lab.wait_until(lambda: held() == {"/dev/null"}, 5, lambda: f"the watcher holds {held()}")
         self.assertEqual(os.getsid(pid), pid)
 
 
