@@ -49,15 +49,21 @@ class Watch(IptablesCase):
             self.foreign(host, text, program)
 
     def test_tells(self):
+        """A person, who watches from before, and a program."""
         host = self.lonely()
+        person = host.spawn(*self.argv(("watch", "--backend", "iptables")), env={"PATH": str(self.path)})
+        person.wait_log(r"^[-0-9]+ [:0-9]+ watching rules of iptables, which are not there$", WAIT)
         self.rules(host, "install")
         proc = self.watch(host)
+        person.wait_log(r"^[-0-9]+ [:0-9]+ rules of iptables installed by transocks-rules$", WAIT)
         self.assertEqual(self.last(proc, 1, "watching")["text"], "watching rules of iptables")
         self.foreign(host, "*nat\n-A TRANSOCKS_TAKE -p udp -j RETURN\nCOMMIT\n")
         changed = self.last(proc, 2, "changed")
         self.assertEqual(changed["differences"], [
             {"kind": "extra", "object": "rule", "family": "IPv4", "table": "nat",
              "chain": "TRANSOCKS_TAKE", "rule": "-p udp -j RETURN"}])
+        person.wait_log(r"rules of iptables changed: not configured in table nat of IPv4: "
+                        r"-A TRANSOCKS_TAKE -p udp -j RETURN$", WAIT)
         self.foreign(host, "*nat\n-D TRANSOCKS_TAKE -p udp -j RETURN\nCOMMIT\n")
         self.last(proc, 3, "in_sync")
         # A live exception is no difference, and neither is what is not ours.
@@ -68,16 +74,6 @@ class Watch(IptablesCase):
         self.assertEqual(proc.wait(WAIT), 0)
         self.assertNotIn("TRANSOCKS", self.saved(host))
 
-    def test_for_a_person(self):
-        host = self.lonely()
-        proc = host.spawn(*self.argv(("watch", "--backend", "iptables")), env={"PATH": str(self.path)})
-        proc.wait_log(r"^[-0-9]+ [:0-9]+ watching rules of iptables, which are not there$", WAIT)
-        self.rules(host, "install", "--port", 1082)
-        proc.wait_log(r"^[-0-9]+ [:0-9]+ rules of iptables installed by transocks-rules$", WAIT)
-        self.foreign(host, "*nat\n-A TRANSOCKS_TAKE -p udp -j RETURN\nCOMMIT\n")
-        proc.wait_log(r"rules of iptables changed: not configured in table nat of IPv4: "
-                      r"-A TRANSOCKS_TAKE -p udp -j RETURN$", WAIT)
-
     def test_repairs(self):
         """With the live exceptions that were there, and what transocks-rules has made of it last."""
         host = self.lonely()
@@ -86,7 +82,7 @@ class Watch(IptablesCase):
         self.rules(host, "install", "--port", 1082, "--quic", "reject")
         self.last(proc, 2, "installed")
         self.rules(host, "bypass", "add", "11.9.0.0/16")
-        time.sleep(1.5)  # nothing is told of it
+        time.sleep(1.2)  # another look: nothing is told of it
         wanted = self.saved(host)
         self.unmeant(host)
         lab.wait_until(lambda: self.saved(host) == wanted, WAIT, proc.log)
@@ -96,7 +92,7 @@ class Watch(IptablesCase):
         self.assertEqual(self.saved(host), wanted)
         self.rules(host, "flush")
         n = self.told_until(proc, n, "removed", {"draining"})
-        time.sleep(1.5)
+        time.sleep(1.2)  # another look
         self.assertNotIn("TRANSOCKS", self.saved(host))
         self.events(proc, n)
 
@@ -106,7 +102,7 @@ class Watch(IptablesCase):
         self.rules(host, "install")
         before = self.saved(host)
         proc = self.watch(host, "--repair")
-        self.rules(host, "install", "--port", 1082, "--confirm", "3s")
+        self.rules(host, "install", "--port", 1082, "--confirm", "2s")
         self.last(proc, 2, "installed")
         self.last(proc, 3, "trial_ended")
         lab.wait_until(lambda: self.forgetful(self.saved(host)) == before, WAIT)
@@ -119,12 +115,12 @@ class Watch(IptablesCase):
 
 class LegacyWatch(Watch):
     variant = "legacy"
-    test_trial = None  # the other variant does as well
+    test_trial = None  # one variant does, here and below
 
 
 class NftWatch(Watch):
     variant = "nft"
-    test_for_a_person = None
+    test_repairs = None
 
 
 del IptablesCase, Watch  # what is left are the cases of a variant
