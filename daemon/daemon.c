@@ -421,6 +421,7 @@ static void daemon_answer(void *ctx, enum control_request request, struct strbuf
 		.budget = &dm->budget,
 		.engines = dm->engines,
 		.n_engines = dm->n_engines,
+		.now_ms = dm->loop.now_ms,
 		.uptime_ms = dm->loop.now_ms - dm->start_ms,
 		.draining = dm->draining,
 	};

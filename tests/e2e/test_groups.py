@@ -252,7 +252,11 @@ class Groups(lab.TestCase):
         records = t.daemon.wait_records(5)
         self.assertEqual({r["end"] for r in records}, {"connect-failed"})
         self.assertEqual(len(t.daemon.lines(severity="error", group="default")), 1)
-        self.assertEqual({u["state"] for u in self.upstreams().values()}, {"ejected"})
+        found = self.upstreams().values()
+        self.assertEqual({u["state"] for u in found}, {"ejected"})
+        for upstream in found:
+            self.assertLessEqual(upstream["ejected_ms"], 60000)
+            self.assertEqual(upstream["share"], 0)
         # It is still tried: never worse than without any health.
         self.up(t, "c")
         self.assertEqual(self.flows(t, 1), ["c"])
