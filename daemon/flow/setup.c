@@ -229,6 +229,9 @@ static bool setup_falls_back(struct session *s)
 
 	if (!setup_conf(s)->name_fallback || p->handshake.blame != BLAME_DEST || !p->tells_name)
 		return false;
+	/* Another question: how the one about the name went says nothing of how this one does. */
+	flight_forget(&setup_view(s)->flight, p->way);
+	p->again = false;
 	p->told_address = true;
 	setup_drop_remote(s);
 	setup_dial(s);

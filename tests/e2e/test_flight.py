@@ -20,6 +20,7 @@ class Upstream(threading.Thread):
         garbage     takes the rest of the flight for something else
         refuses     a request that came with the greeting is refused
         no          every request is refused
+        addresses   a request for a name is refused
         hole        no request is answered
         silent      no greeting is answered
     """
@@ -68,6 +69,10 @@ class Upstream(threading.Thread):
         if rest and mode == "refuses" or mode == "no":
             sock.sendall(b"\5\1\0\1\0\0\0\0\0\0")
             return
+        if mode == "addresses":
+            rest = rest or sock.recv(512)
+            sock.sendall(GRANTED + b"hello" if rest[3] == 1 else b"\5\4\0\1\0\0\0\0\0\0")
+            return
         if mode in ("lossy", "closes"):
             rest = b""
         while len(rest) < REQUEST:
@@ -83,14 +88,16 @@ class Upstream(threading.Thread):
 
 
 class Flight(lab.TestCase):
-    def start(self, *modes, timeouts="", handshake="auto"):
+    def start(self, *modes, timeouts="", handshake="auto", upstream=""):
         t = self.build("host")
         self.upstream = Upstream(t.proxy, *modes)
         self.addCleanup(self.upstream.close)
-        t.transocksd = t.host.transocksd(f'workers = 1\nproxy_url = "socks5://{UPSTREAM}:1080"\n'
-                                         f'handshake = "{handshake}"\n[timeouts]\n{timeouts}\n')
+        t.transocksd = t.host.transocksd(f'workers = 1\nhandshake = "{handshake}"\n'
+                                         f'[timeouts]\n{timeouts}\n'
+                                         f'[[upstream]]\nurl = "socks5://{UPSTREAM}:1080"\n{upstream}\n')
         t.host.rules("install")
         self.t, self.count = t, 0
+        return t
 
     def turns(self, *modes):
         """The upstream serves so from now on, the first of `modes` first."""
@@ -225,6 +232,19 @@ class Flight(lab.TestCase):
         self.turns("no")
         self.assertFalse(self.flow())
         self.assertEqual(self.ways(), "1")
+
+    def test_refusal_of_a_name_proves_nothing(self):
+        """The attempt by address that follows it is another question, and finds out by itself."""
+        t = self.start("addresses", upstream="name_fallback = true")
+        for _ in range(2):
+            self.count += 1
+            with t.host.connect("11.0.0.1", 80) as sock:
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n")
+                self.assertEqual(sock.recv(10), b"hello")
+        t.transocksd.wait_records(self.count)
+        self.assertNotIn("does not take the handshake in one flight", t.transocksd.log())
+        self.turns("one")
+        self.learn()
 
     def test_silence_proves_nothing(self):
         """No answer to the greeting: the upstream has timeouts.greeting, once."""
