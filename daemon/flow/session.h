@@ -90,6 +90,7 @@ struct session {
 		held; /* bytes that both peers had not acknowledged at the last look; 0: not looked at yet */
 	struct addr client_addr;
 	struct addr dest; /* AF_UNSPEC: not known yet, or a name that has not been resolved */
+	struct addr dialled; /* instead of `dest`, where the name leads; or AF_UNSPEC */
 	char *name; /* the destination's name where one is known, NAME_MAX_LEN + 1 bytes; or NULL */
 	uint16_t port;     /* of the destination */
 	uint16_t rule;     /* that decided, 1 for the first one; 0: none */

@@ -413,6 +413,15 @@ static void setup_dial_failed(struct session *s, const struct dial *d, int statu
 		setup_blame(s, kind, WHY_RESOLVE_FAILED, -status, NULL);
 }
 
+/* Connected to the destination itself. */
+static void setup_note_dest(struct session *s, const struct addr *peer)
+{
+	if (s->dest.family == AF_UNSPEC) /* a name was asked for, and nothing else */
+		s->dest = *peer;
+	else if (!addr_equal(&s->dest, peer))
+		s->dialled = *peer;
+}
+
 static void setup_dialled(struct dial *d, int status)
 {
 	struct session *s = d->owner;
@@ -426,7 +435,7 @@ static void setup_dialled(struct dial *d, int status)
 		upstream_connected(s->upstream, s->setup->began_ms, setup_now(s));
 		setup_handshake(s);
 	} else {
-		s->dest = d->peer;
+		setup_note_dest(s, &d->peer);
 		setup_established(s);
 	}
 }

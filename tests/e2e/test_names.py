@@ -304,7 +304,9 @@ class Rules(lab.TestCase):
             """)
         self.assertIn("came from 10.91.0.2", self.get(t, "here.example").stdout)
         self.assertIn("came from 10.91.3.2", self.get(t, "there.example", "11.0.0.2").stdout)
-        self.assertEqual(t.daemon.wait_records(2)[0]["upstream"], "direct")
+        record = t.daemon.wait_records(2)[0]
+        self.assertEqual((record["upstream"], record["dest_addr"]), ("direct", "11.0.0.1:80"))
+        self.assertNotIn("dialled", record)
 
     def test_direct_by_name_goes_only_where_the_name_leads(self):
         t = self.start("""
@@ -314,6 +316,8 @@ class Rules(lab.TestCase):
             """)
         page = self.get(t, "there.example", "11.0.0.1").stdout
         self.assertIn("This is 11.0.0.2, and you came from 10.91.0.2", page)
+        record = self.record(t)
+        self.assertEqual((record["dest_addr"], record["dialled"]), ("11.0.0.1:80", "11.0.0.2:80"))
 
     def test_a_forged_name_does_not_open_the_way_to_an_address(self):
         """The name passes the refusal, so it is where the flow goes, though another rule sends it direct."""
