@@ -91,20 +91,30 @@ static int wider(int width, const char *text)
 	return len > width ? len : width;
 }
 
-/* "3 connect, 1 greeting, the last one connect: Connection refused" */
-static void upstream_text_failures(const struct upstream *up, struct strbuf *out)
+/* "; failures: 3 connect, 1 greeting": what is not zero, nothing where all of it is */
+static void upstream_text_counts(const char *what, const atomic_uint_fast64_t *counts,
+				 const char *const *words, size_t n_words, struct strbuf *out)
 {
-	char text[UPSTREAM_FAILURE_TEXT_MAX];
-	const char *before = "; failures: ";
+	const char *before = "; ";
 
-	for (size_t i = 0; i < UPSTREAM_FAILED_COUNT; i++) {
-		uint64_t n = atomic_load_explicit(&up->run->failures[i], memory_order_relaxed);
+	for (size_t i = 0; i < n_words; i++) {
+		uint64_t n = atomic_load_explicit(&counts[i], memory_order_relaxed);
 
 		if (n == 0)
 			continue;
-		strbuf_printf(out, "%s%" PRIu64 " %s", before, n, upstream_failure_words[i]);
+		strbuf_printf(out, "%s%s%" PRIu64 " %s", before, what, n, words[i]);
 		before = ", ";
+		what = "";
 	}
+}
+
+/* "; failures: 3 connect, 1 greeting, the last one connect: Connection refused" */
+static void upstream_text_failures(const struct upstream *up, struct strbuf *out)
+{
+	char text[UPSTREAM_FAILURE_TEXT_MAX];
+
+	upstream_text_counts("failures: ", up->run->failures, upstream_failure_words,
+			     UPSTREAM_FAILED_COUNT, out);
 	if (upstream_failure_format(up, text, sizeof(text))[0] != '\0')
 		strbuf_printf(out, ", the last one %s", text);
 }
@@ -147,6 +157,8 @@ void upstream_status_text(const struct upstreams *u, uint64_t now_ms, struct str
 		strbuf_printf(out, "  %8zu  %8zu  %10" PRIuFAST64 "\n", atomic_load(&run->flows),
 			      atomic_load(&run->warm), atomic_load(&run->connects));
 		strbuf_printf(out, "%*s  %s", name, "", up->url);
+		upstream_text_counts("replies: ", run->replies, upstream_reply_words,
+				     UPSTREAM_REPLY_COUNT, out);
 		upstream_text_failures(up, out);
 		strbuf_putc(out, '\n');
 		upstream_text_sources(up, name, out);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "daemon/flow/record.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Where the flow was, if its end does not say so itself. */
@@ -32,6 +33,18 @@ static const struct flow_rule *record_rule(const struct session *s, uint16_t rul
 	return &s->view->plan->conf->rules.rules[rule - 1];
 }
 
+static void record_add_failed(struct log_line *line, const struct session *s)
+{
+	const char *detail = s->failed_detail != NULL ? s->failed_detail
+			     : s->failed_err != 0     ? strerror(s->failed_err)
+						      : why_rows[s->failed_why].word;
+	char text[UPSTREAM_FAILURE_TEXT_MAX];
+
+	snprintf(text, sizeof(text), "%s: %s", why_rows[s->failed_why].phase, detail);
+	log_add(line, "failed_upstream", s->view->plan->conf->upstreams[s->failed - 1].name);
+	log_add(line, "failed_error", text);
+}
+
 /* Which way the flow went, and why. */
 static void record_add_way(struct log_line *line, const struct session *s)
 {
@@ -51,6 +64,8 @@ static void record_add_way(struct log_line *line, const struct session *s)
 		log_add_addr(line, "dialled", &s->dialled);
 	if (s->n_tries > 1)
 		log_add_uint(line, "tries", s->n_tries);
+	if (s->failed != 0)
+		record_add_failed(line, s);
 }
 
 void record_write_refused(const struct addr *client, enum why why, int err)

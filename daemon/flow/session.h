@@ -77,6 +77,8 @@ struct session {
 	struct setup *setup; /* NULL once the relay has begun */
 	struct upstream
 		*upstream; /* that carries it or is tried; counts it. NULL: none, or not yet */
+	const char *failed_detail; /* what `failed` was passed over for, or NULL; */
+	int failed_err;            /* an errno, or 0 */
 	struct listener *listener;
 	struct leg client, remote;
 	struct timer timer;
@@ -89,23 +91,25 @@ struct session {
 	uint64_t
 		held; /* bytes that both peers had not acknowledged at the last look; 0: not looked at yet */
 	struct addr client_addr;
-	struct addr dest; /* AF_UNSPEC: not known yet, or a name that has not been resolved */
+	struct addr dest;    /* AF_UNSPEC: not known yet, or a name that has not been resolved */
 	struct addr dialled; /* instead of `dest`, where the name leads; or AF_UNSPEC */
 	char *name; /* the destination's name where one is known, NAME_MAX_LEN + 1 bytes; or NULL */
-	uint16_t port;     /* of the destination */
-	uint16_t rule;     /* that decided, 1 for the first one; 0: none */
-	uint16_t observed; /* that only looked on, the same */
-	uint8_t state;     /* enum session_state */
-	uint8_t name_from; /* enum name_from */
-	uint8_t n_tries;   /* upstreams tried */
-	bool has_port;     /* the upstream counts a port of ours, */
-	int16_t egress;    /* from that source address (dial.source) */
-	bool direct;       /* goes, or went, to its destination itself */
-	bool watch_first;  /* who speaks first at this destination is to be learned */
-	bool half_broken;  /* one peer is lost; the other one still takes what came before that */
-	bool stalled;      /* given up because the other side takes nothing */
-	bool kept_alive;   /* the remote end has keepalive too */
-	bool counted;      /* in engine->budget->clients */
+	uint16_t port;      /* of the destination */
+	uint16_t rule;      /* that decided, 1 for the first one; 0: none */
+	uint16_t observed;  /* that only looked on, the same */
+	uint8_t state;      /* enum session_state */
+	uint8_t name_from;  /* enum name_from */
+	uint8_t n_tries;    /* upstreams tried */
+	uint8_t failed_why; /* enum why, of: */
+	uint16_t failed;  /* the last upstream that was passed over, 1 for the first one; 0: none */
+	bool has_port;    /* the upstream counts a port of ours, */
+	int16_t egress;   /* from that source address (dial.source) */
+	bool direct;      /* goes, or went, to its destination itself */
+	bool watch_first; /* who speaks first at this destination is to be learned */
+	bool half_broken; /* one peer is lost; the other one still takes what came before that */
+	bool stalled;     /* given up because the other side takes nothing */
+	bool kept_alive;  /* the remote end has keepalive too */
+	bool counted;     /* in engine->budget->clients */
 	bool refused; /* the client is over its limit, and is told when it has made its request */
 };
 

@@ -71,6 +71,10 @@ static void setup_failed(struct session *s, enum why why, int err, const char *d
 
 	if (setup_is_over(s) || (last && !setup_goes_direct(s)))
 		return session_end(s, why, err, detail);
+	s->failed = (uint16_t)(p->order[p->at] + 1);
+	s->failed_why = (uint8_t)why;
+	s->failed_err = err;
+	s->failed_detail = detail;
 	setup_drop_remote(s);
 	setup_abandon(s);
 	session_leave_upstream(s);

@@ -21,6 +21,12 @@ const char *const upstream_failure_words[UPSTREAM_FAILED_COUNT] = {
 	[UPSTREAM_FAILED_PROBE] = "probe",
 };
 
+const char *const upstream_reply_words[UPSTREAM_REPLY_COUNT] = {
+	[UPSTREAM_REPLY_DONE] = "done",     [UPSTREAM_REPLY_DEST] = "dest",
+	[UPSTREAM_REPLY_POLICY] = "policy", [UPSTREAM_REPLY_UPSTREAM] = "upstream",
+	[UPSTREAM_REPLY_NONE] = "none",
+};
+
 /* --- the table --- */
 
 static void upstream_run_unref(struct upstream_run *run)

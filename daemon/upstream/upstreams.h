@@ -45,6 +45,7 @@ enum upstream_reply {
 	UPSTREAM_REPLY_NONE,     /* no reply came */
 	UPSTREAM_REPLY_COUNT
 };
+extern const char *const upstream_reply_words[UPSTREAM_REPLY_COUNT];
 
 /* One of our addresses towards an upstream, and the ports of it that are in use there. */
 struct upstream_source {

@@ -221,6 +221,14 @@ class Groups(lab.TestCase):
         self.assertEqual(set(self.flows(t, 5)), {"a"})
         t.usocksd["a"].kill()
         self.assertEqual(set(self.flows(t, 5)), {"b"})
+        record = t.daemon.lines(type="access")[5]
+        self.assertEqual((record["tries"], record["failed_upstream"], record["failed_error"]),
+                         (2, "a", "connect: Connection refused"))
+        self.assertNotIn("failed_upstream", t.daemon.lines(type="access")[0])
+        text = t.host.run(lab.BUILD / "transocksd", "-f", t.daemon.config, "--status").stdout
+        self.assertRegex(text, r"(?m)^ +socks5://10.91.3.2:1080; replies: 5 done; failures: [3-5] connect, ")
+        self.assertRegex(text, r"(?m)^ +socks5://10.91.3.2:1082; replies: 5 done$")
+        self.assertRegex(text, r"(?m)^ +socks5://10.91.3.2:1083$")
         t.usocksd["b"].kill()
         self.assertEqual(set(self.flows(t, 5)), {"c"})
         self.up(t, "a")
