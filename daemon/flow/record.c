@@ -60,6 +60,8 @@ static void record_add_way(struct log_line *line, const struct session *s)
 		log_add(line, "upstream", s->upstream->conf->name);
 	else if (s->direct)
 		log_add(line, "upstream", "direct");
+	if (s->all_down)
+		log_add(line, "direct_because", "when_all_down");
 	if (s->dialled.family != AF_UNSPEC)
 		log_add_addr(line, "dialled", &s->dialled);
 	if (s->n_tries > 1)

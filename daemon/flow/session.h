@@ -77,7 +77,7 @@ struct session {
 	struct setup *setup; /* NULL once the relay has begun */
 	struct upstream
 		*upstream; /* that carries it or is tried; counts it. NULL: none, or not yet */
-	const char *failed_detail; /* what `failed` was passed over for, or NULL; */
+	const char *failed_detail; /* what `failed` was passed over for, or NULL */
 	int failed_err;            /* an errno, or 0 */
 	struct listener *listener;
 	struct leg client, remote;
@@ -105,6 +105,7 @@ struct session {
 	bool has_port;    /* the upstream counts a port of ours, */
 	int16_t egress;   /* from that source address (dial.source) */
 	bool direct;      /* goes, or went, to its destination itself */
+	bool all_down;    /* ... because no upstream of its group is there (when_all_down) */
 	bool watch_first; /* who speaks first at this destination is to be learned */
 	bool half_broken; /* one peer is lost; the other one still takes what came before that */
 	bool stalled;     /* given up because the other side takes nothing */

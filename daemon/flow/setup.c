@@ -56,11 +56,19 @@ void setup_stop(struct session *s)
 static void setup_dial(struct session *s);
 static void setup_next(struct session *s);
 
-static bool setup_goes_direct(const struct session *s)
+static bool setup_may_go_direct(const struct session *s)
 {
 	const struct conf *c = s->view->plan->conf;
 
 	return c->groups[s->setup->verdict.group].when_all_down == GROUP_ALL_DOWN_DIRECT;
+}
+
+/* No upstream is left, and the group allows that. */
+static void setup_go_direct(struct session *s)
+{
+	s->all_down = true;
+	s->setup->proxied = false;
+	setup_dial(s);
 }
 
 /* The upstream that was tried is not there, or does not answer: the next one is tried. */
@@ -69,7 +77,7 @@ static void setup_failed(struct session *s, enum why why, int err, const char *d
 	struct setup *p = s->setup;
 	bool last = p->at + 1 >= p->n_order;
 
-	if (setup_is_over(s) || (last && !setup_goes_direct(s)))
+	if (setup_is_over(s) || (last && !setup_may_go_direct(s)))
 		return session_end(s, why, err, detail);
 	s->failed = (uint16_t)(p->order[p->at] + 1);
 	s->failed_why = (uint8_t)why;
@@ -81,8 +89,7 @@ static void setup_failed(struct session *s, enum why why, int err, const char *d
 	p->again = p->told_address = false;
 	p->reply_spent_ms = 0;
 	if (last) {
-		p->proxied = false;
-		setup_dial(s);
+		setup_go_direct(s);
 	} else {
 		p->at++;
 		setup_next(s);
@@ -550,8 +557,8 @@ static void setup_proxy(struct session *s)
 
 	p->n_order = (uint8_t)n;
 	p->at = 0;
-	if (n == 0) /* none is usable, and the group says "direct" */
-		setup_dial(s);
+	if (n == 0) /* and the group says "direct" */
+		setup_go_direct(s);
 	else
 		setup_next(s);
 }

@@ -274,6 +274,8 @@ class Groups(lab.TestCase):
         for name in NAMES:
             t.usocksd[name].kill()
         self.assertEqual(set(self.flows(t, 12)), {"direct"})
+        for record in t.daemon.lines(type="access"):
+            self.assertEqual(record["direct_because"], "when_all_down")
         self.assertIn("echo 10.91.0.2\n", t.echo.log())
         self.assertEqual(len(t.daemon.lines(severity="error", group="default")), 1)
 
