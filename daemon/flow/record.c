@@ -70,6 +70,20 @@ static void record_add_way(struct log_line *line, const struct session *s)
 		record_add_failed(line, s);
 }
 
+/* Which options have to do with it, or NULL. */
+static const char *record_hint(const struct session *s, enum why why)
+{
+	const struct handshake *h = &s->setup->handshake;
+
+	if (why == WHY_RULE_REFUSED && s->name == NULL &&
+	    record_rule(s, s->rule)->domain_set != NULL)
+		return "no name was known; see option rule.unknown_name";
+	if (why == WHY_REPLY_REFUSED && s->setup->tells_name && h->blame == BLAME_DEST)
+		return "the upstream was told the name; if it cannot resolve it, see options "
+		       "upstream.address and upstream.name_fallback";
+	return NULL;
+}
+
 void record_write_refused(const struct addr *client, enum why why, int err)
 {
 	const struct why_row *row = &why_rows[why];
@@ -90,6 +104,7 @@ void record_write(const struct session *s, enum why why, int err, const char *de
 {
 	const struct why_row *row = &why_rows[why];
 	struct log_line line;
+	const char *hint;
 
 	if (!log_begin(&line, row->level,
 		       row->level >= LOG_LEVEL_INFO ? "flow ended" : "flow failed"))
@@ -115,10 +130,8 @@ void record_write(const struct session *s, enum why why, int err, const char *de
 		log_add(&line, "error", detail);
 	else if (err != 0)
 		log_add(&line, "error", strerror(err));
-	if (why == WHY_REPLY_REFUSED && s->setup->tells_name &&
-	    s->setup->handshake.blame == BLAME_DEST)
-		log_add(&line, "hint",
-			"the upstream was told the name; if it cannot resolve it, see options "
-			"upstream.address and upstream.name_fallback");
+	hint = s->setup != NULL ? record_hint(s, why) : NULL;
+	if (hint != NULL)
+		log_add(&line, "hint", hint);
 	log_end(&line);
 }

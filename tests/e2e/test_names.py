@@ -274,6 +274,7 @@ class Rules(lab.TestCase):
                 self.assertNotEqual(self.get(t, spelling, check=False).returncode, 0)
         record = self.record(t, 4)
         self.assertEqual((record["end"], record["rule"]), ("rule-refused", "no"))
+        self.assertNotIn("hint", record)
         self.assertNotIn("upstream", record)
 
     def test_an_unknown_name_does_not_pass_a_refusal(self):
@@ -283,7 +284,9 @@ class Rules(lab.TestCase):
             action = "refuse"
             """)
         t.host.expect_reset(SITE, 80, REQUEST % b"11.0.0.1")
-        self.assertEqual(self.record(t)["end"], "rule-refused")
+        record = self.record(t)
+        self.assertEqual(record["end"], "rule-refused")
+        self.assertEqual(record["hint"], "no name was known; see option rule.unknown_name")
 
     def test_where_no_name_is_expected_it_does(self):
         t = self.start("""
@@ -307,6 +310,7 @@ class Rules(lab.TestCase):
         record = t.daemon.wait_records(2)[0]
         self.assertEqual((record["upstream"], record["dest_addr"]), ("direct", "11.0.0.1:80"))
         self.assertNotIn("dialled", record)
+        self.assertNotIn("direct_because", record)
 
     def test_direct_by_name_goes_only_where_the_name_leads(self):
         t = self.start("""
