@@ -78,6 +78,8 @@ static const char *record_hint(const struct session *s, enum why why)
 	if (why == WHY_RULE_REFUSED && s->name == NULL &&
 	    record_rule(s, s->rule)->domain_set != NULL)
 		return "no name was known; see option rule.unknown_name";
+	if (s->state == SES_HANDSHAKE && h->refused_user)
+		return "see option upstream.auth_file, or user and password in the URL";
 	if (why == WHY_REPLY_REFUSED && s->setup->tells_name && h->blame == BLAME_DEST)
 		return "the upstream was told the name; if it cannot resolve it, see options "
 		       "upstream.address and upstream.name_fallback";

@@ -47,9 +47,11 @@ bool proto_client_ready(const struct proto_client *c)
 	return (c->scheme == PROXY_SOCKS4A ? c->socks4.dest : c->http.dest) == NULL;
 }
 
+/* HTTP: 401 is what some proxies say for 407. */
 static void client_note(struct proto_client *c, unsigned reply, const char *error,
 			enum proto_blame blame)
 {
+	c->refused_user = c->scheme == PROXY_HTTP && (reply == 401 || reply == 407);
 	c->reply = reply;
 	c->error = error;
 	c->blame = blame;
@@ -64,6 +66,7 @@ enum proto_step proto_client_step(struct proto_client *c, const uint8_t *in, siz
 		step = socks5_client_step(&c->socks5, in, n, used, out, out_len);
 		if (step == PROTO_FAIL)
 			client_note(c, c->socks5.reply, c->socks5.error, c->socks5.blame);
+		c->refused_user = c->socks5.refused_user;
 	} else if (c->scheme == PROXY_SOCKS4A) {
 		step = socks4_client_step(&c->socks4, in, n, used, out, out_len);
 		if (step == PROTO_FAIL)

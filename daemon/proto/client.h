@@ -24,6 +24,7 @@ struct proto_client {
 		reply; /* code of SOCKS5, 91..93 of SOCKS4, or HTTP status; 0: there was no answer */
 	const char *error; /* constant words, those of the code if there is one */
 	enum proto_blame blame;
+	bool refused_user; /* user and password, or that there are none, are the reason */
 };
 
 /* A scheme for which proxy_scheme_is_proxy(). `user` "": no authentication (SOCKS4: an empty user id). Both live

@@ -38,6 +38,7 @@ struct socks5_client {
 	uint8_t reply;     /* the upstream's code, 1..255; 0: it did not get that far */
 	const char *error; /* constant words; with a reply those of socks5_reply_text() */
 	enum proto_blame blame;
+	bool refused_user; /* user and password, or that there are none, are the reason */
 	/* At PROTO_DONE: */
 	struct addr bound; /* AF_UNSPEC if it was a name */
 };

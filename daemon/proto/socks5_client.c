@@ -144,6 +144,7 @@ static enum proto_step client_read_method(struct socks5_client *c, const uint8_t
 	}
 	if (in[1] != SOCKS5_METHOD_REFUSED)
 		return client_fail(c, "the upstream chose a method that was not offered");
+	c->refused_user = true;
 	return client_fail(
 		c, c->user[0] != '\0'
 			   ? "the upstream accepts neither no authentication nor a password"
@@ -159,7 +160,8 @@ static enum proto_step client_read_auth(struct socks5_client *c, const uint8_t *
 	if (n < 2)
 		return PROTO_MORE;
 	*used = 2;
-	if (in[1] != 0)
+	c->refused_user = in[1] != 0;
+	if (c->refused_user)
 		return client_fail(c, "the upstream refused the user name or password");
 	return client_send_request(c, out, out_len);
 }

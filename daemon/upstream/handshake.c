@@ -13,6 +13,7 @@ void handshake_start(struct handshake *h, const struct proxy_url *upstream, cons
 	h->spoken = false;
 	h->reply = 0;
 	h->error = NULL;
+	h->refused_user = false;
 	h->blame = BLAME_UPSTREAM;
 	h->err = 0;
 	h->out_off = 0;
@@ -50,6 +51,7 @@ static enum handshake_result handshake_told(struct handshake *h, enum handshake_
 	h->reply = h->client.reply;
 	h->error = h->client.error;
 	h->blame = h->client.blame;
+	h->refused_user = h->client.refused_user;
 	return h->reply != 0 ? HANDSHAKE_REFUSED : r;
 }
 

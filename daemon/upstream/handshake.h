@@ -32,6 +32,7 @@ struct handshake {
 	unsigned reply;             /* as in proto/client.h */
 	const char *error;
 	enum proto_blame blame;
+	bool refused_user;
 	int err;                 /* errno */
 	size_t out_off, out_len; /* private */
 	uint8_t out[HANDSHAKE_HEADER_MAX + PROTO_OUT_MAX];

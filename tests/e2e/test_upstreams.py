@@ -119,11 +119,13 @@ class Upstreams(lab.TestCase):
             self.assertEqual(sock.recv(1), b"")
         self.assertEqual(self.ended(t)["end"], "done")
 
-    def refused(self, t, error, address="11.0.0.1", port=80, end="reply-refused"):
-        """A flow that ends with a reset, and what the log says of it."""
+    def refused(self, t, error, address="11.0.0.1", port=80, end="reply-refused", hint=None):
+        """A flow that ends with a reset, and what the log says of it; `hint` is part of what it has to say."""
         self.assertEqual(t.host.expect_reset(address, port, b"GET / HTTP/1.0\r\n\r\n"), b"")
         record = self.ended(t)
         self.assertEqual((record["end"], record.get("error")), (end, error))
+        self.assertIn(hint or "", record.get("hint", ""))
+        self.assertEqual("hint" in record, hint is not None, record)
 
     # SOCKS5
 
@@ -156,13 +158,14 @@ class Upstreams(lab.TestCase):
         t = self.start("socks5://10.91.3.2:1080")
         self.microsocks(t)
         self.refused(t, "the upstream wants authentication, and no user is configured",
-                     end="greeting-failed")
+                     end="greeting-failed", hint="upstream.auth_file")
 
     @lab.needs_program("microsocks")
     def test_microsocks_wants_another_password(self):
         t = self.start("socks5://bob:sesame@10.91.3.2:1080")
         self.microsocks(t)
-        self.refused(t, "the upstream refused the user name or password", end="reply-failed")
+        self.refused(t, "the upstream refused the user name or password", end="reply-failed",
+                     hint="upstream.auth_file")
 
     # HTTP CONNECT
 
@@ -197,7 +200,7 @@ class Upstreams(lab.TestCase):
             with self.subTest(user=user):
                 t = self.start(f"http://{user}10.91.3.2:3128")
                 self.squid(t, users=True)
-                self.refused(t, f"407 Proxy Authentication Required: {error}")
+                self.refused(t, f"407 Proxy Authentication Required: {error}", hint="upstream.auth_file")
 
     @lab.needs_program("tinyproxy")
     def test_tinyproxy(self):
@@ -224,7 +227,7 @@ class Upstreams(lab.TestCase):
         t = self.start("http://10.91.3.2:8888")
         self.tinyproxy(t, "BasicAuth bob secret\n")
         self.refused(t, "407 Proxy Authentication Required: the upstream asks for Basic, and no "
-                        "user is configured")
+                        "user is configured", hint="upstream.auth_file")
 
     def test_what_is_said_to_a_proxy(self):
         t = self.start("http://bob:secret@10.91.3.2:8080")
