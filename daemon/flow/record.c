@@ -70,6 +70,13 @@ static void record_add_way(struct log_line *line, const struct session *s)
 		record_add_failed(line, s);
 }
 
+/* Whether the upstream's first answer did not come, or is none: of SOCKS5 that to the greeting. */
+static bool record_no_answer(const struct session *s, enum why why)
+{
+	return why == WHY_GREETING_FAILED || why == WHY_GREETING_TIMEOUT ||
+	       (why == WHY_REPLY_FAILED && s->upstream->conf->url.scheme != PROXY_SOCKS5);
+}
+
 /* Which options have to do with it, or NULL. */
 static const char *record_hint(const struct session *s, enum why why)
 {
@@ -80,6 +87,9 @@ static const char *record_hint(const struct session *s, enum why why)
 		return "no name was known; see option rule.unknown_name";
 	if (s->state == SES_HANDSHAKE && h->refused_user)
 		return "see option upstream.auth_file, or user and password in the URL";
+	if (record_no_answer(s, why))
+		return "see options upstream.url (is the scheme the upstream's protocol?) and "
+		       "upstream.proxy_protocol (does it expect that header, or not?)";
 	if (why == WHY_REPLY_REFUSED && s->setup->tells_name && h->blame == BLAME_DEST)
 		return "the upstream was told the name; if it cannot resolve it, see options "
 		       "upstream.address and upstream.name_fallback";

@@ -273,7 +273,7 @@ class Upstreams(lab.TestCase):
             with self.subTest(code=code):
                 t = self.start("socks4a://10.91.3.2:1080")
                 t.proxy.peer("socks4", "10.91.3.2", 1080, "code", code)
-                self.refused(t, error, end=end)
+                self.refused(t, error, end=end, hint="scheme" if end == "reply-failed" else None)
 
     # One for another
 
@@ -287,7 +287,17 @@ class Upstreams(lab.TestCase):
             with self.subTest(scheme=scheme, answer=answer):
                 t = self.start(f"{scheme}://10.91.3.2:1080")
                 t.proxy.peer("socks", "10.91.3.2", 1080, answer)
-                self.refused(t, error, end=end)
+                self.refused(t, error, end=end, hint="scheme")
+
+    def test_proxy_protocol_where_it_is_not_expected(self):
+        t = self.build("host")
+        t.flows = 0
+        t.proxy.usocksd('[incoming]\naddresses = ["10.91.3.2"]\nallow_from = ["10.91.0.0/16"]\n')
+        t.transocksd = t.host.transocksd('[[upstream]]\nurl = "socks5://10.91.3.2:1080"\n'
+                                         'proxy_protocol = true\n')
+        t.host.rules("install")
+        self.refused(t, "the upstream closed the connection during the handshake",
+                     end="greeting-failed", hint="upstream.proxy_protocol")
 
     # By name
 
