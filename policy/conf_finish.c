@@ -12,6 +12,7 @@
 
 static const struct option_section *const upstream_section = &conf_sections[0];
 static const struct option_section *const group_section = &conf_sections[1];
+static const struct option_section *const rule_section = &conf_sections[2];
 
 static int no_memory(struct diag *d)
 {
@@ -45,8 +46,9 @@ static int upstream_from_url(struct conf *c, struct diag *d)
 static int upstream_refuse(const struct upstream_conf *u, struct diag *d, const char *option,
 			   const char *why)
 {
-	return diag_set(d, EINVAL, u->place.file, u->place.line, "option \"upstream.%s\" %s",
-			option, why);
+	struct place at = option_section_place(upstream_section, u, option);
+
+	return diag_set(d, EINVAL, at.file, at.line, "option \"upstream.%s\" %s", option, why);
 }
 
 /* Nobody is there to be told anything. */
@@ -70,6 +72,7 @@ static int upstream_check_source(const struct upstream_conf *u, struct diag *d)
 {
 	const struct addr_list *list = &u->source;
 	bool usable = list->n == 0 || u->url.addr.family == AF_UNSPEC;
+	struct place at = option_section_place(upstream_section, u, "source");
 	char text[ADDR_TEXT_MAX];
 
 	for (size_t i = 0; i < list->n; i++) {
@@ -80,8 +83,7 @@ static int upstream_check_source(const struct upstream_conf *u, struct diag *d)
 			twice |= addr_equal_ip(a, &list->addrs[j]);
 		if (twice || addr_is_any(a))
 			return diag_set(
-				d, EINVAL, u->place.file, u->place.line,
-				"option \"upstream.source\": %s %s",
+				d, EINVAL, at.file, at.line, "option \"upstream.source\": %s %s",
 				addr_format_ip(a, text, sizeof(text)),
 				twice ? "is there twice"
 				      : "is no address: leave the option out, and the kernel "
@@ -92,8 +94,8 @@ static int upstream_check_source(const struct upstream_conf *u, struct diag *d)
 		return 0;
 	return upstream_refuse(u, d, "source",
 			       u->url.addr.family == AF_INET
-				       ? "has no IPv4 address, and the upstream is one"
-				       : "has no IPv6 address, and the upstream is one");
+				       ? "has no IPv4 address, and the upstream's address is one"
+				       : "has no IPv6 address, and the upstream's address is one");
 }
 
 static int upstream_check(const struct upstream_conf *u, struct diag *d)
@@ -118,6 +120,7 @@ static int upstream_check(const struct upstream_conf *u, struct diag *d)
 
 static int upstream_name(struct conf *c, struct upstream_conf *u, struct diag *d)
 {
+	struct place at = option_section_place(upstream_section, u, "name");
 	char url[PROXY_URL_TEXT_MAX];
 
 	if (u->name == NULL && u->url.scheme == PROXY_DIRECT)
@@ -132,7 +135,7 @@ static int upstream_name(struct conf *c, struct upstream_conf *u, struct diag *d
 	for (const struct upstream_conf *other = c->upstreams; other < u; other++) {
 		if (strcmp(other->name, u->name) == 0)
 			return diag_set(
-				d, EINVAL, u->place.file, u->place.line,
+				d, EINVAL, at.file, at.line,
 				"another upstream is called \"%s\" as well (%s:%d): give one "
 				"of them another name (option \"upstream.name\")",
 				u->name, other->place.file, other->place.line);
@@ -233,13 +236,16 @@ static int group_empty(const struct conf *c, const struct place *place, const ch
 
 static int group_check(const struct group_conf *g, struct diag *d)
 {
+	struct place interval = option_section_place(group_section, g, "probe_interval");
+	struct place dest = option_section_place(group_section, g, "probe_dest");
+
 	if (g->probe_interval > 0 && g->probe_interval < PROBE_INTERVAL_MIN)
-		return diag_set(d, EINVAL, g->place.file, g->place.line,
+		return diag_set(d, EINVAL, interval.file, interval.line,
 				"[group.%s]: \"probe_interval\" is at least 1s, or 0 for never",
 				g->name);
 	if (is_set(g->probe_dest) && g->probe_interval == 0)
 		return diag_set(
-			d, EINVAL, g->place.file, g->place.line,
+			d, EINVAL, dest.file, dest.line,
 			"[group.%s]: \"probe_dest\" without \"probe_interval\", which is 0: "
 			"nothing is ever probed",
 			g->name);
@@ -285,17 +291,21 @@ static int rule_name(struct flow_rule *r, struct diag *d)
 
 static int rule_check(const struct flow_rule *r, struct diag *d)
 {
+	struct place at = option_section_place(rule_section, r, "unknown_name");
+
 	if (r->unknown_name == RULE_UNKNOWN_AUTO || r->domains.n > 0 || is_set(r->domains_file))
 		return 0;
-	return diag_set(d, EINVAL, r->place.file, r->place.line,
+	return diag_set(d, EINVAL, at.file, at.line,
 			"option \"rule.unknown_name\" is for a rule on domains: this one matches "
 			"whatever the name is");
 }
 
 static int rule_group(const struct conf *c, struct flow_rule *r, struct diag *d)
 {
+	struct place at = option_section_place(rule_section, r, "group");
+
 	if (r->action != RULE_PROXY && r->group != NULL)
-		return diag_set(d, EINVAL, r->place.file, r->place.line,
+		return diag_set(d, EINVAL, at.file, at.line,
 				"option \"rule.group\" is for action \"proxy\", not \"%s\"",
 				rule_action_words[r->action]);
 	if (r->action != RULE_PROXY)
@@ -304,7 +314,7 @@ static int rule_group(const struct conf *c, struct flow_rule *r, struct diag *d)
 		return no_memory(d);
 	r->group_index = group_find(c, r->group);
 	if (r->group_index == c->n_groups || c->groups[r->group_index].n_members == 0)
-		return group_empty(c, &r->place, "[[rule]]", r->group, d);
+		return group_empty(c, &at, "[[rule]]", r->group, d);
 	return 0;
 }
 

@@ -217,6 +217,7 @@ const struct option_section conf_sections[] = {
 		.offset = FIELD(upstreams),
 		.size = sizeof(struct upstream_conf),
 		.place = UPSTREAM(place),
+		.places = UPSTREAM(places),
 		.max = UPSTREAMS_MAX,
 	},
 	{
@@ -226,6 +227,7 @@ const struct option_section conf_sections[] = {
 		.offset = FIELD(groups),
 		.size = sizeof(struct group_conf),
 		.place = GROUP(place),
+		.places = GROUP(places),
 		.key = GROUP(name),
 		.max = GROUPS_MAX,
 	},
@@ -235,6 +237,7 @@ const struct option_section conf_sections[] = {
 		.offset = FIELD(rules),
 		.size = sizeof(struct flow_rule),
 		.place = RULE(place),
+		.places = RULE(places),
 		.max = RULES_MAX,
 	},
 	{0},

@@ -42,6 +42,11 @@ static const struct place *element_place(const struct option_section *s, const v
 	return (const struct place *)((const char *)element + s->place);
 }
 
+static struct places *element_places(const struct option_section *s, const void *element)
+{
+	return (struct places *)((char *)element + s->places);
+}
+
 bool option_key_is_valid(const char *name)
 {
 	static const char bare[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -80,12 +85,18 @@ static const struct option_section *section_find(const struct option_section *se
 	return NULL;
 }
 
+/* Of a mistake in the table as a whole. */
+static int item_table_line(const struct toml_item *item)
+{
+	return item->table_line != 0 ? item->table_line : item->line;
+}
+
 static int section_bad_shape(const struct option_section *s, const struct toml_item *item,
 			     struct diag *d)
 {
 	char header[SECTION_WORDS];
 
-	return diag_set(d, EINVAL, item->file, item->line,
+	return diag_set(d, EINVAL, item->file, item_table_line(item),
 			"\"%.*s\" is for %s: write %s and its options below",
 			(int)first_word(item->path), item->path,
 			s->named ? "tables with names" : "a list of tables",
@@ -102,7 +113,7 @@ static int section_target(const struct option_section *s, const struct toml_item
 		return section_bad_shape(s, item, d);
 	t->key = at + s->named;
 	if (s->named && *t->key == '"')
-		return diag_set(d, EINVAL, item->file, item->line,
+		return diag_set(d, EINVAL, item->file, item_table_line(item),
 				"the NAME of [%s.NAME] has letters, digits, '-' and '_' only",
 				s->name);
 	t->key_len = s->named ? strcspn(t->key, ".[") : strcspn(t->key, "]") + 1;
@@ -110,7 +121,7 @@ static int section_target(const struct option_section *s, const struct toml_item
 		return section_bad_shape(s, item, d);
 	t->option = t->key[t->key_len] == '.' ? t->key + t->key_len + 1 : NULL;
 	if (s->named && t->key_len > OPTION_KEY_MAX)
-		return diag_set(d, EINVAL, item->file, item->line,
+		return diag_set(d, EINVAL, item->file, item_table_line(item),
 				"the NAME of [%s.NAME] has at most %d letters", s->name,
 				OPTION_KEY_MAX);
 	return 0;
@@ -176,6 +187,17 @@ void *option_section_add(const struct option_section *s, void *conf, const char 
 	return element;
 }
 
+struct place option_section_place(const struct option_section *s, const void *element,
+				  const char *option)
+{
+	const struct option *o = section_row(s, option);
+	struct place place;
+
+	BUG_ON(o == NULL || o - s->options >= PLACES_MAX);
+	place = element_places(s, element)->rows[o - s->options];
+	return place.file != NULL ? place : *element_place(s, element);
+}
+
 static void *section_named(const struct option_section *s, const void *conf, const char *key)
 {
 	size_t n = section_elements(s, conf).n;
@@ -206,10 +228,11 @@ static int section_open(const struct option_section *s, void *conf, const struct
 	if (*element != NULL)
 		return 0;
 	if (n == s->max)
-		return diag_set(d, EINVAL, item->file, item->line, "more than %zu tables %s",
-				s->max, section_header(s, PLACEHOLDER, header));
+		return diag_set(d, EINVAL, item->file, item_table_line(item),
+				"more than %zu tables %s", s->max,
+				section_header(s, PLACEHOLDER, header));
 	*element = option_section_add(s, conf, s->named ? key : NULL,
-				      (struct place){.file = file, .line = item->line});
+				      (struct place){.file = file, .line = item_table_line(item)});
 	return *element != NULL ? 0 : diag_set(d, ENOMEM, item->file, item->line, "out of memory");
 }
 
@@ -238,6 +261,9 @@ static int section_set(const struct option_section *s, void *conf, const struct 
 	r = section_open(s, conf, item, &t, same, file, &element, d);
 	if (r < 0 || o == NULL)
 		return r;
+	BUG_ON(o - s->options >= PLACES_MAX);
+	element_places(s, element)->rows[o - s->options] =
+		(struct place){.file = file, .line = item->line};
 	return o->type->set(o, (char *)element + o->offset, item, d);
 }
 
@@ -258,8 +284,9 @@ static int section_check_near(const struct option_section *sections, const struc
 	near = nearest_word(word, names);
 	if (near == NULL)
 		return 0;
-	return diag_set(d, EINVAL, item->file, item->line, "unknown table \"%s\"; did you mean %s?",
-			word, section_header(section_find(sections, near), PLACEHOLDER, header));
+	return diag_set(d, EINVAL, item->file, item_table_line(item),
+			"unknown table \"%s\"; did you mean %s?", word,
+			section_header(section_find(sections, near), PLACEHOLDER, header));
 }
 
 int option_section_set_all(const struct option *table, const struct option_section *sections,

@@ -16,7 +16,8 @@ struct option_section {
 	const struct option *options;
 	size_t offset; /* in the configuration, of a struct option_elements */
 	size_t size;   /* of an element */
-	size_t place;  /* in the element, of its struct place: the line of its first option */
+	size_t place;  /* in the element, of its struct place: the line of its header */
+	size_t places; /* in the element, of its struct places: of its options */
 	size_t key;    /* of a named one: in the element, of a char *, owned: NAME */
 	size_t max;    /* elements that files may have */
 };
@@ -49,6 +50,10 @@ int option_section_set_all(const struct option *table, const struct option_secti
  * or NULL. NULL: no memory. */
 void *option_section_add(const struct option_section *s, void *conf, const char *key,
 			 struct place place);
+
+/* Where the option of that element, "warm", was written; if it was not, where its table begins. */
+struct place option_section_place(const struct option_section *s, const void *element,
+				  const char *option);
 
 /* What files wrote, as option_dump(): elements that have no place are left out. */
 void option_section_dump(const struct option_section *sections, const void *conf,

@@ -27,6 +27,7 @@ extern const char *const rule_unknown_name_words[];
 
 struct flow_rule {
 	struct place place;
+	struct places places;
 	char *name; /* as logs and counters call it; where the file has none: "FILE:LINE" */
 	/* As written. */
 	struct string_list domains;

@@ -143,38 +143,42 @@ toml_item item_make(toml_doc &doc, const char *path, const toml::node &node)
 	return item;
 }
 
-void doc_add_item(toml_doc &doc, const std::string &path, const toml::node &node)
+void doc_add_item(toml_doc &doc, const std::string &path, const toml::node &node, int table_line)
 {
-	doc.items.push_back(item_make(doc, doc_keep(doc, path), node));
+	toml_item item = item_make(doc, doc_keep(doc, path), node);
+
+	item.table_line = item.kind == TOML_TABLE ? item.line : table_line;
+	doc.items.push_back(item);
 	doc.positions.push_back(node.source().begin);
 }
 
-void doc_add_table(toml_doc &doc, const std::string &path, const toml::table &table);
+void doc_add_table(toml_doc &doc, const std::string &path, const toml::table &table,
+		   int table_line);
 
-void doc_add(toml_doc &doc, const std::string &path, const toml::node &node)
+void doc_add(toml_doc &doc, const std::string &path, const toml::node &node, int table_line)
 {
 	const toml::table *table = node.as_table();
 	const toml::array *array = node.as_array();
 
 	if (path.size() >= path_limit) {
-		doc_add_item(doc, path, node);
+		doc_add_item(doc, path, node, table_line);
 	} else if (table != nullptr && !table->empty()) {
-		doc_add_table(doc, path, *table);
+		doc_add_table(doc, path, *table, (int)node.source().begin.line);
 	} else if (array != nullptr && array_of_tables(*array)) {
 		for (size_t i = 0; i < array->size(); i++)
-			doc_add(doc, path + '[' + std::to_string(i) + ']', (*array)[i]);
+			doc_add(doc, path + '[' + std::to_string(i) + ']', (*array)[i], table_line);
 	} else {
-		doc_add_item(doc, path, node);
+		doc_add_item(doc, path, node, table_line);
 	}
 }
 
-void doc_add_table(toml_doc &doc, const std::string &path, const toml::table &table)
+void doc_add_table(toml_doc &doc, const std::string &path, const toml::table &table, int table_line)
 {
 	for (const auto &[key, node] : table) {
 		std::string longer = path;
 
 		path_add(longer, key.str());
-		doc_add(doc, longer, node);
+		doc_add(doc, longer, node, table_line);
 	}
 }
 
@@ -215,7 +219,7 @@ try {
 				reason.c_str());
 	}
 	built->file = file;
-	doc_add_table(*built, "", result.table());
+	doc_add_table(*built, "", result.table(), 0);
 	doc_sort(*built);
 	*doc = built.release();
 	return 0;

@@ -29,6 +29,7 @@ struct toml_item {
 			   * that TOML wants in quotes has them here, with escapes as in JSON. */
 	const char *file;
 	int line;
+	int table_line; /* of the header, or of the first key, of the table that it stands in or is; 0: in none */
 	enum toml_kind kind;
 	const char
 		*string; /* TOML_STRING; NUL-terminated, `len` bytes (a NUL inside is possible) */

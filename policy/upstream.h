@@ -26,6 +26,7 @@ bool upstream_address_is_name(enum upstream_address address, bool by_name);
 
 struct upstream_conf {
 	struct place place;
+	struct places places;
 	char *name; /* as logs and counters call it; where the file has none: proxy_url_format(), or "direct" */
 	struct proxy_url url;
 	char *auth_file; /* "": user and password are in the URL, or there are none */
@@ -41,6 +42,7 @@ struct upstream_conf {
 
 struct group_conf {
 	struct place place; /* file NULL: nothing was written about it */
+	struct places places;
 	char *name;
 	enum group_choose choose;
 	enum group_all_down when_all_down;

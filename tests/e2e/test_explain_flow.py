@@ -88,8 +88,8 @@ all down   direct
 CASES = (
     ("client=10.0.0.5 dest=192.0.2.1:443 name=www.example.com", """\
 verdict    proxy
-rule       {file}:47
-observed   trial ({file}:41) would refuse
+rule       {file}:46
+observed   trial ({file}:40) would refuse
 group      tokyo (hash-client)
 upstreams  1. tokyo-1 socks5://10.20.30.40:1080 is told www.example.com:443
            2. tokyo-2 http://10.20.30.41:3128 is told 192.0.2.1:443
@@ -98,8 +98,8 @@ all down   refuse
     # Another client, another order; the words in another order, and the name in another spelling.
     ("name=WWW.Example.COM.  dest=[2001:db8::1]:80   client=10.0.0.3", """\
 verdict    proxy
-rule       {file}:47
-observed   trial ({file}:41) would refuse
+rule       {file}:46
+observed   trial ({file}:40) would refuse
 group      tokyo (hash-client)
 upstreams  1. tokyo-2 http://10.20.30.41:3128 is told [2001:db8::1]:80
            2. tokyo-1 socks5://10.20.30.40:1080 is told www.example.com:80
@@ -108,16 +108,16 @@ all down   refuse
     ("client=192.0.2.9 dest=192.0.2.1:80 name=www.example.com", """\
 verdict    proxy
 rule       no rule matched
-observed   trial ({file}:41) would refuse
+observed   trial ({file}:40) would refuse
 """ + DEFAULT.format("www.example.com:80")),
     ("client=::1 dest=11.0.0.1:443 name=else.example", """\
 verdict    direct
-rule       inside ({file}:52)
+rule       inside ({file}:51)
 to         11.0.0.1:443
 """),
     ("client=::1 dest=11.0.0.1:22", """\
 verdict    direct
-rule       inside ({file}:52)
+rule       inside ({file}:51)
 name       not known: none is looked for on port 22 (sniff.ports)
 to         11.0.0.1:22
 """),
@@ -128,24 +128,24 @@ name       not known: none is looked for on port 22 (sniff.ports)
 """ + DEFAULT.format("12.0.0.1:22")),
     ("client=10.0.0.5 dest=12.0.0.1:443 name=a.bad.example", """\
 verdict    refuse
-rule       blocked ({file}:57)
+rule       blocked ({file}:56)
 """),
     # A refusal also takes what has no name where one is expected.
     ("client=10.0.0.5 dest=12.0.0.1:443", """\
 verdict    refuse
-rule       blocked ({file}:57)
-observed   trial ({file}:41) would refuse
+rule       blocked ({file}:56)
+observed   trial ({file}:40) would refuse
 name       not known, though expected on this port; with one, another rule could decide
 """),
     ("client=10.0.0.5 dest=12.0.0.1:80", """\
 verdict    proxy
 rule       no rule matched
-observed   trial ({file}:41) would refuse
+observed   trial ({file}:40) would refuse
 name       not known, though expected on this port; with one, another rule could decide
 """ + DEFAULT.format("12.0.0.1:80")),
     ("client=10.0.0.5 dest=13.0.0.1:22", """\
 verdict    proxy
-rule       turning ({file}:63)
+rule       turning ({file}:62)
 name       not known: none is looked for on port 22 (sniff.ports)
 group      turns (round-robin: this is one turn of many)
 upstreams  1. turn-1 socks5://10.20.30.43:1080 is told 13.0.0.1:22
@@ -154,7 +154,7 @@ all down   refuse
 """),
     ("client=10.0.0.5 dest=12.0.0.1:80 name=named.example", """\
 verdict    direct
-rule       named ({file}:68)
+rule       named ({file}:67)
 to         the addresses of named.example, port 80
 """),
 )

@@ -110,6 +110,31 @@ static void test_good(void **state)
 	}
 }
 
+/* Where the table of each item begins, whatever stands in it first. */
+static void test_tables(void **state)
+{
+	static const char text[] = "a = 1\n[[up]]\n# why\n\nurl = 1\nname = 2\n[[up]]\n\nurl = 3\n"
+				   "[g.x]\n\nchoose = 4\n[g.y]\n[h]\n\ni.j = 5\n";
+	static const struct {
+		const char *path;
+		int line;
+	} expected[] = {{"a", 0},           {"up[0].url", 2}, {"up[0].name", 2}, {"up[1].url", 7},
+			{"g.x.choose", 10}, {"g.y", 13},      {"h.i.j", 16}};
+	struct toml_doc *doc = NULL;
+	const struct toml_item *items;
+	size_t n;
+	(void)state;
+
+	assert_int_equal(toml_parse(text, strlen(text), "x.toml", &doc, NULL), 0);
+	items = toml_items(doc, &n);
+	assert_int_equal(n, ARRAY_LEN(expected));
+	for (size_t i = 0; i < n; i++) {
+		assert_string_equal(items[i].path, expected[i].path);
+		assert_int_equal(items[i].table_line, expected[i].line);
+	}
+	toml_free(doc);
+}
+
 static void test_bad(void **state)
 {
 	static const struct {
@@ -241,9 +266,9 @@ static void test_hostile(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_good),    cmocka_unit_test(test_bad),
-		cmocka_unit_test(test_length),  cmocka_unit_test(test_truncated),
-		cmocka_unit_test(test_hostile),
+		cmocka_unit_test(test_good),      cmocka_unit_test(test_tables),
+		cmocka_unit_test(test_bad),       cmocka_unit_test(test_length),
+		cmocka_unit_test(test_truncated), cmocka_unit_test(test_hostile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
