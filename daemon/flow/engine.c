@@ -165,12 +165,13 @@ static int view_warm_up(struct view *v, struct engine *e, struct diag *d)
 	return warms_new(&o, &v->warms, d);
 }
 
-/* Only usocksd connects to where its clients say. */
-static int engine_guard(struct engine *e, struct view *v, const struct conf *c, struct diag *d)
+/* Whoever may connect to where a client says must know which addresses are its own. */
+static int engine_guard(struct engine *e, struct view *v, const struct plan *plan, struct diag *d)
 {
+	const struct conf *c = plan->conf;
 	int rc;
 
-	if (!c->acl.enforced)
+	if (!c->acl.enforced && !plan->goes_direct)
 		return 0;
 	rc = e->own_addrs.set == NULL ? own_addrs_init(&e->own_addrs, &e->loop, d) : 0;
 	guard_init(&v->guard, &c->acl, &e->own_addrs);
@@ -185,7 +186,7 @@ int engine_use(struct engine *e, struct plan *plan, struct diag *d)
 
 	if (v == NULL)
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
-	rc = engine_guard(e, v, c, d);
+	rc = engine_guard(e, v, plan, d);
 	if (rc == 0)
 		rc = resolver_new(&e->loop, &c->dns.servers, &v->sock, &v->resolver, d);
 	if (rc < 0) {

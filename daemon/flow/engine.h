@@ -74,7 +74,7 @@ struct engine {
 	struct buf *scratch; /* empty between any two uses */
 	struct pipes pipes;
 	struct owner owns;          /* which connections are our own */
-	struct own_addrs own_addrs; /* usocksd */
+	struct own_addrs own_addrs; /* where flows may go directly */
 	struct server_first server_first;
 	struct list bulky;  /* the pipes in use */
 	struct timer sweep; /* set while there are some */

@@ -11,6 +11,7 @@
  *
  * What only set-up needs lives in struct setup and goes back to its pool when the relay begins.
  */
+#include "daemon/egress/name_guard.h"
 #include "daemon/flow/engine.h"
 #include "daemon/net/dial.h"
 #include "daemon/proto/sniff.h"
@@ -64,6 +65,7 @@ struct setup {
 	bool warm;               /* over a connection that was kept ready, whose peer may be gone */
 	uint16_t order[UPSTREAM_TRIES_MAX];
 	struct rule_verdict verdict;
+	struct name_guard name_guard; /* of `dial`, where a name says where to go directly */
 	struct dial dial;
 	struct handshake handshake;
 	struct socks5_server server;

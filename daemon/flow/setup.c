@@ -402,6 +402,14 @@ static const char *setup_source_trouble(const struct session *s, int status)
 	return NULL;
 }
 
+static const char *setup_refused_text(const struct session *s, int said)
+{
+	const struct setup *p = s->setup;
+
+	return p->dial.filter == &p->name_guard.filter ? name_guard_text(said)
+						       : acl_text((enum acl_verdict)said);
+}
+
 static void setup_dial_failed(struct session *s, const struct dial *d, int status)
 {
 	enum upstream_failure kind =
@@ -409,8 +417,7 @@ static void setup_dial_failed(struct session *s, const struct dial *d, int statu
 
 	if (d->phase == DIAL_REFUSED) {
 		s->dest = d->peer; /* where a name would have led to */
-		return session_end(s, WHY_NETWORK_REFUSED, 0,
-				   acl_text((enum acl_verdict)d->refused));
+		return session_end(s, WHY_NETWORK_REFUSED, 0, setup_refused_text(s, d->refused));
 	}
 	if (d->phase == DIAL_CONNECT)
 		setup_blame(s, kind, WHY_CONNECT_FAILED, -status, setup_source_trouble(s, status));
@@ -451,6 +458,30 @@ static void setup_dialled(struct dial *d, int status)
 	}
 }
 
+/* What the rules are asked with. */
+static struct flow_facts setup_facts(const struct session *s)
+{
+	return (struct flow_facts){
+		.client = &s->client_addr,
+		.dest = &s->dest,
+		.port = s->port,
+		.name = s->name,
+		.name_expected = port_list_contains(&s->view->plan->conf->sniff.ports, s->port),
+	};
+}
+
+/* Of transocksd; that of usocksd is there already. */
+static void setup_guard_name(struct session *s)
+{
+	struct setup *p = s->setup;
+	const struct flow_facts facts = setup_facts(s);
+
+	if (p->dial.filter != NULL)
+		return;
+	name_guard_init(&p->name_guard, s->view->plan->conf, &s->engine->own_addrs, &facts);
+	p->dial.filter = &p->name_guard.filter;
+}
+
 /* To the destination itself. Where a rule on domains has decided, only to where the name leads: the client could
  * name one site and mean another one's address. */
 static int setup_dial_dest(struct session *s)
@@ -462,9 +493,11 @@ static int setup_dial_dest(struct session *s)
 	s->direct = true;
 	by_name = s->name != NULL && (p->verdict.by_name || s->dest.family == AF_UNSPEC);
 
-	if (by_name)
+	if (by_name) {
+		setup_guard_name(s);
 		return dial_name(&s->setup->dial, loop, s->view->resolver, &s->view->sock, s->name,
 				 s->port, setup_dialled, s);
+	}
 	dial_addr(&s->setup->dial, loop, &s->view->sock, &s->dest, setup_dialled, s);
 	return 0;
 }
@@ -565,17 +598,10 @@ static void setup_proxy(struct session *s)
 
 static void setup_decide(struct session *s)
 {
-	const struct conf *c = s->view->plan->conf;
 	struct rule_verdict *v = &s->setup->verdict;
-	const struct flow_facts facts = {
-		.client = &s->client_addr,
-		.dest = &s->dest,
-		.port = s->port,
-		.name = s->name,
-		.name_expected = port_list_contains(&c->sniff.ports, s->port),
-	};
+	const struct flow_facts facts = setup_facts(s);
 
-	rules_match(&c->rules, &facts, v);
+	rules_match(&s->view->plan->conf->rules, &facts, v);
 	s->rule = v->rule == RULE_NONE ? 0 : (uint16_t)(v->rule + 1);
 	s->observed = v->observed == RULE_NONE ? 0 : (uint16_t)(v->observed + 1);
 	plan_count(s->view->plan, &facts, v);

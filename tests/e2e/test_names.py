@@ -230,7 +230,9 @@ class Rules(lab.TestCase):
 
     def start(self, rules, config=""):
         t = self.build("host")
-        dns = ["here.example=11.0.0.1", "there.example=11.0.0.2", "denied.example=11.0.0.1"]
+        dns = ["here.example=11.0.0.1", "there.example=11.0.0.2", "denied.example=11.0.0.1",
+               "loop.example=127.0.0.1", "lan.example=10.91.3.2", "own.example=11.0.0.77",
+               "closed.example=11.0.0.9", "both.example=127.0.0.1", "both.example=11.0.0.2"]
         t.inet.peer("dns", "11.0.0.53", 53, *dns)
         t.inet.peer("http", "11.0.0.1", 80)
         t.inet.peer("http", "11.0.0.2", 80)
@@ -334,6 +336,45 @@ class Rules(lab.TestCase):
             action = "direct"
             """)
         self.assertIn("This is 11.0.0.2", self.get(t, "there.example", "11.0.0.1").stdout)
+
+    def direct_by_name(self, config=""):
+        t = self.start("""
+            [[rule]]
+            networks = ["11.0.0.9"]
+            action = "refuse"
+            [[rule]]
+            domains = [".example", "localhost"]
+            action = "direct"
+            """, config)
+        t.host.ip("addr add 11.0.0.77/32 dev lo")
+        for host, addresses in (t.host, ("127.0.0.1", "11.0.0.77")), (t.proxy, ("10.91.3.2",)), \
+                               (t.inet, ("11.0.0.9",)):
+            for address in addresses:
+                host.peer("http", address, 80)
+        return t
+
+    def test_direct_by_a_name_that_leads_where_no_flow_may_go(self):
+        """Its own name server says what it likes, and localhost needs none."""
+        t = self.direct_by_name()
+        special = "the name leads to a special-purpose address, which is not in redirect.redirect_anyway"
+        for count, (name, address, error) in enumerate((
+                ("localhost", "::1", special), ("loop.example", "127.0.0.1", special),
+                ("lan.example", "10.91.3.2", special),
+                ("own.example", "11.0.0.77", "the name leads to an address of this host"),
+                ("closed.example", "11.0.0.9", "a rule refuses the address that the name leads to")), 1):
+            with self.subTest(name):
+                self.assertNotEqual(self.get(t, name, check=False).returncode, 0)
+                record = self.record(t, count)
+                self.assertEqual((record["end"], record["phase"], record["error"]),
+                                 ("network-refused", "rules", error))
+                self.assertIn(address, record["dest_addr"])
+        self.assertIn("This is 11.0.0.2", self.get(t, "both.example").stdout)
+
+    def test_direct_by_a_name_that_leads_to_what_is_redirected_anyway(self):
+        t = self.direct_by_name('[redirect]\nredirect_anyway = ["10.91.3.0/24", "127.0.0.0/8"]\n')
+        self.assertIn("This is 10.91.3.2", self.get(t, "lan.example").stdout)
+        self.assertNotEqual(self.get(t, "loop.example", check=False).returncode, 0)
+        self.assertEqual(self.record(t, 2)["error"], "the name leads to an address of this host")
 
     def test_direct_by_a_name_that_does_not_exist(self):
         t = self.start("""
