@@ -60,6 +60,7 @@ struct setup {
 	uint8_t n_order, at;     /* the upstreams to try, and which of them is tried */
 	bool proxied;            /* through an upstream, not directly */
 	bool told;               /* what the attempt at the upstream has shown of its health */
+	bool never_direct;       /* an attempt failed, but not because the upstream is down */
 	bool tells_name;         /* to the upstream, instead of the address */
 	bool told_address;       /* once the upstream could not resolve the name */
 	bool warm;               /* over a connection that was kept ready, whose peer may be gone */

@@ -56,11 +56,14 @@ void setup_stop(struct session *s)
 static void setup_dial(struct session *s);
 static void setup_next(struct session *s);
 
+/* Past all that upstreams allow: not because one attempt has failed, but because they are known to be down. */
 static bool setup_may_go_direct(const struct session *s)
 {
-	const struct conf *c = s->view->plan->conf;
+	const struct plan *plan = s->view->plan;
+	size_t group = s->setup->verdict.group;
 
-	return c->groups[s->setup->verdict.group].when_all_down == GROUP_ALL_DOWN_DIRECT;
+	return plan->conf->groups[group].when_all_down == GROUP_ALL_DOWN_DIRECT &&
+	       !s->setup->never_direct && upstreams_are_down(plan->upstreams, group, setup_now(s));
 }
 
 /* No upstream is left, and the group allows that. */
@@ -77,6 +80,7 @@ static void setup_failed(struct session *s, enum why why, int err, const char *d
 	struct setup *p = s->setup;
 	bool last = p->at + 1 >= p->n_order;
 
+	p->never_direct = p->never_direct || !upstream_is_to_blame(err);
 	if (setup_is_over(s) || (last && !setup_may_go_direct(s)))
 		return session_end(s, why, err, detail);
 	s->failed = (uint16_t)(p->order[p->at] + 1);
@@ -319,6 +323,7 @@ static bool setup_was_cut(struct session *s, enum handshake_result r)
 
 	if ((r != HANDSHAKE_CLOSED && r != HANDSHAKE_FAILED) || p->at + 1 >= p->n_order)
 		return false;
+	p->never_direct = true;
 	setup_failed(s, WHY_REPLY_FAILED, h->err, h->error);
 	return true;
 }

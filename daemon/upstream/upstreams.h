@@ -118,7 +118,7 @@ void upstreams_unref(struct upstreams *u); /* NULL is fine */
  * the group's when_all_down is "direct", those that are ejected, beginning with the one that is due back first: with
  * all of them out of order a flow is not worse off than without any of this. At most one flow at a time is given
  * one whose ejection is over. 0: no member is left, or there are none. Where all tries have failed, when_all_down
- * says what is next. */
+ * says what is next, of a group that is down (upstreams_are_down()). */
 size_t upstreams_order(struct upstreams *u, size_t group, const struct addr *client,
 		       uint64_t now_ms, uint16_t out[UPSTREAM_TRIES_MAX]);
 /* Whether each member of the group is ejected. */

@@ -12,6 +12,7 @@ Servers and clients to test against, one per process: peers.py KIND ADDRESS PORT
     socks greeting          SOCKS5: answers the greeting, never the request
     socks no-method         SOCKS5: takes none of the methods
     socks garbage           answers with something else
+    socks cut               SOCKS5: answers the greeting, closes at the request
     socks code N            SOCKS5: answers the request with reply code N
     socks greedy            SOCKS5 to the real destination, prints how many bytes came first
     socks drip MS           SOCKS5 to the real destination, each byte of its answers MS apart
@@ -186,7 +187,7 @@ async def socks(reader, writer, args):
     if mode == "code":
         writer.write(struct.pack("!BBBBIH", 5, int(args[1]), 0, 1, 0, 0))
         await writer.drain()
-    else:
+    elif mode != "cut":
         await reader.read(1)
 
 

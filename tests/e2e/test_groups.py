@@ -273,11 +273,58 @@ class Groups(lab.TestCase):
         t = self.start('choose = "round-robin"\nwhen_all_down = "direct"')
         for name in NAMES:
             t.usocksd[name].kill()
+        # One failure, or two, is not known to be more than that.
+        for _ in range(2):
+            t.host.expect_reset(SITE, 7)
+        self.assertEqual({r["end"] for r in t.daemon.wait_records(2)}, {"connect-failed"})
         self.assertEqual(set(self.flows(t, 12)), {"direct"})
         for record in t.daemon.lines(type="access"):
             self.assertEqual(record["direct_because"], "when_all_down")
         self.assertIn("echo 10.91.0.2\n", t.echo.log())
+        self.assertNotIn("echo 10.91.3.2\n", t.echo.log())
         self.assertEqual(len(t.daemon.lines(severity="error", group="default")), 1)
+
+    def expect_never_direct(self, t, flows, end):
+        for _ in range(flows):
+            t.host.expect_reset(SITE, 7, b"x")
+        self.assertEqual({(r["end"], r["upstream"]) for r in t.daemon.wait_records(flows)}, {end})
+        self.assertEqual(t.echo.log(), "ready\n")
+
+    def test_direct_is_not_for_what_an_upstream_that_is_up_does_not_carry(self):
+        """One closes the connection at the request, which may be its way to refuse; the next one is down."""
+        t = self.build("host")
+        t.proxy.peer("socks", "10.91.3.2", 1080, "cut")
+        t.daemon = t.host.transocksd("""
+            workers = 1
+            handshake = "strict"
+            [[upstream]]
+            name = "cuts"
+            url = "socks5://10.91.3.2:1080"
+            [[upstream]]
+            name = "down"
+            url = "socks5://10.91.3.2:1081"
+            [group.default]
+            choose = "failover"
+            when_all_down = "direct"
+            """)
+        t.host.rules("install")
+        t.echo = t.inet.peer("echo", "::", 7)
+        self.expect_never_direct(t, 1, ("connect-failed", "down"))
+
+    def test_direct_is_not_for_want_of_ports(self):
+        t = self.build("host")
+        t.daemon = t.host.transocksd("""
+            workers = 1
+            [[upstream]]
+            name = "a"
+            url = "socks5://10.91.3.2:1080"
+            source = ["10.91.0.99"]
+            [group.default]
+            when_all_down = "direct"
+            """)
+        t.host.rules("install")
+        t.echo = t.inet.peer("echo", "::", 7)
+        self.expect_never_direct(t, 5, ("connect-failed", "a"))
 
     # --- source addresses
 
