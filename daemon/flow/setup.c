@@ -115,6 +115,11 @@ static void setup_blame(struct session *s, enum upstream_failure kind, enum why 
 	setup_failed(s, why, err, detail);
 }
 
+static void setup_replied(struct session *s, enum upstream_reply reply)
+{
+	upstream_replied(s->upstream, reply, s->setup->began_ms, setup_now(s));
+}
+
 static bool setup_go_again(struct session *s);
 static bool setup_leaves_warm(struct session *s);
 
@@ -139,7 +144,7 @@ static void setup_timeout(struct timer *t)
 		flight_silent(&setup_view(s)->flight, p->way, setup_now(s));
 		setup_blame(s, UPSTREAM_FAILED_GREETING, why, ETIMEDOUT, NULL);
 	} else if (!setup_go_again(s)) {
-		upstream_replied(s->upstream, UPSTREAM_REPLY_NONE);
+		setup_replied(s, UPSTREAM_REPLY_NONE);
 		session_end(s, why, ETIMEDOUT, NULL);
 	}
 }
@@ -290,9 +295,10 @@ static void setup_await_reply(struct session *s)
 	struct setup *p = s->setup;
 
 	p->reply_ms = setup_now(s);
-	if (!p->told)
+	if (!p->told && upstream_greets(s->upstream)) {
 		upstream_greeted(s->upstream, p->began_ms, p->reply_ms);
-	p->told = true;
+		p->told = true;
+	}
 	setup_phase(s, WHY_REPLY_TIMEOUT, setup_reply_limit(s));
 }
 
@@ -342,8 +348,7 @@ static void setup_handshake_failed(struct session *s, enum handshake_result r)
 	/* Or did it take the rest of the flight for something else? */
 	if ((why != WHY_REPLY_REFUSED || p->way == FLIGHT_PROBE) && setup_go_again(s))
 		return;
-	upstream_replied(s->upstream,
-			 r == HANDSHAKE_REFUSED ? setup_reply(h->blame) : UPSTREAM_REPLY_NONE);
+	setup_replied(s, r == HANDSHAKE_REFUSED ? setup_reply(h->blame) : UPSTREAM_REPLY_NONE);
 	if (h->blame == BLAME_UPSTREAM)
 		setup_blame(s, UPSTREAM_FAILED_GREETING, why, h->err, h->error);
 	else if (!setup_falls_back(s) && !setup_was_cut(s, r))
@@ -370,7 +375,7 @@ void setup_remote_ready(struct session *s)
 	setup_flight_worked(s);
 	if (s->setup->warm)
 		warm_proved(s->remote.source->fd);
-	upstream_replied(s->upstream, UPSTREAM_REPLY_DONE);
+	setup_replied(s, UPSTREAM_REPLY_DONE);
 	setup_established(s);
 }
 
@@ -455,7 +460,7 @@ static void setup_dialled(struct dial *d, int status)
 	if (s->setup->proxied) {
 		setup_take_port(s, d->source);
 		upstream_port_take(s->upstream, d->source);
-		upstream_connected(s->upstream, s->setup->began_ms, setup_now(s));
+		upstream_connected(s->upstream);
 		setup_handshake(s);
 	} else {
 		setup_note_dest(s, &d->peer);
@@ -548,7 +553,7 @@ static bool setup_takes_warm(struct session *s)
 		return true;
 	}
 	s->state = SES_HANDSHAKE;
-	p->told = true; /* by whoever made it ready */
+	p->told = upstream_greets(s->upstream); /* by whoever made it ready */
 	p->way = FLIGHT_STRICT;
 	setup_tell_dest(s);
 	setup_await_reply(s);

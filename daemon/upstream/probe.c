@@ -85,9 +85,9 @@ static void probe_stop(struct probe *p)
 	close(fd);
 }
 
-static void probe_worked(struct probe *p)
+static void probe_worked(struct probe *p, bool connected)
 {
-	upstream_probed(p->up, p->began_ms, probe_now(p));
+	upstream_probed(p->up, connected, p->began_ms, probe_now(p));
 	probe_stop(p);
 	probe_schedule(p);
 }
@@ -128,7 +128,7 @@ static void probe_step(struct probe *p)
 	enum handshake_result r = handshake_step(h, p->source->fd, p->in, &p->readable, p->behind);
 
 	if (r == HANDSHAKE_READY || r == HANDSHAKE_DONE)
-		return probe_worked(p);
+		return probe_worked(p, r == HANDSHAKE_READY && !upstream_greets(p->up));
 	if (r != HANDSHAKE_WAIT)
 		return probe_failed(p,
 				    p->greeting ? UPSTREAM_FAILED_GREETING : UPSTREAM_FAILED_PROBE,

@@ -281,7 +281,7 @@ bool upstream_is_to_blame(int err)
 	       err != EADDRINUSE && err != EAFNOSUPPORT;
 }
 
-static bool upstream_greets(const struct upstream *up)
+bool upstream_greets(const struct upstream *up)
 {
 	return up->conf->url.scheme == PROXY_SOCKS5;
 }
@@ -294,11 +294,9 @@ static void upstream_worked(struct upstream *up, uint64_t began_ms, uint64_t now
 	upstream_log(up, health_look(h, now_ms), now_ms);
 }
 
-void upstream_connected(struct upstream *up, uint64_t began_ms, uint64_t now_ms)
+void upstream_connected(struct upstream *up)
 {
 	count(&up->run->connects);
-	if (!upstream_greets(up))
-		upstream_worked(up, began_ms, now_ms);
 }
 
 void upstream_greeted(struct upstream *up, uint64_t began_ms, uint64_t now_ms)
@@ -307,9 +305,12 @@ void upstream_greeted(struct upstream *up, uint64_t began_ms, uint64_t now_ms)
 		upstream_worked(up, began_ms, now_ms);
 }
 
-void upstream_probed(struct upstream *up, uint64_t began_ms, uint64_t now_ms)
+void upstream_probed(struct upstream *up, bool connected, uint64_t began_ms, uint64_t now_ms)
 {
-	upstream_worked(up, began_ms, now_ms);
+	if (connected && health_share(&up->run->health, now_ms) == 0)
+		upstream_unknown(up, began_ms);
+	else
+		upstream_worked(up, began_ms, now_ms);
 }
 
 void upstream_failed(struct upstream *up, enum upstream_failure kind, int err, const char *detail,
@@ -336,9 +337,13 @@ void upstream_unknown(struct upstream *up, uint64_t began_ms)
 	health_unknown(&up->run->health, began_ms);
 }
 
-void upstream_replied(struct upstream *up, enum upstream_reply reply)
+void upstream_replied(struct upstream *up, enum upstream_reply reply, uint64_t began_ms,
+		      uint64_t now_ms)
 {
 	count(&up->run->replies[reply]);
+	if (!upstream_greets(up) && reply != UPSTREAM_REPLY_NONE &&
+	    reply != UPSTREAM_REPLY_UPSTREAM)
+		upstream_worked(up, began_ms, now_ms);
 }
 
 /* --- the order of tries --- */

@@ -10,15 +10,16 @@
  *
  * What an attempt tells (flow, warm connection or probe alike):
  *
- *   upstream_connected()   TCP is connected. Where the protocol has no greeting that is all that is asked of it.
- *   upstream_greeted()     it answered the greeting as it should: it works.
+ *   upstream_connected()   TCP is connected. Only counted: a program that hangs is connected to by its kernel.
+ *   upstream_greeted()     it answered the greeting as it should: it works. Nothing where the protocol has none.
  *   upstream_failed()      it did not connect; or closed, was silent, spoke something else or refused our password before
  *                          it was ready for a request.
  *   upstream_unknown()     the attempt ended in between for a reason of ours or the client's.
- *   upstream_replied()     what became of the request. Only counted: a refusal, and silence after the greeting, are about
- *                          the destination, and one scanner must not eject every proxy.
+ *   upstream_replied()     what became of the request. A refusal, and silence after the greeting, are about the
+ *                          destination, and one scanner must not eject every proxy. Where the protocol has no greeting,
+ *                          the reply is the first word, and whatever it is shows that the upstream works.
  *
- * Every upstream_order()ed attempt must end in one of greeted, failed and unknown.
+ * Every upstream_order()ed attempt must end in one of greeted, failed and unknown; or replied, where there is no greeting.
  */
 #include "daemon/net/sock.h"
 #include "daemon/upstream/health.h"
@@ -125,16 +126,20 @@ size_t upstreams_order(struct upstreams *u, size_t group, const struct addr *cli
 bool upstreams_are_down(const struct upstreams *u, size_t group, uint64_t now_ms);
 
 /* `began_ms` is when that attempt was begun: in loop time, as is `now_ms`. */
-void upstream_connected(struct upstream *up, uint64_t began_ms, uint64_t now_ms);
+void upstream_connected(struct upstream *up);
+/* Whether there is a greeting, so that it is known before the reply whether it works. */
+bool upstream_greets(const struct upstream *up);
 void upstream_greeted(struct upstream *up, uint64_t began_ms, uint64_t now_ms);
 /* `err` is an errno or 0, `detail` constant words or NULL. What this host refuses by itself (upstream_is_to_blame()) is
  * taken as upstream_unknown(). */
 void upstream_failed(struct upstream *up, enum upstream_failure kind, int err, const char *detail,
 		     uint64_t began_ms, uint64_t now_ms);
 void upstream_unknown(struct upstream *up, uint64_t began_ms);
-/* A probe has gone as far as it was to go. */
-void upstream_probed(struct upstream *up, uint64_t began_ms, uint64_t now_ms);
-void upstream_replied(struct upstream *up, enum upstream_reply reply);
+/* A probe has gone as far as it was to go. Of one that was but `connected`, without a word from the upstream, an
+ * ejection is not over. */
+void upstream_probed(struct upstream *up, bool connected, uint64_t began_ms, uint64_t now_ms);
+void upstream_replied(struct upstream *up, enum upstream_reply reply, uint64_t began_ms,
+		      uint64_t now_ms);
 
 /* Whether a connect or a send that failed with `err` (an errno) can be the upstream's fault. A lack of memory,
  * descriptors or ports is not, nor what the rules of this host forbid (EPERM, EACCES), nor a source address that

@@ -194,8 +194,9 @@ static void warm_tick(struct timer *t)
 		return warm_queue_fill(w);
 	/* Whatever is ready may lead nowhere. */
 	warm_drop_all(w);
-	/* The trial, so that no client has to wait for its end. */
-	if (w->n_making == 0 && warm_greets(w) && health_take_trial(h, warm_now(w)))
+	/* The trial, so that no client has to wait for its end; without a greeting it would show nothing. */
+	if (w->n_making == 0 && warm_greets(w) && upstream_greets(w->up) &&
+	    health_take_trial(h, warm_now(w)))
 		warm_begin(w);
 }
 
@@ -358,7 +359,7 @@ static void warm_dialled(struct dial *d, int status)
 	c->peer = d->peer;
 	c->egress = d->source;
 	upstream_port_take(w->up, c->egress);
-	upstream_connected(w->up, c->began_ms, warm_now(w));
+	upstream_connected(w->up);
 	w->failures = 0;
 	if (!warm_greets(w)) {
 		warm_conn_ready(c);

@@ -24,14 +24,16 @@ def flow_end(sock):
 
 
 class Groups(lab.TestCase):
-    def start(self, group, config="", workers=1):
+    def start(self, group, config="", workers=1, schemes=None):
         """Three upstreams on `proxy`, an echo server on the Internet."""
+        schemes = schemes or {}
         t = self.build("host")
         t.usocksd = {}
         for name in NAMES:
             self.up(t, name)
         upstreams = "\n".join(
-            f'[[upstream]]\nname = "{name}"\nurl = "socks5://10.91.3.2:{PORT[name]}"\n'
+            f'[[upstream]]\nname = "{name}"\n'
+            f'url = "{schemes.get(name, "socks5")}://10.91.3.2:{PORT[name]}"\n'
             for name in NAMES)
         t.daemon = t.host.transocksd(
             f"workers = {workers}\n{config}\n{upstreams}\n[group.default]\n{group}\n")
@@ -426,6 +428,21 @@ class Groups(lab.TestCase):
         self.assertGreaterEqual(found["failed_probe"], 1)
         self.assertRegex(found["last_failure"], "^probe: ")
         self.assertEqual(set(self.flows(t, 3)), {"b"})
+
+    def test_an_http_proxy_that_hangs(self):
+        """Its kernel goes on to accept connections, of probes and of flows: that is no sign of life."""
+        t = self.start(f'choose = "failover"\nprobe_interval = "1s"\nprobe_dest = "{SITE}:7"',
+                       '[timeouts]\nreply = "300ms"', schemes={"a": "http"})
+        t.usocksd["a"].kill()
+        hangs = t.proxy.peer("silent", "10.91.3.2", PORT["a"])
+        client = t.host.peer("arrivals", SITE, 7, 50, 30)
+        self.wait_state(t, "a", "ejected", "trial")
+        self.assertRegex(self.upstreams()["a"]["last_failure"], "^probe: ")
+        client.signal(signal.SIGTERM)
+        client.wait(30)
+        hangs.kill()
+        t.proxy.peer("connect", "10.91.3.2", PORT["a"], "reply", r"HTTP/1.1 200 OK\n\n")
+        self.wait_state(t, "a", "returning", "up", seconds=20)
 
 
 if __name__ == "__main__":

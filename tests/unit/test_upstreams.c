@@ -313,9 +313,9 @@ static void test_what_does_not_count(void **state)
 				T0 + i, T0 + i);
 	assert_string_equal(order(T0 + 100), "abc");
 	for (unsigned i = 0; i < 100; i++) {
-		upstream_connected(up(0), T0, T0);
+		upstream_connected(up(0));
 		upstream_greeted(up(0), T0, T0);
-		upstream_replied(up(0), (enum upstream_reply)(i % UPSTREAM_REPLY_COUNT));
+		upstream_replied(up(0), (enum upstream_reply)(i % UPSTREAM_REPLY_COUNT), T0, T0);
 		upstream_unknown(up(0), T0 + i);
 	}
 	assert_string_equal(order(T0 + 100), "abc");
@@ -348,24 +348,66 @@ static void test_what_counts(void **state)
 		world_open(GROUP_FAILOVER);
 		for (unsigned k = 0; k < HEALTH_FAILURES; k++) {
 			/* Accepting alone does not make it healthy: it has a greeting to answer. */
-			upstream_connected(up(0), T0, T0);
+			upstream_connected(up(0));
 			upstream_failed(up(0), rows[i].kind, rows[i].err, "x", T0, T0);
 		}
 		assert_string_equal(order(T0), "bca");
 	}
 }
 
-/* Where there is no greeting, to be connected is all that is asked. */
+static enum health_state state_of(size_t i)
+{
+	return (enum health_state)atomic_load(&up(i)->run->health.state);
+}
+
+/* Where there is no greeting it is the reply that shows that it works, whatever it is; not that the kernel has accepted. */
 static void test_without_a_greeting(void **state)
+{
+	static const struct {
+		enum upstream_reply reply;
+		enum health_state health;
+	} rows[] = {
+		{UPSTREAM_REPLY_DONE, HEALTH_RETURNING},   {UPSTREAM_REPLY_DEST, HEALTH_RETURNING},
+		{UPSTREAM_REPLY_POLICY, HEALTH_RETURNING}, {UPSTREAM_REPLY_NONE, HEALTH_EJECTED},
+		{UPSTREAM_REPLY_UPSTREAM, HEALTH_EJECTED},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		upstreams_unref(world.all);
+		world_open(GROUP_FAILOVER);
+		world.upstreams[1].url.scheme = PROXY_HTTP;
+		eject(1, T0);
+		upstream_connected(up(1));
+		upstream_greeted(up(1), T0 + 1, T0 + 2); /* nothing to be told */
+		assert_int_equal(state_of(1), HEALTH_EJECTED);
+		upstream_replied(up(1), rows[i].reply, T0 + 1, T0 + 2);
+		assert_int_equal(state_of(1), rows[i].health);
+	}
+	/* Failures in a row, though it was connected to in between. */
+	world.upstreams[0].url.scheme = PROXY_HTTP;
+	for (unsigned k = 0; k < HEALTH_FAILURES; k++) {
+		upstream_connected(up(0));
+		upstream_failed(up(0), UPSTREAM_FAILED_PROBE, ETIMEDOUT, NULL, T0, T0);
+	}
+	assert_int_equal(state_of(0), HEALTH_EJECTED);
+}
+
+/* A probe that nobody has answered a word ends no ejection, and the trial that it was is free again. */
+static void test_a_probe_that_only_connects(void **state)
 {
 	(void)state;
 	world_open(GROUP_FAILOVER);
-	world.upstreams[0].url.scheme = PROXY_DIRECT;
-	upstream_greeted(up(0), T0, T0); /* nothing to be told */
-	eject(1, T0);
-	world.upstreams[1].url.scheme = PROXY_DIRECT;
-	upstream_connected(up(1), T0 + 1, T0 + 2);
-	assert_int_equal(atomic_load(&up(1)->run->health.state), HEALTH_RETURNING);
+	fail_one(0, T0);
+	upstream_probed(up(0), true, T0, T0);
+	assert_int_equal(atomic_load(&up(0)->run->health.failures), 0);
+	eject(0, T0);
+	assert_true(health_take_trial(&up(0)->run->health, until(0)));
+	upstream_probed(up(0), true, until(0), until(0));
+	assert_int_equal(state_of(0), HEALTH_EJECTED);
+	assert_true(health_take_trial(&up(0)->run->health, until(0)));
+	upstream_probed(up(0), false, until(0), until(0));
+	assert_int_equal(state_of(0), HEALTH_RETURNING);
 }
 
 static void test_changes_are_logged_once(void **state)
@@ -441,7 +483,7 @@ static void test_reload(void **state)
 	eject(1, T0);
 	upstream_flow_begin(up(0));
 	upstream_flow_begin(up(2));
-	upstream_connected(up(2), T0, T0);
+	upstream_connected(up(2));
 	old = upstreams_ref(world.all);
 	world_fill(&next, GROUP_FAILOVER);
 	next.upstreams[0].name = (char *)"c"; /* another order, */
@@ -641,6 +683,7 @@ int main(void)
 		UPSTREAMS_TEST(test_what_does_not_count),
 		UPSTREAMS_TEST(test_what_counts),
 		UPSTREAMS_TEST(test_without_a_greeting),
+		UPSTREAMS_TEST(test_a_probe_that_only_connects),
 		UPSTREAMS_TEST(test_changes_are_logged_once),
 		UPSTREAMS_TEST(test_a_group_that_is_down_is_logged_once),
 		UPSTREAMS_TEST(test_reload),
