@@ -7,7 +7,7 @@ int main(int argc, char **argv)
 		.conf = &conf_usocks,
 		.inbound = &inbound_socks,
 		.flags = usocksd_flags,
-		.summary = "A SOCKS5 server.",
+		.summary = "A SOCKS server.",
 	};
 
 	return daemon_main(&program, argc, argv);

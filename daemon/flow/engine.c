@@ -29,6 +29,7 @@ int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, st
 	pool_init(&e->setups, sizeof(struct setup));
 	pool_init(&e->bufs, sizeof(struct buf));
 	pool_init(&e->names, NAME_MAX_LEN + 1);
+	pool_init(&e->users, USER_MAX + 1);
 	pipes_init(&e->pipes, max_pipes);
 	owner_init(&e->owns);
 	rc = server_first_init(&e->server_first);
@@ -438,4 +439,5 @@ void engine_destroy(struct engine *e)
 	pool_destroy(&e->setups);
 	pool_destroy(&e->bufs);
 	pool_destroy(&e->names);
+	pool_destroy(&e->users);
 }

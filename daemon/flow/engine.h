@@ -70,7 +70,7 @@ struct engine {
 	pthread_t thread;
 	const struct inbound *inbound;
 	struct view *view;
-	struct pool sessions, setups, bufs, names;
+	struct pool sessions, setups, bufs, names, users;
 	struct buf *scratch; /* empty between any two uses */
 	struct pipes pipes;
 	struct owner owns;          /* which connections are our own */

@@ -2,10 +2,12 @@
 #include "daemon/flow/inbound.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "daemon/flow/setup.h"
 #include "policy/name.h"
+#include "policy/utf8.h"
 
 /* How long a client over its limit may take for the request that it is not served. */
 #define REFUSED_MS 2000
@@ -23,7 +25,7 @@ static void socks_start(struct session *s)
 	/* A stranger learns nothing, not even what is served here. */
 	if (client != ACL_ALLOWED)
 		return session_end(s, WHY_CLIENT_REFUSED, 0, acl_text(client));
-	socks5_server_init(&s->setup->server);
+	socks_server_init(&s->setup->server);
 	if (s->refused)
 		setup_phase(s, WHY_CLIENT_LIMIT, REFUSED_MS);
 	else
@@ -51,8 +53,9 @@ static int socks_answer(struct session *s, enum why why, int err)
 		return why == WHY_REQUEST_BAD ? 0 : -EPROTO; /* said by socks_step() */
 	if (why == WHY_DONE)
 		bound = sock_local(s->remote.source->fd);
-	n = socks5_server_reply(why == WHY_DONE ? SOCKS5_SUCCEEDED : why_reply(why, err), &bound,
-				out);
+	n = socks_server_reply(&s->setup->server,
+			       why == WHY_DONE ? SOCKS5_SUCCEEDED : why_reply(why, err),
+			       why == WHY_DONE ? &bound : NULL, out);
 	return socks_send(s, out, n);
 }
 
@@ -64,6 +67,30 @@ static void socks_keep_bad_name(char name[NAME_MAX_LEN + 1], const struct proto_
 	for (size_t i = 0; i < n; i++)
 		name[i] = dest->name[i] != '\0' ? dest->name[i] : '?';
 	name[n] = '\0';
+}
+
+/* Whether it can stand in a log as it is: UTF-8 without control characters, those of C1 included. */
+static bool user_is_normal(const char *user)
+{
+	size_t n = strlen(user), len;
+	uint32_t code;
+
+	for (; n > 0; user += len, n -= len) {
+		len = utf8_decode(user, n, &code);
+		if (len == 0 || code < 0x20 || (code >= 0x7f && code < 0xa0))
+			return false;
+	}
+	return true;
+}
+
+/* For the record alone; one that nobody can be called is left out. */
+static void socks_keep_user(struct session *s, const char *user)
+{
+	if (user[0] == '\0' || !user_is_normal(user))
+		return;
+	s->user = pool_get(&s->engine->users);
+	if (s->user != NULL)
+		memcpy(s->user, user, strlen(user) + 1);
 }
 
 /* The destination is known. */
@@ -80,10 +107,11 @@ static void socks_go(struct session *s)
 /* The request is complete. */
 static void socks_request(struct session *s)
 {
-	const struct proto_dest *dest = &s->setup->server.dest;
+	const struct proto_dest *dest = socks_server_dest(&s->setup->server);
 	int rc;
 
 	s->state = SES_DIAL;
+	socks_keep_user(s, socks_server_user(&s->setup->server));
 	s->port = dest->port;
 	if (s->refused)
 		return session_end(s, WHY_CLIENT_LIMIT, 0, NULL);
@@ -112,14 +140,14 @@ static void socks_request(struct session *s)
 /* Takes the handshake as far as the bytes in `in` go. True: more bytes are wanted. */
 static bool socks_step(struct session *s, struct buf *in)
 {
-	struct socks5_server *server = &s->setup->server;
+	struct socks_server *server = &s->setup->server;
 	uint8_t out[SOCKS5_OUT_MAX];
 	enum proto_step step;
 	size_t used, n_out;
 	int rc;
 
 	for (;;) {
-		step = socks5_server_step(server, buf_head(in), in->len, &used, out, &n_out);
+		step = socks_server_step(server, buf_head(in), in->len, &used, out, &n_out);
 		buf_consume(in, used);
 		rc = n_out > 0 ? socks_send(s, out, n_out) : 0;
 		if (rc < 0) {

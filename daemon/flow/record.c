@@ -123,6 +123,8 @@ void record_write(const struct session *s, enum why why, int err, const char *de
 		return;
 	log_add(&line, "type", "access");
 	log_add_addr(&line, "client_addr", &s->client_addr);
+	if (s->user != NULL)
+		log_add(&line, "user", s->user);
 	if (s->name != NULL)
 		log_add(&line, "dest_host", s->name);
 	if (s->name_from != NAME_FROM_REQUEST)

@@ -64,6 +64,7 @@ static void session_release(struct dying *d)
 	pool_put(&e->bufs, s->client.pending);
 	pool_put(&e->bufs, s->remote.pending);
 	pool_put(&e->names, s->name);
+	pool_put(&e->users, s->user);
 	session_leave_upstream(s);
 	if (s->counted)
 		clients_put(&e->budget->clients, &s->client_addr);

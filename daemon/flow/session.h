@@ -14,6 +14,7 @@
 #include "daemon/egress/name_guard.h"
 #include "daemon/flow/engine.h"
 #include "daemon/net/dial.h"
+#include "daemon/proto/socks_server.h"
 #include "daemon/proto/sniff.h"
 #include "daemon/upstream/handshake.h"
 
@@ -29,6 +30,9 @@ enum session_state {
 
 /* Where the destination's name comes from: the client's request (usocksd), or what it sent first. */
 enum name_from { NAME_FROM_REQUEST, NAME_FROM_TLS, NAME_FROM_TLS_OUTER, NAME_FROM_HTTP };
+
+/* Of what a client may say of itself, in SOCKS. */
+#define USER_MAX 255
 
 /* One of the two connections of a flow, client and remote, mirrored halves. What is read from a leg
  * goes to the other one. */
@@ -69,7 +73,7 @@ struct setup {
 	struct name_guard name_guard; /* of `dial`, where a name says where to go directly */
 	struct dial dial;
 	struct handshake handshake;
-	struct socks5_server server;
+	struct socks_server server;
 	struct sniff sniff;
 };
 
@@ -97,6 +101,7 @@ struct session {
 	struct addr dest;    /* AF_UNSPEC: not known yet, or a name that has not been resolved */
 	struct addr dialled; /* instead of `dest`, where the name leads; or AF_UNSPEC */
 	char *name; /* the destination's name where one is known, NAME_MAX_LEN + 1 bytes; or NULL */
+	char *user; /* as the client calls itself, USER_MAX + 1 bytes; or NULL */
 	uint16_t port;      /* of the destination */
 	uint16_t rule;      /* that decided, 1 for the first one; 0: none */
 	uint16_t observed;  /* that only looked on, the same */

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The server's side of SOCKS, of whichever version the client's first byte names; as step.h says, `out` has at least
+ * SOCKS5_OUT_MAX bytes.
+ */
+#include "daemon/proto/socks4.h"
+#include "daemon/proto/socks5.h"
+
+struct socks_server {
+	uint8_t version; /* 4 or 5; 0: not known yet */
+	/* At PROTO_FAIL: */
+	const char *error; /* a constant sentence */
+	/* By version. */
+	union {
+		struct socks4_server v4;
+		struct socks5_server v5;
+	};
+};
+
+void socks_server_init(struct socks_server *s);
+enum proto_step socks_server_step(struct socks_server *s, const uint8_t *in, size_t n, size_t *used,
+				  uint8_t *out, size_t *out_len);
+
+/* At PROTO_DONE. */
+const struct proto_dest *socks_server_dest(const struct socks_server *s);
+/* What the client says of itself; "" if that is nothing. At PROTO_DONE. */
+const char *socks_server_user(const struct socks_server *s);
+
+/* The answer to a request, once the version is known: SOCKS4 has one code for all failures. `bound` is our own end of the
+ * new connection, with a failure it may be NULL. Returns its length. */
+size_t socks_server_reply(const struct socks_server *s, enum socks5_reply reply,
+			  const struct addr *bound, uint8_t out[SOCKS5_OUT_MAX]);
