@@ -45,6 +45,8 @@ LDFLAGS  += -pie -Wl,-z,relro,-z,now -Wl,--as-needed -pthread
 
 POLICY_LIBS := $(shell $(PKG_CONFIG) --libs libxxhash 2>/dev/null) -lm
 DAEMON_LIBS := $(shell $(PKG_CONFIG) --libs libcares libcap-ng 2>/dev/null)
+# Passwords of usocksd's users.
+CRYPT_LIBS  := -lcrypt
 RULES_LIBS  := $(shell $(PKG_CONFIG) --libs libnftnl libnetfilter_conntrack libmnl 2>/dev/null)
 TEST_LIBS   := $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null)
 
@@ -91,7 +93,7 @@ $(BUILD)/lib%.a:
 
 $(BUILD)/transocksd $(BUILD)/usocksd: $(BUILD)/%: $(BUILD)/daemon/%.o $(BUILD)/libdaemon.a $(BUILD)/libpolicy.a
 	$(call say,LD,$@)
-	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ $(DAEMON_LIBS) $(POLICY_LIBS)
+	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ $(DAEMON_LIBS) $(POLICY_LIBS) $(CRYPT_LIBS)
 
 # The only program that links GPL libraries.
 $(BUILD)/transocks-rules: $(call obj,$(RULES_MAIN)) $(BUILD)/librulemgr.a $(BUILD)/libpolicy.a
@@ -102,7 +104,8 @@ units: $(UNIT_BIN) $(BUILD)/faults.so $(BUILD)/netlink.so
 $(UNIT_BIN): $(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(BUILD)/libdaemon.a $(BUILD)/librulemgr.a $(BUILD)/libpolicy.a
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ $(TEST_LIBS) $(DAEMON_LIBS) $(RULES_LIBS) $(POLICY_LIBS)
+	$(Q)$(CXX) $(LDFLAGS) -o $@ $^ $(TEST_LIBS) $(DAEMON_LIBS) $(RULES_LIBS) $(POLICY_LIBS) \
+		$(CRYPT_LIBS)
 
 # Preloaded into a program by end-to-end tests. No sanitizers in it, whatever the program has.
 $(BUILD)/faults.so $(BUILD)/netlink.so: $(BUILD)/%.so: tests/faults/%.c
@@ -143,7 +146,7 @@ fuzz-run: $(FUZZ_BIN)
 $(FUZZ_BIN): $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libdaemon.a $(BUILD)/librulemgr.a $(BUILD)/libpolicy.a
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CXX) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(RULES_LIBS) $(POLICY_LIBS)
+	$(Q)$(CXX) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(RULES_LIBS) $(POLICY_LIBS) $(CRYPT_LIBS)
 
 install: all
 	$(INSTALL) -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8

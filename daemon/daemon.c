@@ -108,6 +108,8 @@ static int daemon_make_engines(struct daemon *dm, struct diag *d)
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
 	dm->budget.n_workers = n;
 	rc = clients_init(&dm->budget.clients, descriptors_flows(&dm->descriptors, dm->conf), d);
+	if (rc == 0)
+		rc = logins_init(&dm->budget.logins, d);
 	for (unsigned i = 0; i < n && rc == 0; i++) {
 		rc = engine_init(&dm->engines[i], i, dm->program->inbound, &dm->budget,
 				 dm->conf->listen.n, dm->descriptors.n_pipes / n, d);
@@ -320,7 +322,7 @@ static void daemon_say_ready(const struct daemon *dm)
 	struct strbuf listen;
 	struct log_line line;
 
-	if (dm->conf->acl.enforced && dm->conf->acl.allow_from.n == 0)
+	if (dm->conf->acl.enforced && dm->conf->acl.allow_from.n == 0 && !dm->conf->acl.passwords)
 		log_text(LOG_LEVEL_INFO,
 			 "serving this host alone: incoming.allow_from names no clients");
 	if (!log_begin(&line, LOG_LEVEL_INFO, "ready"))
@@ -390,6 +392,7 @@ static void daemon_free(struct daemon *dm)
 {
 	int fd;
 
+	logins_destroy(&dm->budget.logins);
 	for (unsigned i = 0; i < dm->n_engines; i++)
 		engine_destroy(&dm->engines[i]);
 	free(dm->engines);

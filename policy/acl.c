@@ -167,8 +167,9 @@ void acl_release(struct acl *l)
 enum acl_verdict acl_client(const struct acl *l, const struct addr *client,
 			    const struct addr *listener)
 {
-	bool ok = l->allow_from.n > 0 ? prefix_set_contains(l->clients, client)
-				      : addr_is_loopback(client) || addr_is_loopback(listener);
+	bool ok = l->allow_from.n > 0
+			  ? prefix_set_contains(l->clients, client)
+			  : l->passwords || addr_is_loopback(client) || addr_is_loopback(listener);
 
 	return ok ? ACL_ALLOWED : ACL_CLIENT;
 }

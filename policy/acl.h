@@ -41,7 +41,8 @@ struct acl_sites {
 };
 
 struct acl {
-	bool enforced; /* false: transocksd, whose rules are [[rule]] */
+	bool enforced;  /* false: transocksd, whose rules are [[rule]] */
+	bool passwords; /* clients log in, so that they may come from everywhere */
 	/* As written. */
 	struct prefix_list allow_from, deny_networks, allow_anyway;
 	struct acl_sites allow_sites, deny_sites;
@@ -61,7 +62,8 @@ int acl_compile(struct acl *l, struct diag *d);
 /* Frees what acl_compile() built; the written fields belong to their options. */
 void acl_release(struct acl *l);
 
-/* ACL_ALLOWED or ACL_CLIENT. Without allow_from this host alone is served: who comes from or to a loopback address. */
+/* ACL_ALLOWED or ACL_CLIENT. Without allow_from everybody may come who has to log in, else this host alone: who comes from or to a loopback
+ * address. */
 enum acl_verdict acl_client(const struct acl *l, const struct addr *client,
 			    const struct addr *listener);
 

@@ -17,6 +17,8 @@
 #define LIST_FILE_MAX ((size_t)256 << 20)
 /* User and password of 255 bytes each, and what is between and behind them. */
 #define AUTH_FILE_MAX 1024
+/* Some hundred thousand users. */
+#define USERS_FILE_MAX ((size_t)16 << 20)
 
 const char *const log_level_words[] = {"critical", "error", "warning", "info", "debug", NULL};
 const char *const log_level_aliases[] = {"crit",        "critical", "warn", "warning",
@@ -200,26 +202,48 @@ static int conf_open_named(const char *file, struct stat *st, struct diag *d)
 	return diag_set(d, EINVAL, file, 0, "is not a regular file");
 }
 
-static int conf_read_auth(struct conf *c, struct upstream_conf *u, struct diag *d)
+/* A file with something that not everybody may know, into `text`, which the caller wipes. */
+static int conf_read_secret(struct conf *c, const char *file, size_t most, const char *what,
+			    struct strbuf *text, struct diag *d)
 {
-	struct strbuf text;
 	struct stat st;
-	int fd = conf_open_named(u->auth_file, &st, d), r;
+	int fd = conf_open_named(file, &st, d), r;
 
 	if (fd < 0)
 		return fd;
-	strbuf_init_heap(&text);
 	if ((st.st_mode & S_IRWXO) != 0)
-		r = diag_set(d, EINVAL, u->auth_file, 0,
-			     "has a password and is open to everybody (mode %04o): chmod o-rwx %s",
-			     (unsigned)st.st_mode & 07777, u->auth_file);
+		r = diag_set(d, EINVAL, file, 0,
+			     "has %s and is open to everybody (mode %04o): chmod o-rwx %s", what,
+			     (unsigned)st.st_mode & 07777, file);
 	else
-		r = file_read_all(fd, u->auth_file, AUTH_FILE_MAX, &text, d);
-	if (r == 0)
-		r = conf_note_file(c, u->auth_file, d);
+		r = file_read_all(fd, file, most, text, d);
+	close(fd);
+	return r == 0 ? conf_note_file(c, file, d) : r;
+}
+
+static int conf_read_auth(struct conf *c, struct upstream_conf *u, struct diag *d)
+{
+	struct strbuf text;
+	int r;
+
+	strbuf_init_heap(&text);
+	r = conf_read_secret(c, u->auth_file, AUTH_FILE_MAX, "a password", &text, d);
 	if (r == 0)
 		r = conf_parse_auth(&u->url, text.data, text.len, u->auth_file, d);
-	close(fd);
+	explicit_bzero(text.data, text.len);
+	strbuf_free(&text);
+	return r;
+}
+
+static int conf_read_users(struct conf *c, struct diag *d)
+{
+	struct strbuf text;
+	int r;
+
+	strbuf_init_heap(&text);
+	r = conf_read_secret(c, c->auth.file, USERS_FILE_MAX, "hashes of passwords", &text, d);
+	if (r == 0)
+		r = c->program->parse_users(text.data, text.len, c->auth.file, &c->auth.users, d);
 	explicit_bzero(text.data, text.len);
 	strbuf_free(&text);
 	return r;
@@ -275,6 +299,8 @@ static int conf_read_lists(struct conf *c, struct diag *d)
 	}
 	for (size_t i = 0; i < c->rules.n && r == 0; i++)
 		r = conf_read_rule(c, &c->rules.rules[i], d);
+	if (r == 0 && is_named(c->auth.file))
+		r = conf_read_users(c, d);
 	return r;
 }
 
@@ -347,6 +373,7 @@ void conf_unref(struct conf *c)
 		return;
 	option_release(c->program->options, c);
 	acl_release(&c->acl);
+	users_free(c->auth.users);
 	conf_sections_release(c);
 	for (size_t i = 0; i < c->files.n; i++)
 		free(c->files.strings[i]);

@@ -19,6 +19,7 @@
 #include "policy/redirect.h"
 #include "policy/rules.h"
 #include "policy/upstream.h"
+#include "policy/users.h"
 
 enum log_level {
 	LOG_LEVEL_CRITICAL,
@@ -104,6 +105,10 @@ struct conf {
 		uint16_t port;
 		struct addr_list addresses;
 	} incoming;
+	struct {                     /* usocksd */
+		char *file;          /* "": clients log in with nothing */
+		struct users *users; /* what is in it; NULL: no file */
+	} auth;
 	struct acl acl; /* usocksd; acl.enforced says which program's it is */
 };
 
@@ -116,6 +121,9 @@ struct conf_program {
 	const struct option *options;
 	const struct option_section *sections; /* NULL: none */
 	bool lists; /* the files that options name are read as well: credentials, domains, networks */
+	/* users_parse() where there is auth.file; not linked into programs without it. */
+	int (*parse_users)(const char *text, size_t n, const char *file, struct users **out,
+			   struct diag *d);
 	/* What no single row can check; fills what is derived. 0 or -EINVAL with `d`. Called again where flags
 	 * have changed options. */
 	int (*finish)(struct conf *c, const char *file, struct diag *d);

@@ -38,11 +38,21 @@ static const struct option options[] = {
 		.min = 0,
 		.max = LIST_MAX_ENTRIES,
 		.at_start = true,
-		.help = "own addresses to listen on; empty: all with allow_from, else this host's "
-			"loopback",
+		.help = "own addresses to listen on; empty: all with allow_from or auth.file, "
+			"else loopback",
 	},
 	ACL_ROW("incoming.allow_from", allow_from, option_clients, NETWORKS_MAX,
-		"networks and addresses of clients that are served; empty: this host"),
+		"networks and addresses of clients; empty: this host, or with "
+		"auth.file all"),
+	{
+		.name = "auth.file",
+		.type = &option_path,
+		.offset = FIELD(auth.file),
+		.def = "\"\"",
+		.min = 0,
+		.max = 4095,
+		.help = "file of lines user:hash, who may log in; empty: no passwords",
+	},
 	ACL_ROW("outgoing.allow_sites", allow_sites.written, option_sites, SITES_MAX,
 		"only these sites; \"x\", \".x\" for all below x, \"\" for addresses; empty: all"),
 	ACL_ROW("outgoing.deny_sites", deny_sites.written, option_sites, SITES_MAX,
@@ -70,10 +80,15 @@ static const uint8_t loopback6[16] = {[15] = 1};
 
 static const uint8_t any[16];
 
+static bool knows_clients(const struct conf *c)
+{
+	return c->acl.allow_from.n > 0 || c->acl.passwords;
+}
+
 /* Where clients may connect to, if the file does not say. */
 static size_t listen_default(const struct conf *c, struct addr *out)
 {
-	bool all = c->acl.allow_from.n > 0;
+	bool all = knows_clients(c);
 
 	out[0] = addr_from_bytes(all ? any : loopback4, 4, c->incoming.port);
 	out[1] = addr_from_bytes(all ? any : loopback6, 16, c->incoming.port);
@@ -84,13 +99,14 @@ static int check_open_relay(const struct conf *c, const char *file, struct diag 
 {
 	char text[ADDR_TEXT_MAX];
 
-	for (size_t i = 0; i < c->listen.n && c->acl.allow_from.n == 0; i++) {
+	for (size_t i = 0; i < c->listen.n && !knows_clients(c); i++) {
 		if (!addr_is_loopback(&c->listen.addrs[i]))
 			return diag_set(
 				d, EINVAL, file, 0,
 				"option \"incoming.addresses\": %s without "
 				"\"incoming.allow_from\" is an open relay: write the networks of "
-				"your clients, such as allow_from = [\"10.0.0.0/8\"]",
+				"your clients, such as allow_from = [\"10.0.0.0/8\"], or "
+				"\"auth.file\"",
 				addr_format_ip(&c->listen.addrs[i], text, sizeof(text)));
 	}
 	return 0;
@@ -105,6 +121,7 @@ static int finish(struct conf *c, const char *file, struct diag *d)
 
 	if (addrs == NULL)
 		return diag_set(d, ENOMEM, file, 0, "out of memory");
+	c->acl.passwords = c->auth.file[0] != '\0';
 	for (size_t i = 0; i < n; i++) {
 		addrs[i] = own->addrs[i];
 		addrs[i].port = c->incoming.port;
@@ -125,5 +142,7 @@ const struct conf_program conf_usocks = {
 	.dropin_dir = "/etc/usocksd.d",
 	.file_optional = true,
 	.options = options,
+	.lists = true,
+	.parse_users = users_parse,
 	.finish = finish,
 };

@@ -32,6 +32,7 @@ int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, st
 	pool_init(&e->users, USER_MAX + 1);
 	pipes_init(&e->pipes, max_pipes);
 	owner_init(&e->owns);
+	login_desk_init(&e->desk, &budget->logins, &e->loop);
 	rc = server_first_init(&e->server_first);
 	if (rc < 0) {
 		loop_destroy(&e->loop);

@@ -12,6 +12,7 @@
 #include "daemon/core/pipes.h"
 #include "daemon/egress/guard.h"
 #include "daemon/flow/clients.h"
+#include "daemon/flow/logins.h"
 #include "daemon/flow/plan.h"
 #include "daemon/flow/server_first.h"
 #include "daemon/flow/why.h"
@@ -54,13 +55,14 @@ struct view {
 	struct view_upstream upstreams[]; /* as in the configuration */
 };
 
-/* How many flows there are in all workers, and may be. The one thing they share; touched when a flow comes
- * and when it goes. A worker looks after it has accepted, so each but the first may be over by one. */
+/* How many flows there are in all workers, and may be. With `clients` and `logins` the one thing they share; touched when
+ * a flow comes and when it goes. A worker looks after it has accepted, so each but the first may be over by one. */
 struct budget {
 	atomic_size_t live;
 	atomic_size_t max;            /* the main thread changes it at a reload */
 	unsigned n_workers;           /* constant */
 	struct clients clients;       /* where limits.max_flows_per_client is set */
+	struct logins logins;         /* where auth.file is set */
 	atomic_uint_fast64_t said_ms; /* when it was last logged that new flows wait */
 };
 
@@ -76,6 +78,7 @@ struct engine {
 	struct owner owns;          /* which connections are our own */
 	struct own_addrs own_addrs; /* where flows may go directly */
 	struct server_first server_first;
+	struct login_desk desk;
 	struct list bulky;  /* the pipes in use */
 	struct timer sweep; /* set while there are some */
 	struct list live;

@@ -17,6 +17,12 @@ static const struct acl *socks_acl(const struct session *s)
 	return &s->view->plan->conf->acl;
 }
 
+/* NULL: nobody has to log in. */
+static const struct users *socks_users(const struct session *s)
+{
+	return s->view->plan->conf->auth.users;
+}
+
 static void socks_start(struct session *s)
 {
 	enum acl_verdict client = acl_client(socks_acl(s), &s->client_addr, &s->listener->addr);
@@ -25,7 +31,7 @@ static void socks_start(struct session *s)
 	/* A stranger learns nothing, not even what is served here. */
 	if (client != ACL_ALLOWED)
 		return session_end(s, WHY_CLIENT_REFUSED, 0, acl_text(client));
-	socks_server_init(&s->setup->server);
+	socks_server_init(&s->setup->server, socks_users(s) != NULL);
 	if (s->refused)
 		setup_phase(s, WHY_CLIENT_LIMIT, REFUSED_MS);
 	else
@@ -49,8 +55,8 @@ static int socks_answer(struct session *s, enum why why, int err)
 	struct addr bound = {.family = AF_UNSPEC};
 	size_t n;
 
-	if (s->state == SES_REQUEST)
-		return why == WHY_REQUEST_BAD ? 0 : -EPROTO; /* said by socks_step() */
+	if (s->state == SES_REQUEST) /* said by socks_step() */
+		return why == WHY_REQUEST_BAD || why == WHY_AUTH_FAILED ? 0 : -EPROTO;
 	if (why == WHY_DONE)
 		bound = sock_local(s->remote.source->fd);
 	n = socks_server_reply(&s->setup->server,
@@ -107,14 +113,17 @@ static void socks_go(struct session *s)
 /* The request is complete. */
 static void socks_request(struct session *s)
 {
-	const struct proto_dest *dest = socks_server_dest(&s->setup->server);
+	const struct socks_server *server = &s->setup->server;
+	const struct proto_dest *dest = socks_server_dest(server);
 	int rc;
 
 	s->state = SES_DIAL;
-	socks_keep_user(s, socks_server_user(&s->setup->server));
 	s->port = dest->port;
+	socks_keep_user(s, socks_server_user(server));
 	if (s->refused)
 		return session_end(s, WHY_CLIENT_LIMIT, 0, NULL);
+	if (socks_server_unknown(server))
+		return session_end(s, WHY_AUTH_FAILED, 0, "SOCKS4 has no passwords");
 	if (dest->addr.family != AF_UNSPEC) {
 		s->dest = dest->addr;
 		s->dest.port = dest->port;
@@ -137,7 +146,45 @@ static void socks_request(struct session *s)
 	socks_go(s);
 }
 
-/* Takes the handshake as far as the bytes in `in` go. True: more bytes are wanted. */
+static void socks_client_ready(struct session *s);
+
+static void socks_login_done(struct login *l, enum login_result r)
+{
+	struct session *s = container_of(l, struct setup, login)->session;
+
+	socks5_server_verdict(&s->setup->server.v5, login_error(r));
+	socks_client_ready(s);
+}
+
+/* User and password are there. True: whether they are right is known. */
+static bool socks_login(struct session *s)
+{
+	struct setup *p = s->setup;
+	struct socks5_server *v5 = &p->server.v5;
+	const struct login_request q = {
+		.users = socks_users(s),
+		.user = v5->user,
+		.user_len = v5->user_len,
+		.password = v5->password,
+		.password_len = v5->password_len,
+		.client = &s->client_addr,
+	};
+	enum login_result r = LOGIN_BUSY;
+
+	/* What is no user's name may be a password in the wrong place: it is not for the log. */
+	if (users_find(q.users, q.user, q.user_len) != NULL)
+		socks_keep_user(s, v5->user);
+	p->session = s;
+	if (!s->refused) /* who is not served anyway does not cost a crypt(3) */
+		r = login_check(&p->login, &s->engine->desk, &q, socks_login_done);
+	explicit_bzero(v5->password, sizeof(v5->password));
+	if (r == LOGIN_WAITS)
+		return false;
+	socks5_server_verdict(v5, login_error(r));
+	return true;
+}
+
+/* Takes the handshake as far as the bytes in `in` go. True: more bytes are wanted, or a verdict. */
 static bool socks_step(struct session *s, struct buf *in)
 {
 	struct socks_server *server = &s->setup->server;
@@ -148,26 +195,33 @@ static bool socks_step(struct session *s, struct buf *in)
 
 	for (;;) {
 		step = socks_server_step(server, buf_head(in), in->len, &used, out, &n_out);
+		if (socks_server_asks(server))
+			explicit_bzero(buf_head(in), used);
 		buf_consume(in, used);
 		rc = n_out > 0 ? socks_send(s, out, n_out) : 0;
 		if (rc < 0) {
 			session_end_failed(s, WHY_CLIENT_GONE, -rc);
 			return false;
 		}
-		if (step == PROTO_MORE)
+		if (step == PROTO_MORE && (!socks_server_asks(server) || !socks_login(s)))
 			return true;
 		if (step == PROTO_FAIL)
-			session_end(s, WHY_REQUEST_BAD, 0, server->error);
-		if (step != PROTO_SEND)
+			session_end(
+				s, socks_server_unknown(server) ? WHY_AUTH_FAILED : WHY_REQUEST_BAD,
+				0, server->error);
+		if (step == PROTO_DONE || step == PROTO_FAIL)
 			return false;
 	}
 }
 
-/* Reads and takes the handshake on until the request is complete, the session has ended, or the socket
- * is empty. True: complete. */
+/* Reads and takes the handshake on until the request is complete, a password has to be checked, the session has
+ * ended, or the socket is empty. True: complete. */
 static bool socks_receive(struct session *s, struct buf *in)
 {
-	while (s->client.readable) {
+	/* Behind a password there may be the rest already. */
+	if (!socks_step(s, in))
+		return s->state == SES_REQUEST;
+	while (s->client.readable && !s->setup->login.waiting) {
 		size_t room = buf_room(in);
 		ssize_t n = recv(s->client.source->fd, buf_tail(in), room, 0);
 
@@ -199,8 +253,11 @@ static void socks_client_ready(struct session *s)
 {
 	struct engine *e = s->engine;
 	struct buf *in = s->client.pending != NULL ? s->client.pending : e->scratch;
-	bool complete = socks_receive(s, in);
+	bool complete;
 
+	if (s->setup->login.waiting)
+		return;
+	complete = socks_receive(s, in);
 	if (s->state != SES_REQUEST) {
 		in->off = in->len = 0;
 		return;

@@ -74,6 +74,8 @@ struct setup {
 	struct dial dial;
 	struct handshake handshake;
 	struct socks_server server;
+	struct login login;
+	struct session *session; /* whose set-up it is, while `login` waits */
 	struct sniff sniff;
 };
 

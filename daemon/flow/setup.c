@@ -49,6 +49,7 @@ static void setup_abandon(struct session *s)
 
 void setup_stop(struct session *s)
 {
+	login_cancel(&s->setup->login);
 	dial_cancel(&s->setup->dial);
 	setup_abandon(s);
 }

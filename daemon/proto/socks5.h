@@ -63,21 +63,34 @@ enum proto_step socks5_client_step(struct socks5_client *c, const uint8_t *in, s
 
 /* ---- the server's side, towards a client ---- */
 
-#define SOCKS5_REQUEST_MAX (257 + 262) /* greeting and request sent together */
+#define SOCKS5_REQUEST_MAX (257 + 513 + 262) /* greeting, password and request sent together */
 
 struct socks5_server {
-	uint8_t state; /* private */
+	uint8_t state;  /* private */
+	bool passwords; /* private */
 	/* At PROTO_FAIL: */
 	const char *error; /* a constant sentence */
+	bool unknown;      /* the client could not say who it is, or is not believed */
 	/* At PROTO_DONE: */
 	struct proto_dest dest;
+	/* While socks5_server_asks(): bytes of any value. */
+	uint8_t user_len, password_len;
+	char user[256], password[256]; /* NUL-terminated, but a NUL inside is possible */
 };
 
-void socks5_server_init(struct socks5_server *s);
-/* Method 00 is chosen if offered, else `05 FF`. Only CONNECT is served: other commands fail with 07,
- * other address types with 08. The caller keeps unconsumed bytes and offers them again with more. */
+/* With `passwords` every client has to log in, else none can. */
+void socks5_server_init(struct socks5_server *s, bool passwords);
+/* Method 02 is chosen with passwords, 00 without them, whatever else is offered too; else `05 FF`. Only CONNECT is
+ * served: other commands fail with 07, other address types with 08. The caller keeps unconsumed bytes and offers
+ * them again with more. */
 enum proto_step socks5_server_step(struct socks5_server *s, const uint8_t *in, size_t n,
 				   size_t *used, uint8_t *out, size_t *out_len);
+/* User and password are there, and the handshake waits for a verdict: a step answers PROTO_MORE and takes no
+ * bytes. */
+bool socks5_server_asks(const struct socks5_server *s);
+/* Whether they are right, NULL, or why the client is not let in, a constant sentence. Wipes the password. Then step
+ * again. */
+void socks5_server_verdict(struct socks5_server *s, const char *error);
 
 /* The answer to a request: `bound` is our own end of the new connection (always sent as IPv4 or IPv6,
  * never as a name); with a failure it may be NULL and zeros are sent. Returns its length. */

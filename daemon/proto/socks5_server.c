@@ -7,15 +7,21 @@
 
 enum server_state {
 	SERVER_GREETING,
+	SERVER_PASSWORD,
+	SERVER_VERDICT, /* waits for one */
+	SERVER_KNOWN,   /* the client is to be told so */
+	SERVER_UNKNOWN,
 	SERVER_REQUEST,
 	SERVER_DONE,
 	SERVER_FAILED,
 };
 
-void socks5_server_init(struct socks5_server *s)
+void socks5_server_init(struct socks5_server *s, bool passwords)
 {
 	s->state = SERVER_GREETING;
+	s->passwords = passwords;
 	s->error = NULL;
+	s->unknown = false;
 }
 
 static enum proto_step server_fail(struct socks5_server *s, const char *error)
@@ -36,11 +42,70 @@ static enum proto_step server_read_greeting(struct socks5_server *s, const uint8
 	*used = 2u + in[1];
 	*out_len = 2;
 	out[0] = SOCKS5_VERSION;
-	if (memchr(in + 2, SOCKS5_METHOD_NONE, in[1]) == NULL) {
+	out[1] = s->passwords ? SOCKS5_METHOD_PASSWORD : SOCKS5_METHOD_NONE;
+	if (memchr(in + 2, out[1], in[1]) == NULL) {
 		out[1] = SOCKS5_METHOD_REFUSED;
-		return server_fail(s, "the client offers no method that is served");
+		s->unknown = s->passwords;
+		return server_fail(s, s->passwords ? "the client offers no password"
+						   : "the client offers no method that is served");
 	}
-	out[1] = SOCKS5_METHOD_NONE;
+	s->state = s->passwords ? SERVER_PASSWORD : SERVER_REQUEST;
+	return PROTO_SEND;
+}
+
+/* RFC 1929 section 2. */
+static size_t server_tell(bool known, uint8_t *out)
+{
+	out[0] = SOCKS5_AUTH_VERSION;
+	out[1] = known ? 0 : 1;
+	return 2;
+}
+
+/* `01 ULEN user PLEN password`. Empty ones are in the wild; whether they are right is not known here. */
+static enum proto_step server_read_password(struct socks5_server *s, const uint8_t *in, size_t n,
+					    size_t *used, uint8_t *out, size_t *out_len)
+{
+	size_t user_len = n > 1 ? in[1] : 0, len = 2 + user_len + 1;
+
+	if (n >= 1 && in[0] != SOCKS5_AUTH_VERSION) {
+		*out_len = server_tell(false, out);
+		s->unknown = true;
+		return server_fail(s, "the client sends no user and password");
+	}
+	if (n < len || n < len + in[len - 1])
+		return PROTO_MORE;
+	s->user_len = (uint8_t)user_len;
+	memcpy(s->user, in + 2, user_len);
+	s->user[user_len] = '\0';
+	s->password_len = in[len - 1];
+	memcpy(s->password, in + len, s->password_len);
+	s->password[s->password_len] = '\0';
+	*used = len + s->password_len;
+	s->state = SERVER_VERDICT;
+	return PROTO_MORE;
+}
+
+bool socks5_server_asks(const struct socks5_server *s)
+{
+	return s->state == SERVER_VERDICT;
+}
+
+void socks5_server_verdict(struct socks5_server *s, const char *error)
+{
+	BUG_ON(s->state != SERVER_VERDICT);
+	explicit_bzero(s->password, sizeof(s->password));
+	s->state = error == NULL ? SERVER_KNOWN : SERVER_UNKNOWN;
+	s->error = error;
+}
+
+static enum proto_step server_tell_verdict(struct socks5_server *s, uint8_t *out, size_t *out_len)
+{
+	bool known = s->state == SERVER_KNOWN;
+
+	*out_len = server_tell(known, out);
+	s->unknown = !known;
+	if (!known)
+		return server_fail(s, s->error);
 	s->state = SERVER_REQUEST;
 	return PROTO_SEND;
 }
@@ -85,6 +150,13 @@ enum proto_step socks5_server_step(struct socks5_server *s, const uint8_t *in, s
 	switch ((enum server_state)s->state) {
 	case SERVER_GREETING:
 		return server_read_greeting(s, in, n, used, out, out_len);
+	case SERVER_PASSWORD:
+		return server_read_password(s, in, n, used, out, out_len);
+	case SERVER_VERDICT:
+		return PROTO_MORE;
+	case SERVER_KNOWN:
+	case SERVER_UNKNOWN:
+		return server_tell_verdict(s, out, out_len);
 	case SERVER_REQUEST:
 		return server_read_request(s, in, n, used, out, out_len);
 	case SERVER_DONE:

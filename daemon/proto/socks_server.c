@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "daemon/proto/socks_server.h"
 
-void socks_server_init(struct socks_server *s)
+void socks_server_init(struct socks_server *s, bool passwords)
 {
 	s->version = 0;
+	s->passwords = passwords;
 	s->error = NULL;
 }
 
@@ -14,7 +15,7 @@ static enum proto_step server_begin(struct socks_server *s, const uint8_t *in, s
 	if (in[0] == 4)
 		socks4_server_init(&s->v4);
 	else if (in[0] == 5)
-		socks5_server_init(&s->v5);
+		socks5_server_init(&s->v5, s->passwords);
 	else /* whatever this is, it would not understand an answer of SOCKS */
 		s->error = "the client does not speak SOCKS";
 	if (s->error != NULL)
@@ -43,6 +44,18 @@ enum proto_step socks_server_step(struct socks_server *s, const uint8_t *in, siz
 	if (step == PROTO_FAIL)
 		s->error = s->version == 4 ? s->v4.error : s->v5.error;
 	return step;
+}
+
+bool socks_server_asks(const struct socks_server *s)
+{
+	return s->version == 5 && socks5_server_asks(&s->v5);
+}
+
+bool socks_server_unknown(const struct socks_server *s)
+{
+	if (s->version == 4)
+		return s->passwords && s->error == NULL;
+	return s->version == 5 && s->v5.unknown;
 }
 
 const struct proto_dest *socks_server_dest(const struct socks_server *s)

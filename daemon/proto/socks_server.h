@@ -9,6 +9,7 @@
 
 struct socks_server {
 	uint8_t version; /* 4 or 5; 0: not known yet */
+	bool passwords;  /* private */
 	/* At PROTO_FAIL: */
 	const char *error; /* a constant sentence */
 	/* By version. */
@@ -18,13 +19,20 @@ struct socks_server {
 	};
 };
 
-void socks_server_init(struct socks_server *s);
+/* With `passwords` every client has to log in. SOCKS4 has none: whoever comes by it must be refused once its request
+ * is there, so that the answer arrives; socks_server_unknown() tells. */
+void socks_server_init(struct socks_server *s, bool passwords);
 enum proto_step socks_server_step(struct socks_server *s, const uint8_t *in, size_t n, size_t *used,
 				  uint8_t *out, size_t *out_len);
 
+/* The user and password of `v5` are there, and the handshake waits for socks5_server_verdict(). */
+bool socks_server_asks(const struct socks_server *s);
+/* At PROTO_FAIL and PROTO_DONE: the client had to say who it is and could not, or was not believed. */
+bool socks_server_unknown(const struct socks_server *s);
+
 /* At PROTO_DONE. */
 const struct proto_dest *socks_server_dest(const struct socks_server *s);
-/* What the client says of itself; "" if that is nothing. At PROTO_DONE. */
+/* What a client of SOCKS4 says of itself; "" if that is nothing. At PROTO_DONE. */
 const char *socks_server_user(const struct socks_server *s);
 
 /* The answer to a request, once the version is known: SOCKS4 has one code for all failures. `bound` is our own end of the

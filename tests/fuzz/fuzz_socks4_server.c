@@ -37,8 +37,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	memset(&one, 0, sizeof(one));
 	memset(&other, 0, sizeof(other));
-	socks_server_init(&one);
-	socks_server_init(&other);
+	socks_server_init(&one, false);
+	socks_server_init(&other, false);
 	pieces_feed(&a, step, &one, data + 2, size - 2, pieces_whole);
 	pieces_feed(&b, step, &other, data + 2, size - 2, data);
 	BUG_ON(one.version != other.version || one.error != other.error);

@@ -114,6 +114,10 @@ static void test_clients(void **state)
 
 		if (v != (cases[i].in ? ACL_ALLOWED : ACL_CLIENT))
 			fail_msg("%s at %s: %d", cases[i].client, cases[i].listener, v);
+		/* Who has to log in may come from everywhere, but the list holds for him as well. */
+		l->passwords = true;
+		v = acl_client(l, &client, &at);
+		assert_int_equal(v == ACL_ALLOWED, cases[i].in || cases[i].lists == &none);
 		acl_release(l);
 	}
 }

@@ -225,6 +225,52 @@ static void test_usocks_open_relay(void **state)
 	}
 }
 
+/* Who has to log in may come from everywhere. */
+static void test_usocks_users(void **state)
+{
+	static const char users[] = "bob:$5$salt$x\n# nobody\nalice:$6$salt$x\n";
+	struct fixture *f = *state;
+	char path[128], text[256], listen[ADDR_TEXT_MAX];
+	struct conf *c = NULL;
+	struct diag d;
+
+	snprintf(path, sizeof(path), "%s/users", f->dir);
+	temp_write(path, users, sizeof(users) - 1);
+	snprintf(text, sizeof(text), "[auth]\nfile = \"%s\"\n", path);
+	write_main(f, text);
+	for (int mode = 0600; mode <= 0607; mode++) {
+		assert_int_equal(chmod(path, (mode_t)mode), 0);
+		if (mode == 0600)
+			continue;
+		assert_int_equal(conf_load(&conf_usocks, f->file, &c, &d), -EINVAL);
+		assert_string_equal(d.file, path);
+		assert_non_null(strstr(d.text, "has hashes of passwords and is open to everybody"));
+	}
+	assert_int_equal(chmod(path, 0640), 0);
+	c = load(&conf_usocks, f->file);
+	assert_int_equal(c->auth.users->n, 2);
+	assert_true(c->acl.passwords);
+	assert_string_equal(addr_format(&c->listen.addrs[0], listen, sizeof(listen)),
+			    "0.0.0.0:1080");
+	assert_string_equal(c->files.strings[1], path);
+	conf_unref(c);
+	c = NULL;
+	snprintf(text, sizeof(text),
+		 "[incoming]\naddresses = [\"10.1.2.3\"]\n[auth]\nfile = \"%s\"\n", path);
+	write_main(f, text);
+	c = load(&conf_usocks, f->file);
+	assert_string_equal(addr_format(&c->listen.addrs[0], listen, sizeof(listen)),
+			    "10.1.2.3:1080");
+	conf_unref(c);
+	temp_write(path, "bob:secret\n", 11);
+	assert_int_equal(conf_load(&conf_usocks, f->file, &c, &d), -EINVAL);
+	assert_int_equal(d.line, 1);
+	assert_null(strstr(d.text, "secret"));
+	write_main(f, "[auth]\nfile = \"users\"\n");
+	assert_int_equal(conf_load(&conf_usocks, f->file, &c, &d), -EINVAL);
+	assert_non_null(strstr(d.text, "whole path"));
+}
+
 /* A family may be left out only where both are named alike. */
 static void test_both_families(void **state)
 {
@@ -442,6 +488,7 @@ int main(void)
 		TEST(test_usocks_defaults),
 		TEST(test_usocks_listen),
 		TEST(test_usocks_open_relay),
+		TEST(test_usocks_users),
 		TEST(test_both_families),
 		TEST(test_level_words),
 		TEST(test_dropins),

@@ -50,7 +50,7 @@ static void run_pieces(void *ctx, const uint8_t *bytes, const size_t *ends, size
 
 	memset(got, 0, sizeof(*got));
 	memset(&s, 0xee, sizeof(s));
-	socks_server_init(&s);
+	socks_server_init(&s, false);
 	for (size_t i = 0; i < n_ends; i++) {
 		do {
 			/* A copy of just what is there, so that sanitizers see each byte beyond. */
@@ -234,19 +234,19 @@ static void test_end_is_final(void **state)
 	size_t used, out_len;
 
 	(void)state;
-	socks_server_init(&s);
+	socks_server_init(&s, false);
 	assert_int_equal(socks_server_step(&s, BYTES("G"), &used, out, &out_len), PROTO_FAIL);
 	assert_int_equal(socks_server_step(&s, BYTES(REQUEST "\0"), &used, out, &out_len),
 			 PROTO_FAIL);
 	assert_int_equal(used + out_len, 0);
-	socks_server_init(&s);
+	socks_server_init(&s, false);
 	assert_int_equal(
 		socks_server_step(&s, BYTES("\x04\x02\0\0\0\0\0\0\0"), &used, out, &out_len),
 		PROTO_FAIL);
 	assert_int_equal(socks_server_step(&s, BYTES(REQUEST "\0"), &used, out, &out_len),
 			 PROTO_FAIL);
 	assert_int_equal(used + out_len, 0);
-	socks_server_init(&s);
+	socks_server_init(&s, false);
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(socks_server_step(&s, BYTES(REQUEST "\0"), &used, out, &out_len),
 				 PROTO_DONE);
@@ -282,7 +282,7 @@ static void test_client_meets_server(void **state)
 		socks4_client_init(&c, user);
 		socks4_client_dest(&c, &dest);
 		assert_int_equal(socks4_client_step(&c, NULL, 0, &used, up, &up_len), PROTO_SEND);
-		socks_server_init(&s);
+		socks_server_init(&s, false);
 		for (size_t end = 0; end < up_len && step == PROTO_MORE; at += used) {
 			end = end + chunk < up_len ? end + chunk : up_len;
 			step = socks_server_step(&s, up + at, end - at, &used, out, &n);

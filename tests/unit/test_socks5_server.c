@@ -35,7 +35,7 @@ static void run_pieces(void *ctx, const uint8_t *bytes, const size_t *ends, size
 
 	memset(got, 0, sizeof(*got));
 	memset(&s, 0xee, sizeof(s));
-	socks5_server_init(&s);
+	socks5_server_init(&s, false);
 	for (size_t i = 0; i < n_ends; i++) {
 		do {
 			/* A copy of just what is there, so that sanitizers see each byte beyond. */
@@ -202,10 +202,10 @@ static void test_cases(void **state)
 	}
 }
 
-/* Every length at its maximum: SOCKS5_REQUEST_MAX is enough for a buffer. */
+/* Every length at its maximum. */
 static void test_longest_messages(void **state)
 {
-	uint8_t in[SOCKS5_REQUEST_MAX + 1];
+	uint8_t in[257 + 262 + 1];
 	struct run r = {.want = NULL};
 	struct result want;
 	size_t n = sizeof(in);
@@ -218,13 +218,175 @@ static void test_longest_messages(void **state)
 	memset(in + 262, 'n', 255);
 	run_pieces(&r, in, &n, 1);
 	assert_int_equal(r.got.step, PROTO_DONE);
-	assert_int_equal(r.got.consumed, SOCKS5_REQUEST_MAX);
+	assert_int_equal(r.got.consumed, sizeof(in) - 1);
 	assert_int_equal(r.got.dest.name_len, 255);
 	assert_int_equal(strlen(r.got.dest.name), 255);
 	want = r.got;
 	r.want = &want;
 	for (size_t i = 0; i <= n; i++)
 		run_pieces(&r, in, (size_t[]){i, n}, 2);
+}
+
+/* --- with passwords --- */
+
+struct auth_case {
+	const char *what;
+	const uint8_t *in;
+	size_t in_len;
+	const uint8_t *out;
+	size_t out_len;
+	enum proto_step step;
+	size_t payload;
+	const char *error; /* PROTO_FAIL */
+	bool unknown;
+	bool asks; /* for this user and password */
+	const char *user;
+	size_t user_len;
+	const char *password;
+	size_t password_len;
+	const char *verdict;
+};
+
+#define OFFER   "\x05\x01\x02"
+#define CHOICE2 "\x05\x02"
+#define LOGIN      \
+	"\x01\x03" \
+	"bob\x06"  \
+	"secret"
+#define KNOWN    "\x01\x00"
+#define UNKNOWN  "\x01\x01"
+#define NOBODY   false, NAME(""), NAME(""), NULL
+#define BOB      true, NAME("bob"), NAME("secret")
+#define NO_OFFER "the client offers no password"
+#define WRONG    "wrong password"
+
+static const struct auth_case auth_cases[] = {
+	{"right", BYTES(OFFER LOGIN REQUEST4), BYTES(CHOICE2 KNOWN), PROTO_DONE, 0, NULL, false,
+	 BOB, NULL},
+	{"right, among other methods, with payload",
+	 BYTES("\x05\x04\x00\x01\x02\x80" LOGIN REQUEST4 "GET /"), BYTES(CHOICE2 KNOWN), PROTO_DONE,
+	 5, NULL, false, BOB, NULL},
+	{"wrong", BYTES(OFFER LOGIN REQUEST4), BYTES(CHOICE2 UNKNOWN), PROTO_FAIL, 10, WRONG, true,
+	 BOB, WRONG},
+	{"empty ones", BYTES(OFFER "\x01\x00\x00"), BYTES(CHOICE2 UNKNOWN), PROTO_FAIL, 0, WRONG,
+	 true, true, NAME(""), NAME(""), WRONG},
+	{"bytes of any value", BYTES(OFFER "\x01\x02\0\xff\x02\n\0"), BYTES(CHOICE2 UNKNOWN),
+	 PROTO_FAIL, 0, WRONG, true, true, NAME("\0\xff"), NAME("\n\0"), WRONG},
+	{"right, then another command",
+	 BYTES(OFFER LOGIN "\x05\x02\x00\x01\x0b\x00\x00\x01\x00\x50"),
+	 BYTES(CHOICE2 KNOWN REFUSAL("\x05\x07")), PROTO_FAIL, 0,
+	 "the client asks for a command other than CONNECT", false, BOB, NULL},
+	{"no method", BYTES("\x05\x00"), BYTES("\x05\xff"), PROTO_FAIL, 0, NO_OFFER, true, NOBODY},
+	{"only without password", BYTES("\x05\x01\x00" REQUEST4), BYTES("\x05\xff"), PROTO_FAIL, 10,
+	 NO_OFFER, true, NOBODY},
+	{"GSSAPI", BYTES("\x05\x01\x01"), BYTES("\x05\xff"), PROTO_FAIL, 0, NO_OFFER, true, NOBODY},
+	{"a request instead", BYTES(OFFER REQUEST4), BYTES(CHOICE2 UNKNOWN), PROTO_FAIL, 10,
+	 "the client sends no user and password", true, NOBODY},
+	{"cut in the user",
+	 BYTES(OFFER "\x01\x03"
+		     "bo"),
+	 BYTES(CHOICE2), PROTO_MORE, 4, NULL, false, NOBODY},
+	{"cut before the password",
+	 BYTES(OFFER "\x01\x03"
+		     "bob"),
+	 BYTES(CHOICE2), PROTO_MORE, 5, NULL, false, NOBODY},
+	{"cut in the password",
+	 BYTES(OFFER "\x01\x03"
+		     "bob\x06"
+		     "secre"),
+	 BYTES(CHOICE2), PROTO_MORE, 11, NULL, false, NOBODY},
+};
+
+static void check_asked(struct socks5_server *s, const struct auth_case *k)
+{
+	uint8_t out[SOCKS5_OUT_MAX];
+	size_t used, out_len;
+
+	assert_true(k->asks);
+	assert_int_equal(s->user_len, k->user_len);
+	assert_memory_equal(s->user, k->user, k->user_len + 1);
+	assert_int_equal(s->password_len, k->password_len);
+	assert_memory_equal(s->password, k->password, k->password_len + 1);
+	/* Nothing goes on before the verdict. */
+	assert_int_equal(socks5_server_step(s, BYTES(REQUEST4), &used, out, &out_len), PROTO_MORE);
+	assert_int_equal(used + out_len, 0);
+	socks5_server_verdict(s, k->verdict);
+	for (size_t i = 0; i < sizeof(s->password); i++)
+		assert_int_equal(s->password[i], 0);
+}
+
+static void run_auth(void *ctx, const uint8_t *bytes, const size_t *ends, size_t n_ends)
+{
+	const struct auth_case *k = ctx;
+	enum proto_step step = PROTO_MORE;
+	uint8_t out[SOCKS5_OUT_MAX], all[64];
+	size_t used, n, at = 0, all_len = 0;
+	struct socks5_server s;
+	bool asked = false, again;
+
+	memset(&s, 0xee, sizeof(s));
+	socks5_server_init(&s, true);
+	for (size_t i = 0; i < n_ends && step == PROTO_MORE; i++) {
+		do {
+			step = socks5_server_step(&s, bytes + at, ends[i] - at, &used, out, &n);
+			at += used;
+			memcpy(all + all_len, out, n);
+			all_len += n;
+			again = step == PROTO_SEND || socks5_server_asks(&s);
+			if (socks5_server_asks(&s)) {
+				check_asked(&s, k);
+				asked = true;
+			}
+		} while (again);
+	}
+	assert_int_equal(asked, k->asks);
+	assert_int_equal(step, k->step);
+	assert_int_equal(k->in_len - at, k->payload);
+	assert_int_equal(all_len, k->out_len);
+	assert_memory_equal(all, k->out, all_len);
+	assert_int_equal(s.unknown, k->unknown);
+	if (k->error != NULL)
+		assert_string_equal(s.error, k->error);
+}
+
+static void test_passwords(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(auth_cases); i++) {
+		struct auth_case k = auth_cases[i];
+
+		print_message("case: %s\n", k.what);
+		feed_every_split(run_auth, &k, k.in, k.in_len);
+	}
+}
+
+/* Everything at its longest: SOCKS5_REQUEST_MAX is enough for a buffer. */
+static void test_longest_password(void **state)
+{
+	uint8_t in[SOCKS5_REQUEST_MAX] = {5, 255, 2}, out[SOCKS5_OUT_MAX];
+	struct socks5_server s;
+	size_t used, n, at;
+
+	(void)state;
+	memset(in + 257, 'x', 513);
+	in[257] = 1;
+	in[258] = in[258 + 256] = 255;
+	memcpy(in + 770, "\x05\x01\x00\x03\xff", 5);
+	memset(in + 775, 'n', 255);
+	socks5_server_init(&s, true);
+	assert_int_equal(socks5_server_step(&s, in, sizeof(in), &at, out, &n), PROTO_SEND);
+	assert_int_equal(socks5_server_step(&s, in + at, sizeof(in) - at, &used, out, &n),
+			 PROTO_MORE);
+	at += used;
+	assert_true(socks5_server_asks(&s));
+	assert_int_equal(strlen(s.user), 255);
+	assert_int_equal(strlen(s.password), 255);
+	socks5_server_verdict(&s, NULL);
+	assert_int_equal(socks5_server_step(&s, in + at, sizeof(in) - at, &used, out, &n),
+			 PROTO_SEND);
+	assert_int_equal(socks5_server_step(&s, in + at, sizeof(in) - at, &used, out, &n),
+			 PROTO_DONE);
+	assert_int_equal(at + used, sizeof(in));
 }
 
 static void test_reply(void **state)
@@ -251,13 +413,13 @@ static void test_end_is_final(void **state)
 	size_t used, out_len;
 
 	(void)state;
-	socks5_server_init(&s);
+	socks5_server_init(&s, false);
 	assert_int_equal(socks5_server_step(&s, BYTES("\x04"), &used, out, &out_len), PROTO_FAIL);
 	assert_int_equal(socks5_server_step(&s, BYTES("\x05\x01\x00"), &used, out, &out_len),
 			 PROTO_FAIL);
 	assert_int_equal(used + out_len, 0);
 
-	socks5_server_init(&s);
+	socks5_server_init(&s, false);
 	assert_int_equal(socks5_server_step(&s, BYTES("\x05\x01\x00"), &used, out, &out_len),
 			 PROTO_SEND);
 	assert_int_equal(socks5_server_step(&s, BYTES(REQUEST4), &used, out, &out_len), PROTO_DONE);
@@ -277,7 +439,7 @@ static void converse(const char *user, const struct proto_dest *dest, enum socks
 	size_t used, n;
 
 	socks5_client_init(&c, user, "secret", dest);
-	socks5_server_init(&s);
+	socks5_server_init(&s, false);
 	for (int turn = 0; turn < 2000 && (cs == PROTO_MORE || cs == PROTO_SEND); turn++) {
 		cs = socks5_client_step(&c, down + down_at, down_end - down_at, &used, out, &n);
 		memcpy(up + up_len, out, n);
@@ -340,6 +502,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_cases),
 		cmocka_unit_test(test_longest_messages),
+		cmocka_unit_test(test_passwords),
+		cmocka_unit_test(test_longest_password),
 		cmocka_unit_test(test_reply),
 		cmocka_unit_test(test_end_is_final),
 		cmocka_unit_test(test_client_meets_server),
