@@ -145,6 +145,12 @@ static void daemon_check_mark(struct conf *c)
 	c->mark = (struct mark){0};
 }
 
+static void daemon_remark(void *ctx, const struct upstream_conf *up, const char *text)
+{
+	(void)ctx;
+	log_text(LOG_LEVEL_WARNING, "%s:%d: %s", up->place.file, up->place.line, text);
+}
+
 static int daemon_configure_log(const struct daemon *dm, const struct conf *c, struct diag *d)
 {
 	return log_configure(dm->program->conf->name, c->log.level, c->log.format, c->log.filename,
@@ -197,6 +203,7 @@ static void daemon_reload(struct daemon *dm)
 	daemon_warn_restart(dm, c);
 	c->mode = dm->started->mode; /* flows come as the listeners take them */
 	daemon_check_mark(c);
+	upstreams_remark_sources(c, daemon_remark, NULL);
 	daemon_use_limits(dm, c);
 	conf_unref(dm->conf);
 	plan_unref(dm->plan);
@@ -536,6 +543,7 @@ static int daemon_start(struct daemon *dm, struct diag *d)
 	if (daemon_drop(dm, &user, d) < 0)
 		return EX_NOPERM;
 	daemon_check_mark(dm->conf);
+	upstreams_remark_sources(dm->conf, daemon_remark, NULL);
 	rc = log_start();
 	if (rc < 0) {
 		diag_set(d, -rc, NULL, 0, "cannot start the log: %s", strerror(-rc));

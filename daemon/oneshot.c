@@ -74,6 +74,11 @@ static int oneshot_explain(const struct conf *c, const struct explain_flow *flow
 	return oneshot_print(out);
 }
 
+static void oneshot_remark(void *ctx, const struct upstream_conf *up, const char *text)
+{
+	strbuf_printf(ctx, "%s:%d: note: %s\n", up->place.file, up->place.line, text);
+}
+
 /* What needs a configuration. */
 static int oneshot_with(const struct conf_program *p, const struct daemon_options *o,
 			const struct explain_flow *flow, const struct conf *c, struct strbuf *out)
@@ -84,6 +89,7 @@ static int oneshot_with(const struct conf_program *p, const struct daemon_option
 		return oneshot_explain(c, flow, o->json, out);
 	if (o->check) {
 		conf_remarks(c, out);
+		upstreams_remark_sources(c, oneshot_remark, out);
 		strbuf_puts(out, "configuration OK\n");
 	} else {
 		conf_dump(c, out);

@@ -406,8 +406,9 @@ static const char *setup_source_trouble(const struct session *s, int status)
 	if (!s->setup->proxied || setup_conf(s)->source.n == 0)
 		return NULL;
 	if (status == -EADDRNOTAVAIL)
-		return "no source address has a port left towards the upstream, or is one of this "
-		       "host";
+		return s->setup->dial.no_port
+			       ? "no source address has a port left towards the upstream"
+			       : "no source address is one of this host";
 	if (status == -EAFNOSUPPORT)
 		return "no source address is of the upstream's family";
 	return NULL;

@@ -147,8 +147,11 @@ static int attempt_connect(struct dial *d, const struct addr *to, const struct a
 		return fd;
 	if (source != NULL)
 		err = sock_bind_source(fd, source);
-	if (err == 0)
+	if (err == 0) {
 		err = sock_connect(fd, to);
+		/* The port is chosen here. */
+		d->no_port = d->no_port || err == -EADDRNOTAVAIL;
+	}
 	if (err == 0 || err == -EINPROGRESS)
 		return fd;
 	close(fd);
@@ -299,6 +302,7 @@ static void dial_begin(struct dial *d, struct loop *loop, const struct sock_opti
 	d->peer = (struct addr){.family = AF_UNSPEC};
 	d->source = -1;
 	d->refused = 0;
+	d->no_port = false;
 	d->owner = owner;
 	d->done = done;
 	d->loop = loop;

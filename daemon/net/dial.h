@@ -35,7 +35,8 @@ struct dial;
  * before unreachable before the rest, EAFNOSUPPORT last), in DIAL_REFUSED -EACCES: the filter has left no
  * address; `d->refused` is what it said of the first one, `d->peer`.
  * `d->source` is the place in options.source of the address that was used, or that the error is about; -1:
- * none. */
+ * none. Of -EADDRNOTAVAIL, `d->no_port` says that a source address of this host had no port left; false: none is of this
+ * host. */
 typedef void dial_fn(struct dial *d, int status);
 
 struct dial_attempt {
@@ -51,6 +52,7 @@ struct dial {
 	struct addr peer;
 	int source;
 	int refused;
+	bool no_port;
 	enum dial_phase phase;            /* where it is, or where it failed */
 	const struct dial_filter *filter; /* NULL: none. Set before dialling, and stays */
 	void *owner;

@@ -142,6 +142,23 @@ int sock_bind_source(int fd, const struct addr *source)
 	return rc;
 }
 
+bool sock_is_own(const struct addr *source)
+{
+	int fd = socket(source->family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_storage ss;
+	struct addr a = *source;
+	socklen_t len;
+	bool own;
+
+	if (fd < 0)
+		return errno != EAFNOSUPPORT;
+	a.port = 0;
+	len = addr_to_sockaddr(&a, &ss);
+	own = bind(fd, (struct sockaddr *)&ss, len) == 0 || errno != EADDRNOTAVAIL;
+	close(fd);
+	return own;
+}
+
 int sock_connect(int fd, const struct addr *to)
 {
 	struct sockaddr_storage ss;

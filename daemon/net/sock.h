@@ -48,6 +48,8 @@ size_t sock_source(const struct sock_options *o, int family, size_t nth);
 /* Binds to the address and leaves the port to connect(2), which then takes any that is free towards where it
  * goes (IP_BIND_ADDRESS_NO_PORT, Linux 4.2), so that the same ports serve each destination. 0 or -errno; -EADDRNOTAVAIL: the
  * address is not one of this host. Where all ports are in use, connect(2) says that. */
+/* Whether one may be bound to it: it is one of this host's, at this moment. True where that cannot be asked. */
+bool sock_is_own(const struct addr *source);
 int sock_bind_source(int fd, const struct addr *source);
 
 /* connect(2) without waiting: 0 connected, -EINPROGRESS, or another -errno. */

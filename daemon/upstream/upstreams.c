@@ -469,6 +469,27 @@ struct sock_options upstream_sock_options(struct upstream *up, bool speaks_first
 	};
 }
 
+void upstreams_remark_sources(const struct conf *c, upstream_remark_fn *say, void *ctx)
+{
+	char addr[ADDR_TEXT_MAX], text[192];
+
+	for (size_t i = 0; i < c->n_upstreams; i++) {
+		const struct upstream_conf *up = &c->upstreams[i];
+
+		for (size_t k = 0; k < up->source.n; k++) {
+			const struct addr *a = &up->source.addrs[k];
+
+			if (sock_is_own(a))
+				continue;
+			snprintf(text, sizeof(text),
+				 "option \"upstream.source\": %s is not an address of this host, "
+				 "so no connection comes from it",
+				 addr_format_ip(a, addr, sizeof(addr)));
+			say(ctx, up, text);
+		}
+	}
+}
+
 /* -1: the kernel has chosen. */
 static struct upstream_source *upstream_source(struct upstream *up, int source)
 {

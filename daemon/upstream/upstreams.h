@@ -147,6 +147,10 @@ void upstream_replied(struct upstream *up, enum upstream_reply reply, uint64_t b
  * for all of them, being ejected together changes nothing. */
 bool upstream_is_to_blame(int err);
 
+/* Calls `say` for each source address that this host does not have. Flows do without it, as long as there are others. */
+typedef void upstream_remark_fn(void *ctx, const struct upstream_conf *up, const char *text);
+void upstreams_remark_sources(const struct conf *c, upstream_remark_fn *say, void *ctx);
+
 /* A live flow, from when it is given to the upstream (retries: only the one that carries it). */
 void upstream_flow_begin(struct upstream *up);
 void upstream_flow_end(struct upstream *up);

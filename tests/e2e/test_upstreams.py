@@ -2,6 +2,7 @@
 """Every protocol that an upstream may speak, with servers of others: what passes, and what they refuse."""
 import pathlib
 import re
+import signal
 import time
 
 import flow
@@ -364,6 +365,22 @@ class Upstreams(lab.TestCase):
         clients = [r["client_addr"].rpartition(":")[0] for r in t.usocksd.wait_records(12)]
         self.assertEqual(set(clients), {"10.91.0.3", "10.91.0.4"})
         self.assertEqual(t.transocksd.lines(message="flow failed"), [])
+        # Who has written it is told: at the start, at a reload, and before.
+        foreign = 'option "upstream.source": 10.91.0.9 is not an address of this host'
+        said, = t.transocksd.lines(severity="warning")
+        self.assertRegex(said["message"], rf"^{t.transocksd.config}:\d+: {foreign}")
+        check = t.host.run(lab.BUILD / "transocksd", "-f", t.transocksd.config, "--check").stdout
+        self.assertRegex(check, rf"^{t.transocksd.config}:\d+: note: {foreign}.*\nconfiguration OK\n$")
+        t.transocksd.signal(signal.SIGHUP)
+        t.transocksd.wait_line(message="configuration reloaded")
+        self.assertEqual([x["message"] for x in t.transocksd.lines(severity="warning")],
+                         [said["message"]] * 2)
+
+    def test_no_source_address_of_this_host(self):
+        t = self.from_sources("10.91.0.9")
+        t.flows = 0
+        self.refused(t, "no source address is one of this host", end="connect-failed")
+        self.assertEqual(flow.status(t.host, t.transocksd)["upstreams"][0]["state"], "up")
 
     def test_no_source_address_of_the_family(self):
         t = self.build("host")
@@ -385,7 +402,7 @@ class Upstreams(lab.TestCase):
         for record in t.transocksd.wait_records(2):
             self.assertEqual((record["end"], record["error"]),
                              ("connect-failed", "no source address has a port left towards the "
-                                                "upstream, or is one of this host"))
+                                                "upstream"))
         flow.reset(socks[3])
         t.transocksd.wait_records(3)
         self.flows(t, 1, first=50)
