@@ -205,7 +205,20 @@ bool upstreams_are_down(const struct upstreams *u, size_t group, uint64_t now_ms
 	return true;
 }
 
-static void upstream_log_group(const struct upstream *up, uint64_t now_ms)
+static void upstream_log_group_found(const struct upstream *up)
+{
+	struct log_line line;
+
+	if (!atomic_exchange(&up->all->groups[up->conf->group_index].down, false))
+		return;
+	if (log_begin(&line, LOG_LEVEL_INFO, "an upstream of the group works again")) {
+		log_add(&line, "group", up->conf->group);
+		log_add(&line, "upstream", up->conf->name);
+		log_end(&line);
+	}
+}
+
+static void upstream_log_group_lost(const struct upstream *up, uint64_t now_ms)
 {
 	const struct group_conf *g = upstream_group(up);
 	bool direct = g->when_all_down == GROUP_ALL_DOWN_DIRECT;
@@ -254,9 +267,9 @@ static void upstream_log(struct upstream *up, enum health_change change, uint64_
 		log_end(&line);
 	}
 	if (change == HEALTH_LOST)
-		upstream_log_group(up, now_ms);
+		upstream_log_group_lost(up, now_ms);
 	else if (change == HEALTH_FOUND)
-		atomic_store(&up->all->groups[up->conf->group_index].down, false);
+		upstream_log_group_found(up);
 }
 
 /* --- what attempts tell --- */

@@ -270,6 +270,11 @@ class Groups(lab.TestCase):
         # It is still tried: never worse than without any health.
         self.up(t, "c")
         self.assertEqual(self.flows(t, 1), ["c"])
+        # It is told once, as that they were all gone was.
+        found, = t.daemon.lines(severity="info", group="default",
+                                message="an upstream of the group works again")
+        self.assertEqual(found["upstream"], "c")
+        self.assertEqual(len(t.daemon.lines(severity="error", group="default")), 1)
 
     def test_all_down_direct(self):
         t = self.start('choose = "round-robin"\nwhen_all_down = "direct"')
