@@ -25,6 +25,9 @@
 /* How often, within a limit, bytes are looked after that only the kernel still holds. */
 #define LOOKS_PER_LIMIT 4
 
+/* A server that speaks first does so at once. What comes later to a silent client may be a word on its silence. */
+#define FIRST_WORD_MS 1000
+
 static void relay_set_timer(struct session *s);
 
 static void relay_lost(struct session *s, const struct leg *leg, int err)
@@ -276,12 +279,12 @@ static bool relay_move(struct session *s, struct leg *from, struct leg *to)
 	return false;
 }
 
-/* The first bytes have moved: is the destination's server one that speaks first? */
-static void relay_note_first(struct session *s)
+/* The first bytes have moved, so long after the relay began: is the destination's server one that speaks first? */
+static void relay_note_first(struct session *s, uint64_t waited_ms)
 {
 	struct server_first *known = &s->engine->server_first;
 
-	if (s->client.nbytes > 0)
+	if (s->client.nbytes > 0 || s->client.finished || waited_ms > FIRST_WORD_MS)
 		server_first_forget(known, &s->dest);
 	else
 		server_first_learn(known, &s->dest);
@@ -293,6 +296,7 @@ static void relay_turn(struct task *t);
 static void relay_run(struct session *s)
 {
 	uint64_t before = s->client.nbytes + s->remote.nbytes;
+	uint64_t quiet_ms = s->engine->loop.now_ms - s->active_ms;
 	bool more;
 
 	more = relay_move(s, &s->client, &s->remote);
@@ -310,7 +314,7 @@ static void relay_run(struct session *s)
 		s->active_ms = s->engine->loop.now_ms;
 		s->held = 0;
 		if (s->watch_first)
-			relay_note_first(s);
+			relay_note_first(s, quiet_ms);
 	}
 	if (!s->half_broken && (s->client.broken || s->remote.broken)) {
 		s->half_broken = true;

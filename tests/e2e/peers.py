@@ -6,7 +6,7 @@ Servers and clients to test against, one per process: peers.py KIND ADDRESS PORT
     https CERT KEY          the same by TLS, with a certificate and its key from these files
     echo                    sends back what it gets, and ends when the client has ended
     transfer                the far end of `load`; prints a line for each transfer
-    banner N                sends N bytes of the pattern and ends at once
+    banner N [MS]           sends N bytes of the pattern, MS later if that is given, and ends at once
     silent                  accepts and reads, never sends
     reset N                 sends N bytes of the pattern, then a reset
     socks greeting          SOCKS5: answers the greeting, never the request
@@ -91,6 +91,7 @@ async def echo(reader, writer, _):
 
 async def banner(_, writer, args):
     say(f"banner {bare(writer.get_extra_info('peername')[0])}")
+    await asyncio.sleep(int(args[1]) / 1000 if len(args) > 1 else 0)
     await send_pattern(writer, 0, int(args[0]))
 
 

@@ -187,6 +187,17 @@ class Waiting(lab.TestCase):
             self.assertGreaterEqual(self.first_byte(t), 1.9)
         t.host.expect_reset(SITE, 80, REQUEST % b"denied.example")
 
+    def test_a_server_that_tires_of_a_silent_client_does_not_speak_first(self):
+        """Else one silent flow would let the next ones pass without a name."""
+        t = self.start('[sniff]\ntimeout = "2s"\n')
+        t.inet.peer("banner", SITE, 80, 100, 2500)
+        self.first_byte(t)
+        with t.host.connect(SITE, 80) as client:
+            client.sendall(REQUEST % b"www.example.com")
+            while client.recv(4096):
+                pass
+        self.assertEqual(t.daemon.wait_records(2)[-1].get("dest_host"), "www.example.com")
+
     def test_a_silent_client_is_not_a_server_that_speaks_first(self):
         t = self.start('[sniff]\ntimeout = "1s"\n')
         t.inet.peer("echo", SITE, 80)
