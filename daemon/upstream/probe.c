@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/core/log.h"
 #include "daemon/net/dial.h"
 #include "daemon/proto/proxy_v2.h"
 #include "daemon/upstream/handshake.h"
@@ -21,6 +22,9 @@ struct probe {
 	const struct group_conf *group;
 	struct timer timer; /* until the next one begins, or the limit of its phase */
 	uint64_t began_ms;
+	uint64_t reached_ms; /* probe_dest, the last time; 0: never */
+	bool missed;         /* the last one has not */
+	bool said;           /* of the group: that nobody does */
 	struct dial dial;
 	struct source *source;
 	struct buf *in; /* while it is under way */
@@ -85,6 +89,56 @@ static void probe_stop(struct probe *p)
 	close(fd);
 }
 
+static bool probe_is_full(const struct probe *p)
+{
+	return p->group->probe_dest[0] != '\0';
+}
+
+/* Whether another member of the group has lately reached what `p` has not. */
+static bool probe_others_reach(const struct probe *p)
+{
+	uint64_t interval = (uint64_t)p->group->probe_interval;
+
+	for (size_t i = 0; i < p->all->n; i++) {
+		const struct probe *other = &p->all->items[i];
+
+		if (other != p && other->group == p->group && other->reached_ms != 0 &&
+		    other->reached_ms + interval >= p->began_ms)
+			return true;
+	}
+	return false;
+}
+
+/* Once, when the last probe of each member has missed it. */
+static void probe_say_missed(struct probe *p, const char *error)
+{
+	struct log_line line;
+
+	for (size_t i = 0; i < p->all->n; i++)
+		if (p->all->items[i].group == p->group && !p->all->items[i].missed)
+			return;
+	if (!p->said && log_begin(&line, LOG_LEVEL_WARNING,
+				  "no upstream of the group reaches probe_dest, which is held "
+				  "against none of them")) {
+		log_add(&line, "group", p->group->name);
+		log_add(&line, "probe_dest", p->group->probe_dest);
+		log_add(&line, "error", error);
+		log_end(&line);
+	}
+	for (size_t i = 0; i < p->all->n; i++)
+		if (p->all->items[i].group == p->group)
+			p->all->items[i].said = true;
+}
+
+static void probe_reached(struct probe *p)
+{
+	p->reached_ms = probe_now(p);
+	p->missed = false;
+	for (size_t i = 0; i < p->all->n; i++)
+		if (p->all->items[i].group == p->group)
+			p->all->items[i].said = false;
+}
+
 static void probe_worked(struct probe *p, bool connected)
 {
 	upstream_probed(p->up, connected, p->began_ms, probe_now(p));
@@ -94,7 +148,22 @@ static void probe_worked(struct probe *p, bool connected)
 
 static void probe_failed(struct probe *p, enum upstream_failure kind, int err, const char *detail)
 {
+	p->missed = true;
 	upstream_failed(p->up, kind, err, detail, p->began_ms, probe_now(p));
+	probe_stop(p);
+	probe_schedule(p);
+}
+
+/* The destination was not reached, and the upstream does not say that it is to blame. */
+static void probe_missed(struct probe *p, bool answered, int err, const char *detail)
+{
+	if (probe_others_reach(p))
+		return probe_failed(p, UPSTREAM_FAILED_PROBE, err, detail);
+	p->missed = true;
+	probe_say_missed(p, detail != NULL ? detail : strerror(err));
+	if (answered)
+		return probe_worked(p, false);
+	upstream_unknown(p->up, p->began_ms);
 	probe_stop(p);
 	probe_schedule(p);
 }
@@ -102,14 +171,16 @@ static void probe_failed(struct probe *p, enum upstream_failure kind, int err, c
 static void probe_timeout(struct timer *t)
 {
 	struct probe *p = container_of(t, struct probe, timer);
-	enum upstream_failure kind = UPSTREAM_FAILED_PROBE;
 
 	if (p->source == NULL)
-		kind = p->dial.phase == DIAL_RESOLVE ? UPSTREAM_FAILED_RESOLVE
-						     : UPSTREAM_FAILED_CONNECT;
+		probe_failed(p,
+			     p->dial.phase == DIAL_RESOLVE ? UPSTREAM_FAILED_RESOLVE
+							   : UPSTREAM_FAILED_CONNECT,
+			     ETIMEDOUT, NULL);
 	else if (p->greeting)
-		kind = UPSTREAM_FAILED_GREETING;
-	probe_failed(p, kind, ETIMEDOUT, NULL);
+		probe_failed(p, UPSTREAM_FAILED_GREETING, ETIMEDOUT, NULL);
+	else
+		probe_missed(p, false, ETIMEDOUT, NULL);
 }
 
 static void probe_limit(struct probe *p, int64_t ms)
@@ -122,17 +193,33 @@ static void probe_limit(struct probe *p, int64_t ms)
 
 /* --- on its way --- */
 
+/* It was not made to the end. */
+static void probe_broke(struct probe *p, enum handshake_result r)
+{
+	const struct handshake *h = &p->handshake;
+	bool answered = r == HANDSHAKE_REFUSED;
+
+	if (p->greeting)
+		probe_failed(p, UPSTREAM_FAILED_GREETING, h->err, h->error);
+	else if (h->blame == BLAME_UPSTREAM)
+		probe_failed(p, UPSTREAM_FAILED_PROBE, h->err, h->error);
+	else if (h->blame == BLAME_POLICY) /* such a destination is not for all of them */
+		probe_worked(p, false);
+	else
+		probe_missed(p, answered, h->err, h->error);
+}
+
 static void probe_step(struct probe *p)
 {
 	struct handshake *h = &p->handshake;
 	enum handshake_result r = handshake_step(h, p->source->fd, p->in, &p->readable, p->behind);
 
+	if (r == HANDSHAKE_DONE && probe_is_full(p))
+		probe_reached(p);
 	if (r == HANDSHAKE_READY || r == HANDSHAKE_DONE)
 		return probe_worked(p, r == HANDSHAKE_READY && !upstream_greets(p->up));
 	if (r != HANDSHAKE_WAIT)
-		return probe_failed(p,
-				    p->greeting ? UPSTREAM_FAILED_GREETING : UPSTREAM_FAILED_PROBE,
-				    h->err, h->error);
+		return probe_broke(p, r);
 	if (p->greeting && !handshake_greeting(h)) {
 		p->greeting = false;
 		probe_limit(p, p->up->all->conf->timeouts.reply);
@@ -186,7 +273,7 @@ static void probe_dialled(struct dial *d, int status)
 	p->readable = p->behind = false;
 	handshake_start(&p->handshake, &conf->url, header,
 			conf->proxy_protocol ? proxy_v2_write_local(header) : 0, false);
-	if (p->group->probe_dest[0] != '\0') {
+	if (probe_is_full(p)) {
 		dest = probe_dest(p->group->probe_dest);
 		handshake_dest(&p->handshake, &dest);
 	}

@@ -5,6 +5,11 @@
  * there are flows. Up to the greeting; to be connected, where there is none; or all the way to the group's
  * `probe_dest`. What comes of it goes to the same health as what flows find out, and an ejection is over as soon as
  * a probe has worked. On the main thread's loop, with a resolver of its own.
+ *
+ * What does not reach probe_dest may be that destination's fault. It is the upstream's only if another member of the
+ * group has reached it, not longer ago than an interval before this probe began: a destination that is gone makes two
+ * such failures of each at most, and three are needed. Otherwise an answer, whatever it says, shows that the
+ * upstream works, and no answer shows nothing.
  */
 #include "daemon/core/loop.h"
 #include "daemon/upstream/upstreams.h"

@@ -434,6 +434,21 @@ class Groups(lab.TestCase):
         self.assertRegex(found["last_failure"], "^probe: ")
         self.assertEqual(set(self.flows(t, 3)), {"b"})
 
+    def test_a_probed_destination_that_is_gone(self):
+        """No upstream reaches it: that is said once, and they are as good as before."""
+        t = self.start(f'choose = "failover"\nprobe_interval = "1s"\nprobe_dest = "{SITE}:9"')
+        site = t.inet.peer("echo", "::", 9)
+        for _ in range(2):
+            site.wait_log("echo 10.91.3.2")
+        site.kill()
+        t.daemon.wait_line(severity="warning", group="default", probe_dest=f"{SITE}:9",
+                           error="connection refused")
+        before = len(t.usocksd["a"].lines(type="access"))
+        t.usocksd["a"].wait_records(before + 4)
+        self.assertEqual({u["state"] for u in self.upstreams().values()}, {"up"})
+        self.assertEqual(len(t.daemon.lines(severity="warning")), 1)
+        self.assertEqual(set(self.flows(t, 3)), {"a"})
+
     def test_an_http_proxy_that_hangs(self):
         """Its kernel goes on to accept connections, of probes and of flows: that is no sign of life."""
         t = self.start(f'choose = "failover"\nprobe_interval = "1s"\nprobe_dest = "{SITE}:7"',

@@ -145,14 +145,40 @@ static void test_full(void **state)
 	while (server.n_requests < 3 && !guard_fired)
 		run_for(5);
 	assert_int_equal(health(0), HEALTH_UP);
-	server.reply = 4;
+	server.reply = 7; /* it has no CONNECT */
 	wait_health(HEALTH_EJECTED);
 	assert_true(failures(UPSTREAM_FAILED_PROBE) >= HEALTH_FAILURES);
 	assert_int_equal(failures(UPSTREAM_FAILED_GREETING), 0);
 	server.reply = 0;
 	wait_health(HEALTH_RETURNING);
-	server.reply = 255; /* no reply at all */
+}
+
+/* Where nobody else reaches the destination it is that one's fault, for all that is known. */
+static void test_full_with_nobody_to_compare(void **state)
+{
+	static const uint8_t replies[] = {1, 2, 4, 5, 255};
+
+	(void)state;
+	groups[0].probe_dest = (char *)"www.example.com:80";
+	begin();
+	for (size_t i = 0; i < ARRAY_LEN(replies); i++) {
+		unsigned n = server.n_requests;
+
+		server.reply = replies[i];
+		while (server.n_requests < n + 5 && !guard_fired)
+			run_for(5);
+		assert_int_equal(health(0), HEALTH_UP);
+		assert_int_equal(failures(UPSTREAM_FAILED_PROBE), 0);
+	}
+	/* No answer ends no ejection, and any answer does. */
+	server.manner = SILENT;
 	wait_health(HEALTH_EJECTED);
+	server.manner = ANSWERS;
+	for (unsigned n = server.n_requests; server.n_requests < n + 2 && !guard_fired;)
+		run_for(5);
+	assert_int_not_equal(health(0), HEALTH_RETURNING);
+	server.reply = 4;
+	wait_health(HEALTH_RETURNING);
 }
 
 static void test_full_to_an_address(void **state)
@@ -195,6 +221,7 @@ int main(void)
 		PROBE_TEST(test_again_and_again),
 		PROBE_TEST(test_ejects_and_brings_back),
 		PROBE_TEST(test_full),
+		PROBE_TEST(test_full_with_nobody_to_compare),
 		PROBE_TEST(test_full_to_an_address),
 		PROBE_TEST(test_stops_at_any_time),
 	};
