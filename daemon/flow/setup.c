@@ -422,13 +422,22 @@ static const char *setup_refused_text(const struct session *s, int said)
 						       : acl_text((enum acl_verdict)said);
 }
 
+/* Where the flow goes, or may not go, by its name. */
+static void setup_note_dest(struct session *s, const struct addr *peer)
+{
+	if (s->dest.family == AF_UNSPEC) /* a name was asked for, and nothing else */
+		s->dest = *peer;
+	else if (!addr_equal(&s->dest, peer))
+		s->dialled = *peer;
+}
+
 static void setup_dial_failed(struct session *s, const struct dial *d, int status)
 {
 	enum upstream_failure kind =
 		d->phase == DIAL_CONNECT ? UPSTREAM_FAILED_CONNECT : UPSTREAM_FAILED_RESOLVE;
 
 	if (d->phase == DIAL_REFUSED) {
-		s->dest = d->peer; /* where a name would have led to */
+		setup_note_dest(s, &d->peer);
 		return session_end(s, WHY_NETWORK_REFUSED, 0, setup_refused_text(s, d->refused));
 	}
 	if (d->phase == DIAL_CONNECT)
@@ -441,15 +450,6 @@ static void setup_dial_failed(struct session *s, const struct dial *d, int statu
 		setup_blame(s, kind, WHY_RESOLVE_FAILED, 0, "the name servers refuse or fail");
 	else
 		setup_blame(s, kind, WHY_RESOLVE_FAILED, -status, NULL);
-}
-
-/* Connected to the destination itself. */
-static void setup_note_dest(struct session *s, const struct addr *peer)
-{
-	if (s->dest.family == AF_UNSPEC) /* a name was asked for, and nothing else */
-		s->dest = *peer;
-	else if (!addr_equal(&s->dest, peer))
-		s->dialled = *peer;
 }
 
 static void setup_dialled(struct dial *d, int status)

@@ -378,7 +378,8 @@ class Rules(lab.TestCase):
                 record = self.record(t, count)
                 self.assertEqual((record["end"], record["phase"], record["error"]),
                                  ("network-refused", "rules", error))
-                self.assertIn(address, record["dest_addr"])
+                self.assertEqual(record["dest_addr"], f"{SITE}:80")
+                self.assertIn(address, record["dialled"])
         self.assertIn("This is 11.0.0.2", self.get(t, "both.example").stdout)
 
     def test_direct_by_a_name_that_leads_to_what_is_redirected_anyway(self):
