@@ -27,6 +27,7 @@ struct trie {
 struct prefix_set {
 	struct prefix *prefixes; /* until it is finished */
 	size_t n, cap;
+	size_t count; /* of what was finished */
 	bool finished;
 	struct trie v4, v6;
 };
@@ -227,6 +228,7 @@ int prefix_set_finish(struct prefix_set *s)
 		return -ENOMEM;
 	free(s->prefixes);
 	s->prefixes = NULL;
+	s->count = s->n;
 	s->n = s->cap = 0;
 	s->finished = true;
 	return 0;
@@ -250,6 +252,11 @@ bool prefix_set_contains(const struct prefix_set *s, const struct addr *a)
 			return false;
 		node = &t->nodes[node->first + bits_in(node->part & (bit - 1))];
 	}
+}
+
+size_t prefix_set_count(const struct prefix_set *s)
+{
+	return s->count;
 }
 
 size_t prefix_set_bytes(const struct prefix_set *s)

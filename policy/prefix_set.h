@@ -27,4 +27,6 @@ int prefix_set_add_text(struct prefix_set *s, const char *text, size_t n, const 
 int prefix_set_finish(struct prefix_set *s);
 
 bool prefix_set_contains(const struct prefix_set *s, const struct addr *a);
+/* Once finished; without those inside others. */
+size_t prefix_set_count(const struct prefix_set *s);
 size_t prefix_set_bytes(const struct prefix_set *s);

@@ -275,12 +275,36 @@ struct reload {
 	} parts[];
 };
 
+/* How much there is of what an operator may have meant to change. */
+static void reload_log(const struct conf *c)
+{
+	size_t domains = 0, networks = 0;
+	struct log_line line;
+
+	if (!log_begin(&line, LOG_LEVEL_INFO, "configuration reloaded"))
+		return;
+	for (size_t i = 0; i < c->rules.n; i++) {
+		const struct flow_rule *r = &c->rules.rules[i];
+
+		domains += r->domain_set != NULL ? domain_set_count(r->domain_set) : 0;
+		networks += r->network_set != NULL ? prefix_set_count(r->network_set) : 0;
+	}
+	log_add_uint(&line, "files", c->files.n);
+	if (c->n_upstreams > 0) {
+		log_add_uint(&line, "upstreams", c->n_upstreams);
+		log_add_uint(&line, "rules", c->rules.n);
+		log_add_uint(&line, "domains", domains);
+		log_add_uint(&line, "networks", networks);
+	}
+	log_end(&line);
+}
+
 static void reload_done(struct reload *r)
 {
 	if (atomic_fetch_sub(&r->n_left, 1) > 1)
 		return;
 	if (!atomic_load(&r->failed))
-		log_text(LOG_LEVEL_INFO, "configuration reloaded");
+		reload_log(r->plan->conf);
 	plan_unref(r->plan);
 	free(r);
 }

@@ -120,6 +120,18 @@ class Signals(lab.TestCase):
         upstreams = [r["upstream"] for r in t.daemon.wait_records(2)]
         self.assertEqual(sorted(upstreams), ["direct", "socks5://10.91.3.2:1080"])
 
+    def test_reload_says_what_there_is(self):
+        t = self.start()
+        lists = t.daemon.config.with_suffix(".list")
+        lists.write_text("a.example\n.b.example # and below\n\nc.example\n")
+        lists.chmod(0o644)
+        self.rewrite(t, 'proxy_url = "direct://"\n[[rule]]\naction = "refuse"\n'
+                        f'domains_file = "{lists}"\nports = [81]\n'
+                        '[[rule]]\naction = "direct"\nnetworks = ["192.0.2.0/24", "2001:db8::/32"]\n')
+        said = t.daemon.wait_line(message="configuration reloaded")
+        self.assertEqual([said[x] for x in ("files", "upstreams", "rules", "domains", "networks")],
+                         [2, 1, 2, 3, 2])
+
     def test_reload_names_what_needs_a_restart(self):
         """The options that differ, as that program calls them, with the value in force; no others."""
         t = self.build("host")
