@@ -40,6 +40,7 @@ struct daemon {
 	struct descriptors descriptors;
 	unsigned n_engines, n_finished;
 	bool draining;
+	char reload_error[1024]; /* of the last reload; or "" */
 };
 
 static const char *daemon_file(const struct daemon *dm)
@@ -185,7 +186,6 @@ static void daemon_reload(struct daemon *dm)
 	struct plan *plan = NULL;
 	struct conf *c = NULL;
 	struct diag d;
-	char text[1024];
 
 	if (dm->draining) {
 		log_text(LOG_LEVEL_WARNING, "no reload while draining");
@@ -195,11 +195,12 @@ static void daemon_reload(struct daemon *dm)
 	    descriptors_check(&dm->descriptors, c, daemon_file(dm), &d) < 0 ||
 	    plan_new(c, dm->plan, &plan, &d) < 0 || daemon_configure_log(dm, c, &d) < 0) {
 		log_text(LOG_LEVEL_ERROR, "reload failed, the old configuration stays: %s",
-			 diag_format(&d, text, sizeof(text)));
+			 diag_format(&d, dm->reload_error, sizeof(dm->reload_error)));
 		plan_unref(plan);
 		conf_unref(c);
 		return;
 	}
+	dm->reload_error[0] = '\0';
 	daemon_warn_restart(dm, c);
 	c->mode = dm->started->mode; /* flows come as the listeners take them */
 	daemon_check_mark(c);
@@ -428,6 +429,7 @@ static void daemon_answer(void *ctx, enum control_request request, struct strbuf
 		.conf = dm->conf,
 		.plan = dm->plan,
 		.file = daemon_file(dm),
+		.reload_error = dm->reload_error,
 		.budget = &dm->budget,
 		.engines = dm->engines,
 		.n_engines = dm->n_engines,

@@ -117,6 +117,16 @@ static void status_json_rules(const struct status *st, struct json *j)
 	json_uint(j, "no_rule", status_count(&st->plan->rules_default));
 }
 
+static void status_json_files(const struct status *st, struct json *j)
+{
+	json_string(j, "configuration", st->file);
+	json_array_begin(j, "files");
+	for (size_t i = 0; i < st->conf->files.n; i++)
+		json_string(j, NULL, st->conf->files.strings[i]);
+	json_array_end(j);
+	json_string(j, "reload_error", st->reload_error);
+}
+
 void status_json(const struct status *st, struct strbuf *out)
 {
 	struct json j;
@@ -127,7 +137,7 @@ void status_json(const struct status *st, struct strbuf *out)
 	json_string(&j, "version", TRANSOCKS_VERSION);
 	json_int(&j, "pid", getpid());
 	json_uint(&j, "uptime_s", st->uptime_ms / 1000);
-	json_string(&j, "configuration", st->file);
+	status_json_files(st, &j);
 	json_bool(&j, "draining", st->draining);
 	status_json_listeners(st, &j);
 	json_uint(&j, "flows", status_flows(st));
@@ -145,6 +155,20 @@ void status_json(const struct status *st, struct strbuf *out)
 	strbuf_putc(out, '\n');
 }
 
+static void status_text_files(const struct status *st, struct strbuf *out)
+{
+	strbuf_printf(out, "configuration  %s\n", st->file);
+	for (size_t i = 0; i < st->conf->files.n; i++) {
+		if (strcmp(st->conf->files.strings[i], st->file) != 0)
+			strbuf_printf(out, "               %s\n", st->conf->files.strings[i]);
+	}
+	if (st->reload_error[0] != '\0')
+		strbuf_printf(out,
+			      "reload failed  %s\n"
+			      "               what was read before that is in force\n",
+			      st->reload_error);
+}
+
 static void status_text_head(const struct status *st, struct strbuf *out)
 {
 	char addr[ADDR_TEXT_MAX];
@@ -156,7 +180,7 @@ static void status_text_head(const struct status *st, struct strbuf *out)
 		strbuf_printf(out, "%" PRIu64 " d ", s / 86400);
 	strbuf_printf(out, "%02u:%02u:%02u%s\n", (unsigned)(s / 3600 % 24), (unsigned)(s / 60 % 60),
 		      (unsigned)(s % 60), st->draining ? ", draining" : "");
-	strbuf_printf(out, "configuration  %s\n", st->file);
+	status_text_files(st, out);
 	for (size_t i = 0; i < status_n_listeners(st); i++)
 		strbuf_printf(out, "%-13s  %s%s\n", i == 0 ? "listeners" : "",
 			      addr_format(status_listener(st, i), addr, sizeof(addr)),

@@ -36,7 +36,8 @@ extern const size_t n_status_rows;
 struct status {
 	const struct conf *conf;
 	const struct plan *plan;
-	const char *file; /* that it was read from */
+	const char *file; /* that it was read from, with drop-ins and what they name: conf->files */
+	const char *reload_error; /* why the files are not in force as they are now; or "" */
 	const struct budget *budget;
 	const struct engine *engines;
 	unsigned n_engines;

@@ -12,7 +12,8 @@ import time
 import lab
 
 RUN = pathlib.Path("/run/transocks")
-MEMBERS = ["program", "version", "pid", "uptime_s", "configuration", "draining",
+MEMBERS = ["program", "version", "pid", "uptime_s", "configuration", "files", "reload_error",
+           "draining",
            "listeners", "flows", "max_flows", "workers", "upstreams", "rules", "no_rule",
            "ended"]
 
@@ -116,7 +117,7 @@ class Status(lab.TestCase):
                 else "(It )?Cm {}"
             self.assertRegex(manual, rf"(?m)^\.{kind.format(name)}\b")
         self.assertEqual(set(re.findall(r"\w+", " ".join(
-            re.findall(r"^\.It Cm (.*)", manual[manual.index(".Sh STATUS"):], re.M)[:12]))),
+            re.findall(r"^\.It Cm (.*)", manual[manual.index(".Sh STATUS"):], re.M)[:14]))),
             set(MEMBERS))
 
     def test_text(self):
@@ -143,6 +144,30 @@ class Status(lab.TestCase):
         self.assertTrue(text.endswith("\nnone\n"), text)
         lab.wait_until(lambda: self.json(daemon)["ended"]["done"] == 1)
         self.assertRegex(self.status(daemon).stdout, r"(?m)^done +1$")
+
+    def test_a_reload_that_failed(self):
+        """The files are not what is in force: that is told until they are, and which files that are."""
+        domains = lab.WORK / "status.domains"
+        domains.write_text("a.example\n")
+        domains.chmod(0o644)
+        daemon = self.transocksd(f'[[rule]]\naction = "refuse"\ndomains_file = "{domains}"\n')
+        found = self.json(daemon)
+        self.assertEqual((found["files"], found["reload_error"]), ([str(daemon.config), str(domains)], ""))
+        self.assertIn(f"\nconfiguration  {daemon.config}\n               {domains}\nlisteners ",
+                      self.status(daemon).stdout)
+        good = daemon.config.read_text()
+        daemon.config.write_text(good + "nonsense = 1\n")
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_log("reload failed")
+        error = self.json(daemon)["reload_error"]
+        self.assertRegex(error, rf"^{daemon.config}:\d+: .*nonsense")
+        # --status itself reads the file, too.
+        self.assertIn(f"\nreload failed  {error}\n               what was read before that is in force\n",
+                      self.ask(b"status text\n"))
+        daemon.config.write_text(good)
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_line(message="configuration reloaded")
+        self.assertEqual(self.json(daemon)["reload_error"], "")
 
     def test_usocksd(self):
         """Beside transocksd, with a socket of its own."""
