@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -111,6 +112,18 @@ static int conf_note_file(struct conf *c, const char *file, struct diag *d)
 	return 0;
 }
 
+/* Options without a table keep no places; of this one, --check wants it. */
+static void conf_note_proxy_url(struct conf *c, const struct toml_doc *doc, const char *file)
+{
+	size_t n;
+	const struct toml_item *items = toml_items(doc, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		if (strcasecmp(items[i].path, "proxy_url") == 0)
+			c->proxy_url_place = (struct place){.file = file, .line = items[i].line};
+	}
+}
+
 /* Sets what `file` says. -ENOENT only if the file is not there. */
 static int conf_read_file(struct conf *c, const char *file, struct diag *d)
 {
@@ -131,6 +144,8 @@ static int conf_read_file(struct conf *c, const char *file, struct diag *d)
 	if (r == 0)
 		r = option_section_set_all(c->program->options, c->program->sections, c, doc,
 					   c->files.strings[c->files.n - 1], d);
+	if (r == 0)
+		conf_note_proxy_url(c, doc, c->files.strings[c->files.n - 1]);
 	toml_free(doc);
 	strbuf_free(&text);
 	return r;

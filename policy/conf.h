@@ -54,6 +54,7 @@ struct conf {
 	bool listen_default;
 	struct proxy_url
 		proxy_url; /* transocksd: the short form of one upstream; else PROXY_NONE */
+	struct place proxy_url_place;
 	enum handshake_mode handshake;
 	enum redirect_mode mode;
 	struct mark tproxy_mark;  /* of packets on their way to a transparent listener */

@@ -43,10 +43,15 @@ static int upstream_from_url(struct conf *c, struct diag *d)
 	return 0;
 }
 
+struct place conf_upstream_place(const struct upstream_conf *u, const char *option)
+{
+	return option_section_place(upstream_section, u, option);
+}
+
 static int upstream_refuse(const struct upstream_conf *u, struct diag *d, const char *option,
 			   const char *why)
 {
-	struct place at = option_section_place(upstream_section, u, option);
+	struct place at = conf_upstream_place(u, option);
 
 	return diag_set(d, EINVAL, at.file, at.line, "option \"upstream.%s\" %s", option, why);
 }
@@ -72,7 +77,7 @@ static int upstream_check_source(const struct upstream_conf *u, struct diag *d)
 {
 	const struct addr_list *list = &u->source;
 	bool usable = list->n == 0 || u->url.addr.family == AF_UNSPEC;
-	struct place at = option_section_place(upstream_section, u, "source");
+	struct place at = conf_upstream_place(u, "source");
 	char text[ADDR_TEXT_MAX];
 
 	for (size_t i = 0; i < list->n; i++) {
@@ -120,7 +125,7 @@ static int upstream_check(const struct upstream_conf *u, struct diag *d)
 
 static int upstream_name(struct conf *c, struct upstream_conf *u, struct diag *d)
 {
-	struct place at = option_section_place(upstream_section, u, "name");
+	struct place at = conf_upstream_place(u, "name");
 	char url[PROXY_URL_TEXT_MAX];
 
 	if (u->name == NULL && u->url.scheme == PROXY_DIRECT)
@@ -277,10 +282,26 @@ static void name_clean(char *text)
 	}
 }
 
-static int rule_name(struct flow_rule *r, struct diag *d)
+/* Counters and the log would take two of one name for one rule. */
+static int rule_name_check(const struct conf *c, const struct flow_rule *r, struct diag *d)
+{
+	struct place at = option_section_place(rule_section, r, "name");
+
+	for (const struct flow_rule *other = c->rules.rules; other < r; other++) {
+		if (strcmp(other->name, r->name) == 0)
+			return diag_set(
+				d, EINVAL, at.file, at.line,
+				"another rule is called \"%s\" as well (%s:%d): give one of "
+				"them another name (option \"rule.name\")",
+				r->name, other->place.file, other->place.line);
+	}
+	return 0;
+}
+
+static int rule_name(const struct conf *c, struct flow_rule *r, struct diag *d)
 {
 	if (r->name != NULL)
-		return 0;
+		return rule_name_check(c, r, d);
 	if (asprintf(&r->name, "%s:%d", r->place.file, r->place.line) < 0) {
 		r->name = NULL;
 		return no_memory(d);
@@ -318,7 +339,7 @@ static int rule_group(const struct conf *c, struct flow_rule *r, struct diag *d)
 	return 0;
 }
 
-static bool rule_has_conditions(const struct flow_rule *r)
+bool conf_rule_has_conditions(const struct flow_rule *r)
 {
 	return r->domains.n + r->networks.n + r->ports.n + r->clients.n > 0 ||
 	       is_set(r->domains_file) || is_set(r->networks_file);
@@ -328,7 +349,7 @@ static bool rule_has_conditions(const struct flow_rule *r)
 static int default_group_check(const struct conf *c, const char *file, struct diag *d)
 {
 	for (size_t i = 0; i < c->rules.n; i++) {
-		if (!c->rules.rules[i].observe && !rule_has_conditions(&c->rules.rules[i]))
+		if (!c->rules.rules[i].observe && !conf_rule_has_conditions(&c->rules.rules[i]))
 			return 0;
 	}
 	if (c->groups[0].n_members > 0)
@@ -343,7 +364,7 @@ static int rules_finish(struct conf *c, struct diag *d)
 	int r = 0;
 
 	for (size_t i = 0; i < c->rules.n && r == 0; i++) {
-		r = rule_name(&c->rules.rules[i], d);
+		r = rule_name(c, &c->rules.rules[i], d);
 		if (r == 0)
 			r = rule_check(&c->rules.rules[i], d);
 		if (r == 0)
@@ -368,34 +389,6 @@ int conf_sections_finish(struct conf *c, const char *file, struct diag *d)
 	if (r == 0)
 		r = default_group_check(c, file, d);
 	return r;
-}
-
-static void remark(const struct flow_rule *r, struct strbuf *out, const char *what)
-{
-	strbuf_printf(out, "%s:%d: note: %s\n", r->place.file, r->place.line, what);
-}
-
-void conf_remarks(const struct conf *c, struct strbuf *out)
-{
-	const struct flow_rules *list = &c->rules;
-	bool names = c->sniff.ports.n > 0;
-
-	for (size_t i = 0; i < list->n; i++) {
-		const struct flow_rule *r = &list->rules[i];
-
-		if (!names && r->unknown_name == RULE_UNKNOWN_AUTO &&
-		    (r->domains.n > 0 || is_set(r->domains_file)))
-			remark(r, out,
-			       "\"sniff.ports\" is empty, so no name is known and this rule on "
-			       "domains never matches");
-		if (i + 1 < list->n && !r->observe && !rule_has_conditions(r)) {
-			remark(&list->rules[i + 1], out,
-			       "this rule and those behind it are never reached: the one before "
-			       "has "
-			       "no conditions and decides about every flow");
-			return;
-		}
-	}
 }
 
 void conf_sections_release(struct conf *c)

@@ -22,5 +22,10 @@ int conf_sections_finish(struct conf *c, const char *file, struct diag *d);
 int conf_parse_auth(struct proxy_url *u, const char *text, size_t n, const char *file,
 		    struct diag *d);
 
+/* Where the option of an upstream, "url", was written; else where its table begins, or nowhere. */
+struct place conf_upstream_place(const struct upstream_conf *u, const char *option);
+
+bool conf_rule_has_conditions(const struct flow_rule *r);
+
 /* Frees what is there; the configuration may be half built. */
 void conf_sections_release(struct conf *c);

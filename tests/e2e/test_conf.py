@@ -78,7 +78,8 @@ class Files(lab.TestCase):
         t = self.build("host")
         conf = lab.WORK / "lists.toml"
         domains = self.named("domains", "a.test\n.b.test # ours\n\n*.c.test\n")
-        conf.write_text(f'proxy_url = "direct://"\n[[rule]]\ndomains_file = "{domains}"\naction = "refuse"\n')
+        conf.write_text(f'proxy_url = "direct://"\n[[rule]]\ndomains_file = "{domains}"\nunknown_name = "skip"\n'
+                        'action = "refuse"\n')
         done = self.program(t, conf, "--check")
         self.assertEqual(done.returncode, 78)
         self.assertIn(f"{domains}:4: ", done.stderr)

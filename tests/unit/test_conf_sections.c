@@ -374,6 +374,10 @@ static const struct refusal {
 	 "\"probe_interval\" is at least 1s"},
 	{"proxy_url = \"direct://\"\n[[rule]]\nunknown_name = \"skip\"\n", 3,
 	 "option \"rule.unknown_name\" is for a rule on domains"},
+	{"proxy_url = \"direct://\"\n[[rule]]\nname = \"a\"\n[[rule]]\n[[rule]]\naction = "
+	 "\"direct\"\n"
+	 "name = \"a\"\n",
+	 7, "another rule is called \"a\" as well"},
 	{"proxy_url = \"direct://\"\n[[rule]]\nports = [443, 0]\n", 3, "0 is out of range"},
 	{"proxy_url = \"direct://\"\n[[rule]]\nports = [\"9-8\"]\n", 3, "is not a port"},
 	{"proxy_url = \"direct://\"\n[[rule]]\nclients = [\"10.0.0.1/8\"]\n", 3,
@@ -458,25 +462,75 @@ static void test_remarks(void **state)
 		 NULL},
 		{"sniff.ports = []\n[[rule]]\ndomains = [\"a.b\"]\n",
 		 "main.toml:3: note: \"sniff.ports\""},
+		{"sniff.ports = []\n[[rule]]\ndomains = [\"a.b\"]\nunknown_name = \"skip\"\n",
+		 "main.toml:3: note: \"sniff.ports\""},
+		{"[[rule]]\ndomains = [\"a.b\"]\nports = [22, \"81-442\"]\naction = \"refuse\"\n",
+		 "main.toml:2: note: none of its ports is one of \"sniff.ports\""},
+		{"[[rule]]\ndomains = [\"a.b\"]\nports = [22]\nunknown_name = \"match\"\n", NULL},
+		{"[[rule]]\ndomains = [\"a.b\"]\nports = [\"22-80\"]\n", NULL},
+		{"[[rule]]\ndomains = [\"a.b\"]\naction = \"refuse\"\n",
+		 "main.toml:2: note: this rule also refuses what has no name"},
+		{"[[rule]]\ndomains = [\"a.b\"]\naction = \"refuse\"\nobserve = true\n", NULL},
+		{"[[rule]]\ndomains = [\"a.b\"]\naction = \"refuse\"\nunknown_name = \"skip\"\n",
+		 NULL},
+		{"[[rule]]\nnetworks = [\"11.0.0.0/8\"]\naction = \"refuse\"\n", NULL},
+		{"proxy_url = \"socks5://h\"\n[[rule]]\nnetworks = [\"11.0.0.0/8\"]\n"
+		 "action = \"refuse\"\n",
+		 "main.toml:2: note: upstream \"socks5://h:1080\" is told names"},
+		{"proxy_url = \"socks5://h\"\n[[rule]]\nnetworks = [\"11.0.0.0/8\"]\n"
+		 "action = \"refuse\"\nports = [22]\n",
+		 NULL},
+		{"proxy_url = \"socks5://h\"\n[[rule]]\nnetworks = [\"11.0.0.0/8\"]\n", NULL},
+		{"[[upstream]]\nurl = \"socks5://h\"\naddress = \"auto\"\n[[rule]]\n"
+		 "networks = [\"11.0.0.0/8\"]\naction = \"refuse\"\n",
+		 NULL},
+		{"sniff.ports = []\nProxy_URL = \"socks5://u:hunter2@h\"\n",
+		 "main.toml:2: note: \"proxy_url\" has a password, and everybody may read"},
+		{"proxy_url = \"socks5://u@h\"\n", NULL},
+		{"[[upstream]]\n\nurl = \"socks5://u:hunter2@h\"\n",
+		 "main.toml:3: note: \"upstream.url\" has a password, and everybody may read"},
 	};
+	struct fixture *f = *state;
 	char text[512];
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		struct strbuf out;
 		struct conf *c;
 
-		snprintf(text, sizeof(text), "proxy_url = \"direct://\"\n%s", cases[i].text);
-		c = load_text(*state, text);
+		snprintf(text, sizeof(text), "%s%s",
+			 strstr(cases[i].text, "://") != NULL ? "" : "proxy_url = \"direct://\"\n",
+			 cases[i].text);
+		write_main(f, text);
+		assert_int_equal(chmod(f->file, 0644), 0);
+		c = load(f);
 		strbuf_init_heap(&out);
 		conf_remarks(c, &out);
 		if (cases[i].where == NULL)
 			assert_string_equal(out.data, "");
 		else if (strstr(out.data, cases[i].where) == NULL ||
+			 strstr(out.data, "hunter2") != NULL ||
 			 strchr(out.data, '\n') != out.data + out.len - 1)
 			fail_msg("%s\ngave: %s", cases[i].text, out.data);
 		strbuf_free(&out);
 		conf_unref(c);
 	}
+}
+
+/* The password is nobody else's to read. */
+static void test_closed_file_has_no_remark(void **state)
+{
+	struct fixture *f = *state;
+	struct strbuf out;
+	struct conf *c;
+
+	write_main(f, "proxy_url = \"socks5://u:hunter2@h\"\n");
+	assert_int_equal(chmod(f->file, 0640), 0);
+	c = load(f);
+	strbuf_init_heap(&out);
+	conf_remarks(c, &out);
+	assert_string_equal(out.data, "");
+	strbuf_free(&out);
+	conf_unref(c);
 }
 
 static void write_named(struct fixture *f, const char *name, const char *text, size_t n,
@@ -725,6 +779,7 @@ int main(void)
 		TEST(test_too_many),
 		TEST(test_dump),
 		TEST(test_remarks),
+		TEST(test_closed_file_has_no_remark),
 		TEST(test_auth_file),
 		TEST(test_auth_file_refused),
 		TEST(test_auth_file_mode),
