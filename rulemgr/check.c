@@ -52,6 +52,7 @@ struct check {
 	char by[MODEL_COMMENT_MAX]; /* the rule that decided about the last probe */
 	bool ended;                 /* the last connection has, though nobody here ended it */
 	/* Of all. */
+	bool outside_share;
 	unsigned n[CHECK_NO_LISTENER + 1]; /* by outcome */
 	struct diag first_failure;
 };
@@ -162,9 +163,12 @@ static bool check_family_is_off(const struct check *c)
 /* What a rule of ours that left a probe alone means; `step` is what was tried. */
 static void check_say_left(struct check *c, const char *step, const char *what, const char *why)
 {
+	bool share = strstr(c->by, WANT_COMMENT_SHARE) != NULL;
+
+	c->outside_share |= share;
 	if (check_family_is_off(c))
 		check_say(c, CHECK_SKIPPED, step, NULL, "%s", why);
-	else if (strstr(c->by, WANT_COMMENT_SHARE) != NULL)
+	else if (share)
 		check_say(c, CHECK_SKIPPED, step,
 			  "that is meant by option share, and decided by the client's address: no "
 			  "other destination helps",
@@ -631,7 +635,8 @@ static int check_judge(const struct check *c, struct report *r)
 		return c->n[CHECK_FAILED] == 0 ? EXIT_NO_LISTENER : EXIT_FAILURE;
 	}
 	if (c->n[CHECK_OK] + c->n[CHECK_DOUBTFUL] == 0) {
-		diag_set(&r->error, EPROTO, NULL, 0, "nothing could be tried");
+		diag_set(&r->error, EPROTO, NULL, 0, "nothing could be tried%s",
+			 c->outside_share ? ": all were outside the share; try test --from" : "");
 		return EXIT_FAILURE;
 	}
 	return 0;

@@ -24,7 +24,8 @@ const struct command commands[] = {
 	 args_bypass_flags, bypass_run},
 	{"test", "tell whether a flow to ADDRESS:PORT would be taken, and by which rule",
 	 args_test_flags, explain_run},
-	{"check", "try in two seconds that all works together", args_check_flags, check_run},
+	{"check", "try in about three seconds that all works together", args_check_flags,
+	 check_run},
 	{"watch", "tell when others change the rules, and who", args_watch_flags, watch_run},
 	{.name = NULL},
 };

@@ -65,8 +65,8 @@ int kernel_open(struct kernel *k, struct diag *d)
 	case -EPERM:
 	case -EACCES:
 		diag_set(d, EPERM, NULL, 0,
-			 "changing netfilter rules needs root (CAP_NET_ADMIN in this network "
-			 "namespace)");
+			 "netfilter rules can be read and changed by root alone (CAP_NET_ADMIN in "
+			 "this network namespace)");
 		r = -EPERM;
 		break;
 	case -EINVAL: /* nfnetlink has no such subsystem */

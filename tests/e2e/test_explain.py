@@ -845,6 +845,7 @@ class Check(ExplainCase):
         result = self.check(t.host, 1, taken="skipped")
         self.assertIn("outside the share", result["steps"][0]["text"])
         self.assertIn("no other destination helps", result["steps"][0]["hint"])
+        self.assertIn("nothing could be tried: all were outside the share", result["error"])
 
     @lab.needs_uids
     def test_draining(self):
