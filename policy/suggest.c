@@ -9,13 +9,22 @@ static int compare(uint64_t a, uint64_t b)
 	return a < b ? -1 : a > b;
 }
 
+/* Rules on domains come before those on addresses, which take what is left; but first what went direct by its address,
+ * whatever the name: behind a rule on domains it would go by its name. */
+static unsigned row_rank(const struct suggest_row *row)
+{
+	if (row->name[0] != '\0')
+		return 1;
+	return row->action == RULE_DIRECT ? 0 : 2;
+}
+
 /* Whether two rows can be in one rule: 0, or which one's rule comes first. */
 static int row_compare_rule(const struct suggest_row *a, const struct suggest_row *b)
 {
 	int order = compare(a->rule, b->rule);
 
 	if (order == 0)
-		order = compare(a->name[0] == '\0', b->name[0] == '\0');
+		order = compare(row_rank(a), row_rank(b));
 	if (order == 0)
 		order = compare(a->port, b->port);
 	if (order == 0)
@@ -86,7 +95,10 @@ static void put_rule(const struct conf *c, const struct suggest_row *rows, size_
 	bool named = rows->name[0] != '\0';
 
 	strbuf_puts(out, "\n[[rule]]\n");
-	if (!named && c->rules.rules[rows->rule].domain_set != NULL)
+	if (!named && rows->action == RULE_DIRECT)
+		strbuf_puts(out, "# By address, as they went. This is about every name at these "
+				 "addresses.\n");
+	else if (!named && c->rules.rules[rows->rule].domain_set != NULL)
 		strbuf_puts(out,
 			    "# No name was known. This is about every name at these addresses.\n");
 	strbuf_puts(out, named ? "domains = [\n" : "networks = [\n");

@@ -9,9 +9,10 @@
 
 /* What an observing rule matched, and how often: one row for each rule, destination and what became of the flows. */
 struct suggest_row {
-	size_t rule;                 /* in conf.rules */
-	char name[NAME_MAX_LEN + 1]; /* normalised; "": not known, and `dest` counts */
-	struct addr dest;            /* its port does not count */
+	size_t rule; /* in conf.rules */
+	char name[NAME_MAX_LEN +
+		  1];     /* normalised; "": not known or without say, and `dest` counts */
+	struct addr dest; /* its port does not count */
 	uint16_t port;
 	enum rule_action action; /* what the flows got, from a rule behind it or from none */
 	size_t group;            /* in conf.groups, of RULE_PROXY */

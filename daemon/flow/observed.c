@@ -39,21 +39,33 @@ void observed_destroy(struct observed *o)
 	pthread_mutex_destroy(&o->lock);
 }
 
+/* What a rule would be made of; NULL: of the address. A flow that went direct without a name having decided has gone
+ * to that address, and a rule on domains would lead it elsewhere: to where the name leads. */
+static const char *observed_name(const struct flow_facts *f, const struct rule_verdict *v)
+{
+	bool by_address = v->action == RULE_DIRECT && !v->by_name && f->dest->family != AF_UNSPEC;
+
+	return by_address ? NULL : f->name;
+}
+
 static bool observed_is(const struct observed_dest *dest, const struct flow_facts *f,
 			const struct rule_verdict *v)
 {
+	const char *name = observed_name(f, v);
+
 	if (dest->rule != v->observed || dest->port != f->port || dest->action != v->action ||
 	    dest->group != v->group)
 		return false;
-	if (f->name != NULL)
-		return strcmp(dest->name, f->name) == 0;
+	if (name != NULL)
+		return strcmp(dest->name, name) == 0;
 	return dest->name[0] == '\0' && addr_equal_ip(&dest->addr, f->dest);
 }
 
 /* NULL: no memory. */
 static struct observed_dest *observed_new(const struct flow_facts *f, const struct rule_verdict *v)
 {
-	size_t n = f->name != NULL ? strlen(f->name) : 0;
+	const char *name = observed_name(f, v);
+	size_t n = name != NULL ? strlen(name) : 0;
 	struct observed_dest *dest = calloc(1, sizeof(*dest) + n + 1);
 
 	if (dest == NULL)
@@ -62,8 +74,8 @@ static struct observed_dest *observed_new(const struct flow_facts *f, const stru
 	dest->action = v->action;
 	dest->group = v->group;
 	dest->port = f->port;
-	if (f->name != NULL)
-		memcpy(dest->name, f->name, n);
+	if (name != NULL)
+		memcpy(dest->name, name, n);
 	else
 		dest->addr = *f->dest;
 	return dest;
@@ -73,8 +85,9 @@ static struct observed_dest *observed_new(const struct flow_facts *f, const stru
 static struct observed_dest *observed_find(struct observed *o, const struct flow_facts *f,
 					   const struct rule_verdict *v)
 {
-	uint64_t hash = f->name != NULL ? hash_bytes(&o->key, f->name, strlen(f->name))
-					: hash_bytes(&o->key, f->dest->ip, sizeof(f->dest->ip));
+	const char *name = observed_name(f, v);
+	uint64_t hash = name != NULL ? hash_bytes(&o->key, name, strlen(name))
+				     : hash_bytes(&o->key, f->dest->ip, sizeof(f->dest->ip));
 	struct observed_dest **at;
 
 	if (o->buckets == NULL)

@@ -420,6 +420,17 @@ class Rules(lab.TestCase):
         rules = flow.status(t.host, t.daemon)["rules"]
         self.assertEqual((rules[0]["name"], rules[0]["decided"], rules[0]["observed"]), ("watch", 0, 1))
 
+    def enforce(self, t, observe):
+        """Has the rule enforced, behind what is suggested; which is returned."""
+        program = lab.BUILD / "transocksd"
+        suggested = t.host.run(program, "-f", t.daemon.config, "--suggest").stdout
+        config = t.daemon.config.read_text()
+        enforced = suggested + observe.replace("observe = true", "observe = false")
+        t.daemon.config.write_text(config.replace(observe, enforced))
+        t.daemon.signal(signal.SIGHUP)
+        t.daemon.wait_log("configuration reloaded")
+        return suggested
+
     def test_what_was_observed_becomes_rules_that_enforce(self):
         observe = """
             [[rule]]
@@ -432,17 +443,31 @@ class Rules(lab.TestCase):
         for _ in range(3):
             self.get(t, "here.example")
         self.get(t, "there.example")
-        program = lab.BUILD / "transocksd"
-        suggested = t.host.run(program, "-f", t.daemon.config, "--suggest").stdout
-        self.assertIn("here.example", suggested)
-        config = t.daemon.config.read_text()
-        enforced = suggested + observe.replace("observe = true", "observe = false")
-        t.daemon.config.write_text(config.replace(observe, enforced))
-        t.daemon.signal(signal.SIGHUP)
-        t.daemon.wait_log("configuration reloaded")
+        self.assertIn("here.example", self.enforce(t, observe))
         self.assertIn("This is 11.0.0.1", self.get(t, "here.example").stdout)
         self.assertIn("This is 11.0.0.2", self.get(t, "there.example").stdout)
         self.assertNotEqual(self.get(t, "denied.example", check=False).returncode, 0)
+
+    def test_what_was_observed_to_go_to_an_address_goes_there(self):
+        """By a name that leads elsewhere; beside others that go by their names."""
+        observe = """
+            [[rule]]
+            observe = true
+            action = "refuse"
+            """
+        t = self.start(observe + """
+            [[rule]]
+            networks = ["11.0.0.1"]
+            action = "direct"
+            """)
+        for enforced in False, True:
+            if enforced:
+                self.enforce(t, observe)
+            page = self.get(t, "there.example", "11.0.0.1").stdout
+            self.assertIn("This is 11.0.0.1, and you came from 10.91.0.2", page)
+            page = self.get(t, "here.example", "11.0.0.2").stdout
+            self.assertIn("This is 11.0.0.1, and you came from 10.91.3.2", page)
+        self.assertNotEqual(self.get(t, "denied.example", "11.0.0.3", check=False).returncode, 0)
 
     def test_direct_flows_carry_the_mark(self):
         t = self.start("[[rule]]\naction = 'direct'\n")

@@ -54,6 +54,40 @@ static void test_apart(void **state)
 	observed_destroy(&o);
 }
 
+/* What went direct to its address is of that address, under whatever name. */
+static void test_direct_by_address(void **state)
+{
+	struct addr dest = addr_from_bytes(somewhere, 4, 443);
+	const struct addr none = {.family = AF_UNSPEC};
+	const char *const names[] = {"a.example", "b.example", NULL};
+	const struct rule_verdict direct = {.action = RULE_DIRECT};
+	const struct rule_verdict by_name = {.action = RULE_DIRECT, .by_name = true};
+	struct flow_facts f = {.client = &dest, .dest = &dest, .port = 443};
+	struct suggest_row *rows;
+	struct observed o;
+	uint64_t lost;
+
+	(void)state;
+	assert_int_equal(observed_init(&o), 0);
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		f.name = names[i];
+		observed_add(&o, &f, &direct);
+	}
+	assert_int_equal(observed_rows(&o, &rows, &lost), 1);
+	assert_string_equal(rows->name, "");
+	assert_true(addr_equal_ip(&rows->dest, &dest));
+	assert_int_equal(rows->flows, 3);
+	free(rows);
+	f.name = names[0];
+	observed_add(&o, &f, &by_name);
+	f.name = names[1];
+	f.dest = &none; /* there was nothing but the name */
+	observed_add(&o, &f, &direct);
+	assert_int_equal(observed_rows(&o, &rows, &lost), 3);
+	free(rows);
+	observed_destroy(&o);
+}
+
 static void test_is_bounded(void **state)
 {
 	struct addr dest = addr_from_bytes(somewhere, 4, 443);
@@ -82,6 +116,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_apart),
+		cmocka_unit_test(test_direct_by_address),
 		cmocka_unit_test(test_is_bounded),
 	};
 

@@ -92,6 +92,15 @@ static const char wanted[] = "# In front of rule \"only \\\"known\\\" sites\", l
 			     "# what it would have refused goes on as it did.\n"
 			     "\n"
 			     "[[rule]]\n"
+			     "# By address, as they went. This is about every name at these "
+			     "addresses.\n"
+			     "networks = [\n"
+			     "  \"11.0.0.9\", # 2 flows of 2 clients\n"
+			     "]\n"
+			     "ports = [443]\n"
+			     "action = \"direct\"\n"
+			     "\n"
+			     "[[rule]]\n"
 			     "domains = [\n"
 			     "  \"a.example\", # 1 flow of 1 client\n"
 			     "  \"b.example\", # 20 flows of 3 clients\n"
@@ -141,7 +150,7 @@ static const char wanted[] = "# In front of rule \"only \\\"known\\\" sites\", l
 			     "# There was no room for the destinations of 8 more flows: put these "
 			     "rules in, reload, and look again.\n";
 
-static struct suggest_row rows[] = {{0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}};
+static struct suggest_row rows[] = {{0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}};
 
 static void fill(void)
 {
@@ -156,6 +165,8 @@ static void fill(void)
 	rows[6].action = RULE_REFUSE;
 	rows[7] = named(0, "a.example", 443, 1, 1);
 	rows[8] = address(0, "9.9.9.9", 443, 3, 1);
+	rows[9] = address(0, "11.0.0.9", 443, 2, 2);
+	rows[9].action = RULE_DIRECT;
 }
 
 static void test_text(void **state)
@@ -189,7 +200,7 @@ static void test_read_back(void **state)
 	strbuf_init_heap(&out);
 	suggest_text(c, rows, ARRAY_LEN(rows), 0, &out);
 	again = load(out.data, path);
-	assert_int_equal(again->rules.n, c->rules.n + 5);
+	assert_int_equal(again->rules.n, c->rules.n + 6);
 	fill();
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		struct flow_facts f = {.client = &client, .dest = &rows[i].dest};
@@ -200,12 +211,19 @@ static void test_read_back(void **state)
 		f.name_expected = true;
 		rules_match(&again->rules, &f, &v);
 		if (rows[i].action == RULE_REFUSE) {
-			assert_int_equal(v.observed, 5);
+			assert_int_equal(v.observed, 6);
 			continue;
 		}
 		assert_int_equal(v.observed, RULE_NONE);
 		assert_int_equal(v.action, rows[i].action);
 		assert_int_equal(v.group, rows[i].group);
+		if (rows[i].action == RULE_DIRECT) { /* by its address, also if there is a name */
+			f.name = "a.example";
+			rules_match(&again->rules, &f, &v);
+			assert_int_equal(v.action, RULE_DIRECT);
+			assert_false(v.by_name);
+			f.name = NULL;
+		}
 		/* The neighbours are still seen: another port, and another name. */
 		f.port++;
 		rules_match(&again->rules, &f, &v);
