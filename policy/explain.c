@@ -131,7 +131,8 @@ int explain_parse(struct explain_flow *flow, const char *text, struct diag *d)
 
 /* --- the answer --- */
 
-/* As the daemon orders them, where each is healthy and none has a flow. */
+/* As the daemon orders them, where each is healthy and none has a flow. Direct is always the last try: what cannot be
+ * reached then is the destination. */
 static void explain_order(struct explanation *x, size_t most_tries)
 {
 	const struct group_conf *g = x->group;
@@ -144,7 +145,12 @@ static void explain_order(struct explanation *x, size_t most_tries)
 						 .weight = u->weight};
 	}
 	balance_order(g->choose, x->order, g->n_members, &x->flow->client, 0);
-	x->n_order = g->n_members < most_tries ? g->n_members : most_tries;
+	x->n_order = 0;
+	for (size_t i = 0; i < g->n_members && i < most_tries; i++) {
+		x->n_order++;
+		if (x->conf->upstreams[x->order[i].index].url.scheme == PROXY_DIRECT)
+			break;
+	}
 }
 
 /* Only where a name is looked for does one come to be known. */

@@ -29,14 +29,24 @@ static int teardown(void **state)
 	return temp_dir_remove(dir);
 }
 
-static struct conf *load(const char *choose)
+static struct conf *load_text(const char *text)
 {
-	struct strbuf text;
 	struct conf *c = NULL;
 	char path[128];
 	struct diag d;
 
 	snprintf(path, sizeof(path), "%s/t.toml", dir);
+	temp_write(path, text, strlen(text));
+	if (conf_load(&conf_transocks, path, &c, &d) != 0)
+		fail_msg("%s:%d: %s", d.file, d.line, d.text);
+	return c;
+}
+
+static struct conf *load(const char *choose)
+{
+	struct strbuf text;
+	struct conf *c;
+
 	strbuf_init_heap(&text);
 	for (unsigned i = 0; i < MEMBERS; i++)
 		strbuf_printf(&text,
@@ -44,10 +54,8 @@ static struct conf *load(const char *choose)
 			      "weight = %u\n",
 			      i, i + 1, i % 5 + 1);
 	strbuf_printf(&text, "[group.default]\nchoose = \"%s\"\n", choose);
-	temp_write(path, text.data, text.len);
+	c = load_text(text.data);
 	strbuf_free(&text);
-	if (conf_load(&conf_transocks, path, &c, &d) != 0)
-		fail_msg("%s:%d: %s", d.file, d.line, d.text);
 	return c;
 }
 
@@ -107,9 +115,34 @@ static void test_order(void **state)
 	}
 }
 
+/* A flow that has gone direct is not tried again otherwise. */
+static void test_nothing_behind_direct(void **state)
+{
+	struct conf *c = load_text("[[upstream]]\nname = \"a\"\nurl = \"socks5://10.1.1.1\"\n"
+				   "[[upstream]]\nname = \"out\"\nurl = \"direct://\"\n"
+				   "[[upstream]]\nname = \"b\"\nurl = \"socks5://10.1.1.2\"\n"
+				   "[group.default]\nchoose = \"failover\"\n");
+	struct explain_flow flow;
+	struct strbuf out;
+	char told[256];
+	struct diag d;
+
+	(void)state;
+	assert_int_equal(explain_parse(&flow, "client=10.0.0.5 dest=192.0.2.1:22", &d), 0);
+	strbuf_init_heap(&out);
+	explain_json(c, &flow, UPSTREAM_TRIES_MAX, &out);
+	order_of_text(out.data, told);
+	assert_string_equal(told, "a out ");
+	strbuf_free(&out);
+	conf_unref(c);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_order)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_order),
+		cmocka_unit_test(test_nothing_behind_direct),
+	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
