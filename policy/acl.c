@@ -138,6 +138,8 @@ int acl_compile(struct acl *l, struct diag *d)
 	if (r == 0)
 		r = networks_compile(&l->clients, &l->allow_from, d);
 	if (r == 0)
+		r = networks_compile(&l->proxies, &l->trusted_proxies, d);
+	if (r == 0)
 		r = networks_compile(&l->denied, &l->deny_networks, d);
 	if (r == 0)
 		r = networks_compile(&l->anyway, &l->allow_anyway, d);
@@ -155,10 +157,11 @@ void acl_release(struct acl *l)
 	sites_release(&l->allow_sites);
 	sites_release(&l->deny_sites);
 	prefix_set_free(l->clients);
+	prefix_set_free(l->proxies);
 	prefix_set_free(l->denied);
 	prefix_set_free(l->anyway);
 	prefix_set_free(l->special);
-	l->clients = l->denied = l->anyway = l->special = NULL;
+	l->clients = l->proxies = l->denied = l->anyway = l->special = NULL;
 	l->enforced = false;
 }
 
@@ -185,6 +188,16 @@ static bool sites_contain(const struct acl_sites *s, const char *name, const str
 	/* ".x" of this list is not x itself, of the set it is: so the set is asked about what the name is below. */
 	dot = strchr(name, '.');
 	return dot != NULL && domain_set_contains(s->below, dot + 1);
+}
+
+bool acl_is_proxy(const struct acl *l, const struct addr *peer)
+{
+	return prefix_set_contains(l->proxies, peer);
+}
+
+enum acl_verdict acl_claim(const struct acl *l, const char *name)
+{
+	return sites_contain(&l->deny_sites, name, NULL) ? ACL_SITE_DENIED : ACL_ALLOWED;
 }
 
 enum acl_verdict acl_request(const struct acl *l, const char *name, const struct addr *dest,

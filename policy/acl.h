@@ -44,11 +44,11 @@ struct acl {
 	bool enforced;  /* false: transocksd, whose rules are [[rule]] */
 	bool passwords; /* clients log in, so that they may come from everywhere */
 	/* As written. */
-	struct prefix_list allow_from, deny_networks, allow_anyway;
+	struct prefix_list allow_from, trusted_proxies, deny_networks, allow_anyway;
 	struct acl_sites allow_sites, deny_sites;
 	struct port_list deny_ports;
 	/* Compiled. */
-	struct prefix_set *clients, *denied, *anyway, *special;
+	struct prefix_set *clients, *proxies, *denied, *anyway, *special;
 };
 
 /* The networks that are refused unless allow_anyway opens them. Ends with a row whose prefix is NULL. */
@@ -66,6 +66,12 @@ void acl_release(struct acl *l);
  * address. */
 enum acl_verdict acl_client(const struct acl *l, const struct addr *client,
 			    const struct addr *listener);
+
+/* Whether a PROXY protocol header from there is believed. */
+bool acl_is_proxy(const struct acl *l, const struct addr *peer);
+/* A name that a trusted proxy passes on beside the request: its client may have said anything, so that it can be
+ * denied by it, but not allowed. ACL_ALLOWED or ACL_SITE_DENIED. */
+enum acl_verdict acl_claim(const struct acl *l, const char *name);
 
 /* What a client asks for: `name` as name_normalise() gives it, or NULL and the address. */
 enum acl_verdict acl_request(const struct acl *l, const char *name, const struct addr *dest,

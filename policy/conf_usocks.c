@@ -44,6 +44,8 @@ static const struct option options[] = {
 	ACL_ROW("incoming.allow_from", allow_from, option_clients, NETWORKS_MAX,
 		"networks and addresses of clients; empty: this host, or with "
 		"auth.file all"),
+	ACL_ROW("incoming.trusted_proxies", trusted_proxies, option_clients, NETWORKS_MAX,
+		"proxies whose PROXY v2 header says who the client is"),
 	{
 		.name = "auth.file",
 		.type = &option_path,

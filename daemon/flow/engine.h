@@ -28,7 +28,7 @@ struct session;
 
 /* How flows come in: the first state of a session. One constant for each daemon. */
 struct inbound {
-	/* A client was accepted; must lead to session_connect() or session_end(). */
+	/* A connection was accepted; must lead to session_admit() and to session_connect() or session_end(). */
 	void (*start)(struct session *s);
 	/* The client's socket has news while the session waits for its request (SES_REQUEST). */
 	void (*client_ready)(struct session *s);

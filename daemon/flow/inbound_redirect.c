@@ -159,10 +159,12 @@ static void redirect_start(struct session *s)
 {
 	bool transparent = redirect_is_transparent(s);
 	const struct addr *listener = &s->listener->addr;
-	int fd = s->client.source->fd;
-	int rc = transparent ? origdst_get_transparent(fd, listener, &s->dest)
-			     : origdst_get(fd, listener, &s->dest);
+	int fd = s->client.source->fd, rc;
 
+	if (!session_admit(s))
+		return;
+	rc = transparent ? origdst_get_transparent(fd, listener, &s->dest)
+			 : origdst_get(fd, listener, &s->dest);
 	if (rc == -ENOENT)
 		session_end(s, WHY_NOT_REDIRECTED, 0,
 			    transparent ? "the client connected to this port itself, or the rules "

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "daemon/flow/setup.h"
+#include "daemon/proto/proxy_v2.h"
 #include "policy/name.h"
 #include "policy/utf8.h"
 
@@ -23,19 +24,34 @@ static const struct users *socks_users(const struct session *s)
 	return s->view->plan->conf->auth.users;
 }
 
-static void socks_start(struct session *s)
+/* Who the client is, is known: it is there itself, or a trusted proxy has named it. False: it has been ended. */
+static bool socks_admit(struct session *s)
 {
-	enum acl_verdict client = acl_client(socks_acl(s), &s->client_addr, &s->listener->addr);
+	/* Only the listener's address can say that a client is of this host: not where another one is named. */
+	const struct addr *at = s->via.family == AF_UNSPEC ? &s->listener->addr : &s->client_addr;
+	enum acl_verdict client = acl_client(socks_acl(s), &s->client_addr, at);
 
-	s->state = SES_REQUEST;
-	/* A stranger learns nothing, not even what is served here. */
-	if (client != ACL_ALLOWED)
-		return session_end(s, WHY_CLIENT_REFUSED, 0, acl_text(client));
+	if (!session_admit(s))
+		return false;
+	/* A stranger learns nothing, not even what is served here. A trusted proxy may look whether we are there. */
+	if (client != ACL_ALLOWED && !s->setup->unnamed) {
+		session_end(s, WHY_CLIENT_REFUSED, 0, acl_text(client));
+		return false;
+	}
+	s->setup->unnamed = client != ACL_ALLOWED;
 	socks_server_init(&s->setup->server, socks_users(s) != NULL);
 	if (s->refused)
 		setup_phase(s, WHY_CLIENT_LIMIT, REFUSED_MS);
-	else
-		setup_phase(s, WHY_REQUEST_TIMEOUT, s->view->plan->conf->timeouts.handshake);
+	return true;
+}
+
+static void socks_start(struct session *s)
+{
+	s->state = SES_REQUEST;
+	setup_phase(s, WHY_REQUEST_TIMEOUT, s->view->plan->conf->timeouts.handshake);
+	s->setup->header = acl_is_proxy(socks_acl(s), &s->client_addr);
+	if (!s->setup->header)
+		(void)socks_admit(s);
 }
 
 /* Handshake messages are far smaller than an empty send buffer, so one that is not taken whole is a
@@ -99,10 +115,10 @@ static void socks_keep_user(struct session *s, const char *user)
 		memcpy(s->user, user, strlen(user) + 1);
 }
 
-/* The destination is known. */
-static void socks_go(struct session *s)
+/* The destination is known; `name` is what was asked for, or NULL. */
+static void socks_go(struct session *s, const char *name)
 {
-	enum acl_verdict v = acl_request(socks_acl(s), s->name, &s->dest, s->port);
+	enum acl_verdict v = acl_request(socks_acl(s), name, &s->dest, s->port);
 
 	if (v != ACL_ALLOWED)
 		return session_end(s, v == ACL_PORT_DENIED ? WHY_PORT_REFUSED : WHY_SITE_REFUSED, 0,
@@ -110,28 +126,16 @@ static void socks_go(struct session *s)
 	setup_start(s);
 }
 
-/* The request is complete. */
-static void socks_request(struct session *s)
+/* The request is by name, which takes the place of what a proxy may have claimed. */
+static void socks_go_by_name(struct session *s, const struct proto_dest *dest)
 {
-	const struct socks_server *server = &s->setup->server;
-	const struct proto_dest *dest = socks_server_dest(server);
 	int rc;
 
-	s->state = SES_DIAL;
-	s->port = dest->port;
-	socks_keep_user(s, socks_server_user(server));
-	if (s->refused)
-		return session_end(s, WHY_CLIENT_LIMIT, 0, NULL);
-	if (socks_server_unknown(server))
-		return session_end(s, WHY_AUTH_FAILED, 0, "SOCKS4 has no passwords");
-	if (dest->addr.family != AF_UNSPEC) {
-		s->dest = dest->addr;
-		s->dest.port = dest->port;
-		return socks_go(s);
-	}
-	s->name = pool_get(&s->engine->names);
+	if (s->name == NULL)
+		s->name = pool_get(&s->engine->names);
 	if (s->name == NULL)
 		return session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);
+	s->name_from = NAME_FROM_REQUEST;
 	rc = name_normalise(dest->name, dest->name_len, s->name, &s->dest);
 	if (rc < 0) {
 		socks_keep_bad_name(s->name, dest);
@@ -143,7 +147,81 @@ static void socks_request(struct session *s)
 		pool_put(&s->engine->names, s->name);
 		s->name = NULL;
 	}
-	socks_go(s);
+	socks_go(s, s->name);
+}
+
+/* What no version of SOCKS, but one of the PROXY protocol begins with. */
+static bool is_header(uint8_t first)
+{
+	return first == '\r' || first == 'P';
+}
+
+/* The request is complete. */
+static void socks_request(struct session *s)
+{
+	const struct socks_server *server = &s->setup->server;
+	const struct proto_dest *dest = socks_server_dest(server);
+
+	s->state = SES_DIAL;
+	s->port = dest->port;
+	socks_keep_user(s, socks_server_user(server));
+	if (s->refused)
+		return session_end(s, WHY_CLIENT_LIMIT, 0, NULL);
+	if (socks_server_unknown(server))
+		return session_end(s, WHY_AUTH_FAILED, 0, "SOCKS4 has no passwords");
+	if (s->setup->unnamed)
+		return session_end(s, WHY_CLIENT_REFUSED, 0, acl_text(ACL_CLIENT));
+	if (dest->addr.family != AF_UNSPEC) {
+		s->dest = dest->addr;
+		s->dest.port = dest->port;
+	}
+	if (s->name != NULL && acl_claim(socks_acl(s), s->name) != ACL_ALLOWED)
+		return session_end(s, WHY_SITE_REFUSED, 0, acl_text(ACL_SITE_DENIED));
+	if (dest->addr.family != AF_UNSPEC)
+		socks_go(s, NULL);
+	else
+		socks_go_by_name(s, dest);
+}
+
+/* What a trusted proxy says of its client. One that says nothing asks for itself. */
+static bool socks_take_header(struct session *s, const struct proxy_v2 *header)
+{
+	s->setup->unnamed = header->local || header->client.family == AF_UNSPEC;
+	if (s->setup->unnamed)
+		return true;
+	s->via = s->client_addr;
+	s->client_addr = header->client;
+	if (header->authority[0] == '\0')
+		return true;
+	s->name = pool_get(&s->engine->names);
+	if (s->name == NULL) {
+		session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);
+		return false;
+	}
+	memcpy(s->name, header->authority, strlen(header->authority) + 1);
+	s->name_from = NAME_FROM_PROXY;
+	return true;
+}
+
+/* A trusted proxy may begin with a header, in either version: its first byte is none of SOCKS. True: the handshake
+ * begins. */
+static bool socks_header(struct session *s, struct buf *in)
+{
+	struct proxy_v2 header = {.local = true};
+	enum proxy_v2_result r = PROXY_V2_DONE;
+	size_t used = 0;
+
+	if (in->len == 0)
+		return false;
+	if (is_header(buf_head(in)[0]))
+		r = proxy_v2_parse(&header, buf_head(in), in->len, &used);
+	if (r == PROXY_V2_FAIL)
+		session_end(s, WHY_REQUEST_BAD, 0, header.error);
+	if (r != PROXY_V2_DONE)
+		return false;
+	buf_consume(in, used);
+	s->setup->header = false;
+	return socks_take_header(s, &header) && socks_admit(s);
 }
 
 static void socks_client_ready(struct session *s);
@@ -184,6 +262,17 @@ static bool socks_login(struct session *s)
 	return true;
 }
 
+/* The handshake failed in a step. */
+static void socks_failed(struct session *s, const struct buf *in)
+{
+	const struct socks_server *server = &s->setup->server;
+	const char *error = server->error;
+
+	if (server->version == 0 && is_header(in->data[in->off]))
+		error = "a PROXY protocol header, from nobody in incoming.trusted_proxies";
+	session_end(s, socks_server_unknown(server) ? WHY_AUTH_FAILED : WHY_REQUEST_BAD, 0, error);
+}
+
 /* Takes the handshake as far as the bytes in `in` go. True: more bytes are wanted, or a verdict. */
 static bool socks_step(struct session *s, struct buf *in)
 {
@@ -193,6 +282,8 @@ static bool socks_step(struct session *s, struct buf *in)
 	size_t used, n_out;
 	int rc;
 
+	if (s->setup->header && !socks_header(s, in))
+		return s->state == SES_REQUEST;
 	for (;;) {
 		step = socks_server_step(server, buf_head(in), in->len, &used, out, &n_out);
 		if (socks_server_asks(server))
@@ -206,9 +297,7 @@ static bool socks_step(struct session *s, struct buf *in)
 		if (step == PROTO_MORE && (!socks_server_asks(server) || !socks_login(s)))
 			return true;
 		if (step == PROTO_FAIL)
-			session_end(
-				s, socks_server_unknown(server) ? WHY_AUTH_FAILED : WHY_REQUEST_BAD,
-				0, server->error);
+			socks_failed(s, in);
 		if (step == PROTO_DONE || step == PROTO_FAIL)
 			return false;
 	}

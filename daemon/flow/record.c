@@ -26,7 +26,7 @@ static const char *record_phase(const struct session *s, const struct why_row *r
 }
 
 /* The words of enum name_from. */
-static const char *const name_from_words[] = {"request", "tls", "tls-outer", "http"};
+static const char *const name_from_words[] = {"request", "tls", "tls-outer", "http", "proxy"};
 
 static const struct flow_rule *record_rule(const struct session *s, uint16_t rule)
 {
@@ -123,11 +123,13 @@ void record_write(const struct session *s, enum why why, int err, const char *de
 		return;
 	log_add(&line, "type", "access");
 	log_add_addr(&line, "client_addr", &s->client_addr);
+	if (s->via.family != AF_UNSPEC)
+		log_add_addr(&line, "via", &s->via);
 	if (s->user != NULL)
 		log_add(&line, "user", s->user);
 	if (s->name != NULL)
 		log_add(&line, "dest_host", s->name);
-	if (s->name_from != NAME_FROM_REQUEST)
+	if (s->name != NULL && s->name_from != NAME_FROM_REQUEST)
 		log_add(&line, "name_from", name_from_words[s->name_from]);
 	if (s->dest.family != AF_UNSPEC)
 		log_add_addr(&line, "dest_addr", &s->dest);

@@ -274,8 +274,7 @@ no_memory:
 	return NULL;
 }
 
-/* Counts the flow for its client. False: it has been ended. */
-static bool session_admit(struct session *s)
+bool session_admit(struct session *s)
 {
 	struct engine *e = s->engine;
 	unsigned limit = s->view->plan->conf->limits.max_flows_per_client;
@@ -313,6 +312,5 @@ void session_accept(struct engine *e, struct listener *l, int fd, const struct a
 	s->start_ms = e->loop.now_ms;
 	if (c->timeouts.flow_setup > 0)
 		s->setup->deadline_ms = s->start_ms + (uint64_t)c->timeouts.flow_setup;
-	if (session_admit(s))
-		e->inbound->start(s);
+	e->inbound->start(s);
 }

@@ -29,7 +29,13 @@ enum session_state {
 };
 
 /* Where the destination's name comes from: the client's request (usocksd), or what it sent first. */
-enum name_from { NAME_FROM_REQUEST, NAME_FROM_TLS, NAME_FROM_TLS_OUTER, NAME_FROM_HTTP };
+enum name_from {
+	NAME_FROM_REQUEST,
+	NAME_FROM_TLS,
+	NAME_FROM_TLS_OUTER,
+	NAME_FROM_HTTP,
+	NAME_FROM_PROXY, /* usocksd: a trusted proxy's header; the request is by address */
+};
 
 /* Of what a client may say of itself, in SOCKS. */
 #define USER_MAX 255
@@ -74,6 +80,8 @@ struct setup {
 	struct dial dial;
 	struct handshake handshake;
 	struct socks_server server;
+	bool header;  /* a PROXY protocol header may come first */
+	bool unnamed; /* a trusted proxy that names no client */
 	struct login login;
 	struct session *session; /* whose set-up it is, while `login` waits */
 	struct sniff sniff;
@@ -100,6 +108,7 @@ struct session {
 	uint64_t
 		held; /* bytes that both peers had not acknowledged at the last look; 0: not looked at yet */
 	struct addr client_addr;
+	struct addr via;     /* usocksd: the trusted proxy that named the client; or AF_UNSPEC */
 	struct addr dest;    /* AF_UNSPEC: not known yet, or a name that has not been resolved */
 	struct addr dialled; /* instead of `dest`, where the name leads; or AF_UNSPEC */
 	char *name; /* the destination's name where one is known, NAME_MAX_LEN + 1 bytes; or NULL */
@@ -126,6 +135,9 @@ struct session {
 
 /* A client came in: takes over `fd`. */
 void session_accept(struct engine *e, struct listener *l, int fd, const struct addr *peer);
+
+/* Counts the flow for its client; the first thing once that is known. False: there are too many and it has been ended. */
+bool session_admit(struct session *s);
 
 /* The connected remote end, with what epoll has said of it so far. */
 void session_take_remote(struct session *s, struct source *source, uint32_t events);

@@ -15,13 +15,13 @@
 /* Lists of at most LIST_MAX entries, ended by NULL. */
 struct lists {
 	const char *allow_from[LIST_MAX], *allow_sites[LIST_MAX], *deny_sites[LIST_MAX];
-	const char *deny_networks[LIST_MAX], *allow_anyway[LIST_MAX];
+	const char *deny_networks[LIST_MAX], *allow_anyway[LIST_MAX], *trusted_proxies[LIST_MAX];
 	struct port_range deny_ports[LIST_MAX];
 };
 
 struct built {
 	struct acl acl;
-	struct prefix prefixes[3][LIST_MAX];
+	struct prefix prefixes[4][LIST_MAX];
 	char *strings[2][LIST_MAX];
 	struct port_range ports[LIST_MAX];
 };
@@ -54,6 +54,7 @@ static struct acl *build(struct built *b, const struct lists *l)
 	b->acl.allow_from = networks_of(l->allow_from, b->prefixes[0]);
 	b->acl.deny_networks = networks_of(l->deny_networks, b->prefixes[1]);
 	b->acl.allow_anyway = networks_of(l->allow_anyway, b->prefixes[2]);
+	b->acl.trusted_proxies = networks_of(l->trusted_proxies, b->prefixes[3]);
 	b->acl.allow_sites.written = sites_of(l->allow_sites, b->strings[0]);
 	b->acl.deny_sites.written = sites_of(l->deny_sites, b->strings[1]);
 	memcpy(b->ports, l->deny_ports, sizeof(b->ports));
@@ -120,6 +121,56 @@ static void test_clients(void **state)
 		assert_int_equal(v == ACL_ALLOWED, cases[i].in || cases[i].lists == &none);
 		acl_release(l);
 	}
+}
+
+static void test_proxies(void **state)
+{
+	static const struct lists lists = {.allow_from = {"10.0.0.0/8"},
+					   .trusted_proxies = {"192.0.2.1", "2001:db8::/64"}};
+	static const struct {
+		const char *peer;
+		bool trusted;
+	} cases[] = {
+		{"192.0.2.1", true},   {"::ffff:192.0.2.1", true}, {"192.0.2.2", false},
+		{"2001:db8::7", true}, {"2001:db8:0:1::7", false}, {"10.0.0.1", false},
+		{"127.0.0.1", false},
+	};
+	static const struct lists none;
+	struct built b;
+	struct acl *l = build(&b, &lists);
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct addr peer = addr_of(cases[i].peer);
+
+		assert_int_equal(acl_is_proxy(l, &peer), cases[i].trusted);
+	}
+	acl_release(l);
+	l = build(&b, &none);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct addr peer = addr_of(cases[i].peer);
+
+		assert_false(acl_is_proxy(l, &peer));
+	}
+	acl_release(l);
+}
+
+/* A name that a proxy passes on can deny, and never allow. */
+static void test_claims(void **state)
+{
+	static const struct lists lists = {
+		.deny_sites = {"evil.test", ".evil.test", "", "11.0.0.1"},
+		.allow_sites = {"good.test"}};
+	struct built b;
+	struct acl *l = build(&b, &lists);
+
+	(void)state;
+	assert_int_equal(acl_claim(l, "evil.test"), ACL_SITE_DENIED);
+	assert_int_equal(acl_claim(l, "www.evil.test"), ACL_SITE_DENIED);
+	assert_int_equal(acl_claim(l, "notevil.test"), ACL_ALLOWED);
+	assert_int_equal(acl_claim(l, "good.test"), ACL_ALLOWED);
+	assert_int_equal(acl_claim(l, "other.test"), ACL_ALLOWED);
+	acl_release(l);
 }
 
 static const struct lists deny = {.deny_sites = {"www.Evil.test", ".Below.test", "both.test",
@@ -306,8 +357,8 @@ static void test_addresses(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_clients),
-		cmocka_unit_test(test_requests),
+		cmocka_unit_test(test_proxies),   cmocka_unit_test(test_claims),
+		cmocka_unit_test(test_clients),   cmocka_unit_test(test_requests),
 		cmocka_unit_test(test_addresses),
 	};
 

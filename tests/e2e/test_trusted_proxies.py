@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: MIT
+"""usocksd behind a gateway with transocksd: whoever is named in its PROXY v2 header is the client."""
+import ipaddress
+import struct
+
+import lab
+import test_usocksd
+
+HOSTS = ("10.91.1.2", "10.91.1.3", "10.91.1.4")
+GREETING, REQUEST = test_usocksd.GREETING, test_usocksd.request("11.0.0.1", 80)
+LOCAL = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"
+USOCKSD = """
+[incoming]
+allow_from = ["10.91.1.0/24", "fd91:0:1::/64"]
+trusted_proxies = ["10.91.2.2", "fd91:0:2::2"]
+"""
+
+
+def header(client, port=40000, authority=None, dest="11.0.0.1"):
+    """PROXY v2 over TCP, with an authority (type 2) if there is one."""
+    a, b = ipaddress.ip_address(client).packed, ipaddress.ip_address(dest).packed
+    body = a + b + struct.pack("!HH", port, 80)
+    if authority is not None:
+        body += struct.pack("!BH", 2, len(authority)) + authority
+    return b"\r\n\r\n\0\r\nQUIT\n\x21" + (b"\x11" if len(a) == 4 else b"\x21") + struct.pack("!H", len(body)) + body
+
+
+class Trusted(lab.TestCase):
+    """usocksd on `proxy`, its clients behind `gateway`."""
+
+    def start(self, usocksd=USOCKSD, names=()):
+        t = self.build("gateway")
+        t.client.ip("".join(f"addr add {a}/24 dev eth0\n" for a in HOSTS[1:]))
+        t.inet.peer("http", "::", 80)
+        t.inet.peer("dns", "11.0.0.53", 53, *names)
+        t.usocksd = t.proxy.usocksd("workers = 1\n" + usocksd + '[dns]\nservers = ["11.0.0.53"]\n')
+        t.count = 0
+        return t
+
+    def talk(self, t, sent, host=None, to="10.91.3.2"):
+        """What comes back until the end of file, or ten bytes behind the choice of method; "reset" for that."""
+        got = b""
+        t.count += 1
+        try:
+            with (host or t.gateway).connect(to, 1080) as sock:
+                sock.sendall(sent)
+                while len(got) < 12 and (data := sock.recv(12 - len(got))):
+                    got += data
+        except ConnectionResetError:
+            return "reset"
+        return got
+
+    def record(self, t):
+        return t.usocksd.wait_records(t.count)[-1]
+
+    def gateway(self, t, more=""):
+        t.transocksd = t.gateway.transocksd('listen = ":1081"\n[[upstream]]\nurl = "socks5://10.91.3.2:1080"\n'
+                                            f'proxy_protocol = true\n{more}')
+        t.gateway.rules("install", "--gateway", "lan0")
+
+    def test_three_clients(self):
+        t = self.start()
+        self.gateway(t)
+        for number, host in enumerate(HOSTS):
+            page = t.client.curl("--interface", host, "http://11.0.0.1/").stdout
+            self.assertIn("you came from 10.91.3.2.", page)
+            record = t.usocksd.wait_records(number + 1)[-1]
+            self.assertEqual(record["client_addr"].rpartition(":")[0], host)
+            self.assertEqual(record["via"].rpartition(":")[0], "10.91.2.2")
+        t.client.curl("http://[2a00:1::1]/")
+        self.assertIn("[fd91:0:1::", t.usocksd.wait_records(4)[-1]["client_addr"])
+
+    def test_limits_are_of_the_client(self):
+        t = self.start(USOCKSD + "[limits]\nmax_flows_per_client = 2\n")
+        self.gateway(t)
+        socks = []
+        for host in HOSTS:
+            for _ in range(2):
+                sock = t.client.connect("11.0.0.1", 80, source=(host, 0))
+                self.addCleanup(sock.close)
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: 11.0.0.1\r\n\r\n")
+                self.assertTrue(sock.recv(100).startswith(b"HTTP/1.1 200"))
+                socks.append(sock)
+        for host in HOSTS:
+            with t.client.connect("11.0.0.1", 80, source=(host, 0)) as sock:
+                with self.assertRaises(ConnectionResetError):
+                    sock.sendall(b"GET / HTTP/1.1\r\nHost: 11.0.0.1\r\n\r\n")
+                    sock.recv(100)
+        record = t.usocksd.wait_line(type="access", end="client-limit")
+        self.assertEqual(record["client_addr"].rpartition(":")[0], HOSTS[0])
+        socks[0].close()
+        lab.wait_until(lambda: [r for r in t.usocksd.lines(type="access") if r["end"] != "client-limit"], 5,
+                       "the flow does not end")
+        self.assertIn("you came from", t.client.curl("--interface", HOSTS[0], "http://11.0.0.1/").stdout)
+
+    def test_rules_are_of_the_client(self):
+        t = self.start(USOCKSD.replace("10.91.1.0/24", "10.91.1.2"))
+        self.gateway(t)
+        self.assertIn("you came from", t.client.curl("--interface", HOSTS[0], "http://11.0.0.1/").stdout)
+        self.assertNotEqual(t.client.curl("--interface", HOSTS[1], "http://11.0.0.1/", check=False).returncode, 0)
+        record = t.usocksd.wait_line(end="client-refused")
+        self.assertEqual((record["client_addr"].rpartition(":")[0], record["via"].rpartition(":")[0]),
+                         (HOSTS[1], "10.91.2.2"))
+
+    def test_probes_find_us(self):
+        """A header without a client, from a proxy that is no client itself."""
+        t = self.start()
+        self.gateway(t, '[group.default]\nprobe_interval = "1s"\n')
+        t.usocksd.wait_line(end="client-gone")
+        self.assertIn("you came from", t.client.curl("http://11.0.0.1/").stdout)
+        self.assertEqual([x for x in t.transocksd.log().splitlines() if "healthy" in x and "warning" in x], [])
+
+    def test_headers(self):
+        t = self.start()
+        served, known = b"\x05\x00\x05\x00", b"\x05\x00"
+        rows = (
+            (header(HOSTS[0]), served, "done", f"{HOSTS[0]}:40000", True),
+            (header("fd91:0:1::9", dest="2a00:1::1"), served, "done", "[fd91:0:1::9]:40000", True),
+            (header("::ffff:10.91.1.7", dest="::ffff:11.0.0.1"), served, "done", "10.91.1.7:40000", True),
+            # Not one of ours, and it learns nothing.
+            (header("10.91.9.9"), "reset", "client-refused", "10.91.9.9:40000", True),
+            (header("127.0.0.1"), "reset", "client-refused", "127.0.0.1:40000", True),
+            # The proxy itself, which may look, but is no client.
+            (LOCAL, known + b"\x05\x02", "client-refused", None, False),
+            (b"", known + b"\x05\x02", "client-refused", None, False),
+            # A second header is no SOCKS.
+            (header(HOSTS[0]) * 2, b"", "bad-request", f"{HOSTS[0]}:40000", True),
+            (b"PROXY TCP4 10.91.1.2 11.0.0.1 40000 80\r\n", b"", "bad-request", None, False),
+            (LOCAL[:-4] + b"\x22\0\0\0", b"", "bad-request", None, False),
+            (LOCAL[:12] + b"\x21\x11\x00\x04abcd", b"", "bad-request", None, False),
+            (LOCAL[:12] + b"\x21\x11\xff\xff", b"", "bad-request", None, False))
+        for sent, expected, end, client, named in rows:
+            with self.subTest(sent):
+                got = self.talk(t, sent + GREETING + REQUEST)
+                self.assertEqual(got if expected in ("reset", b"") else got[:4], expected)
+                record = self.record(t)
+                self.assertEqual((record["end"], "via" in record), (end, named))
+                if client is not None:
+                    self.assertEqual(record["client_addr"], client)
+
+    def test_from_nobody_who_is_trusted(self):
+        t = self.start()
+        for sent in (header("10.91.1.2"), LOCAL, b"PROXY TCP4 10.91.1.2 11.0.0.1 40000 80\r\n"):
+            # It is a client, so that it is answered at all.
+            self.assertEqual(self.talk(t, sent + GREETING + REQUEST, t.client), b"")
+            record = self.record(t)
+            self.assertEqual((record["end"], record["error"]), (
+                "bad-request", "a PROXY protocol header, from nobody in incoming.trusted_proxies"))
+            self.assertTrue(record["client_addr"].startswith("10.91.1."))
+            self.assertNotIn("via", record)
+        self.assertEqual(self.talk(t, GREETING + REQUEST, t.client)[:4], b"\x05\x00\x05\x00")
+        # Nobody is, by default.
+        t = self.start(USOCKSD.replace("trusted", "#trusted").replace('["10.91.1', '["10.91.2.2", "10.91.1'))
+        self.assertEqual(self.talk(t, header("10.91.1.2") + GREETING + REQUEST), b"")
+        self.assertEqual(self.talk(t, GREETING + REQUEST)[:4], b"\x05\x00\x05\x00")
+
+    def test_in_pieces(self):
+        t = self.start()
+        with t.gateway.connect("10.91.3.2", 1080) as sock:
+            sock.setsockopt(lab.socket.IPPROTO_TCP, lab.socket.TCP_NODELAY, 1)
+            for byte in header(HOSTS[0], authority=b"www.test") + GREETING + REQUEST:
+                sock.sendall(bytes([byte]))
+            got = b""
+            while len(got) < 12 and (data := sock.recv(12 - len(got))):
+                got += data
+        self.assertEqual(got[:4], b"\x05\x00\x05\x00")
+
+    def test_the_name_is_a_claim(self):
+        """It is enough to be refused, not to be let in."""
+        names = ("good.test=11.0.0.1", "evil.test=11.0.0.1")
+        t = self.start(USOCKSD + '[outgoing]\ndeny_sites = ["evil.test", ".evil.test"]\n', names)
+        by_name = test_usocksd.request("good.test", 80)
+        for authority, request, code, host, named_by in (
+                (b"good.test", REQUEST, 0, "good.test", "proxy"), (b"evil.test", REQUEST, 2, "evil.test", "proxy"),
+                (b"WWW.Evil.test.", REQUEST, 2, "www.evil.test", "proxy"), (b"evil.test", by_name, 2, "evil.test", "proxy"),
+                (b"other.test", by_name, 0, "good.test", None), (b"no name!", REQUEST, 0, None, None),
+                (b"good.test", test_usocksd.request("evil.test", 80), 2, "evil.test", None),
+                (b"evil.test", test_usocksd.request("11.0.0.1", 80, kind=None), 2, "evil.test", "proxy")):
+            with self.subTest((authority, request)):
+                got = self.talk(t, header(HOSTS[0], authority=authority) + GREETING + request)
+                self.assertEqual(got[:4], bytes([5, 0, 5, code]))
+                record = self.record(t)
+                self.assertEqual((record.get("dest_host"), record.get("name_from")), (host, named_by))
+                self.assertEqual(record["end"], "done" if code == 0 else "site-refused")
+        t = self.start(USOCKSD + '[outgoing]\nallow_sites = ["good.test"]\n', names)
+        for authority, request, code in ((b"good.test", REQUEST, 2), (b"good.test", by_name, 0), (b"x.test", by_name, 0)):
+            got = self.talk(t, header(HOSTS[0], authority=authority) + GREETING + request)
+            self.assertEqual(got[:4], bytes([5, 0, 5, code]))
+
+    def test_sniffed_name_from_transocksd(self):
+        """What a client says in its first bytes, told beside the address."""
+        t = self.start(USOCKSD + '[outgoing]\ndeny_sites = ["evil.test"]\n')
+        self.gateway(t, 'address = "ip"\n')
+        self.assertIn("you came from", t.client.curl("-H", "Host: good.test", "http://11.0.0.1/").stdout)
+        self.assertNotEqual(t.client.curl("-H", "Host: evil.test", "http://11.0.0.1/", check=False).returncode, 0)
+        t.usocksd.wait_line(end="site-refused")  # perhaps twice: transocksd may have tried one flight
+        records = t.usocksd.lines(type="access")
+        self.assertEqual({(r["dest_host"], r["dest_addr"], r["name_from"], r["end"]) for r in records}, {
+            ("good.test", "11.0.0.1:80", "proxy", "done"), ("evil.test", "11.0.0.1:80", "proxy", "site-refused")})
+
+    def test_silence_is_bounded(self):
+        t = self.start(USOCKSD + '[timeouts]\nhandshake = "300ms"\n')
+        for sent in (b"", LOCAL, header(HOSTS[0]), header(HOSTS[0])[:20], header(HOSTS[0]) + GREETING):
+            self.talk(t, sent)
+            self.assertEqual(self.record(t)["end"], "request-timeout")
+
+
+if __name__ == "__main__":
+    lab.main()
