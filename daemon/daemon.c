@@ -494,15 +494,11 @@ static void daemon_control(struct daemon *dm, const struct priv_user *user)
 
 static void daemon_warn_unreadable(const struct conf *c)
 {
-	for (size_t i = 0; i < c->files.n; i++) {
-		const char *file = c->files.strings[i];
+	struct diag d;
 
-		if (access(file, R_OK) < 0 && errno == EACCES)
-			log_text(
-				LOG_LEVEL_WARNING,
-				"user \"%s\" may not read %s, so SIGHUP cannot either; give it the "
-				"group: chgrp %s %s && chmod 640 %s",
-				c->user, file, c->user, file, file);
+	for (size_t i = 0; i < c->files.n; i++) {
+		if (priv_may_read(c->user, c->files.strings[i], &d) < 0)
+			log_text(LOG_LEVEL_WARNING, "%s", d.text);
 	}
 }
 

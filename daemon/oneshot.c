@@ -6,6 +6,7 @@
 #include <sysexits.h>
 
 #include "daemon/admin/control_client.h"
+#include "daemon/core/priv.h"
 #include "daemon/upstream/upstreams.h"
 #include "policy/explain.h"
 
@@ -79,6 +80,29 @@ static void oneshot_remark(void *ctx, const struct upstream_conf *up, const char
 	strbuf_printf(ctx, "%s:%d: note: %s\n", up->place.file, up->place.line, text);
 }
 
+static void oneshot_note(const struct diag *d, struct strbuf *out)
+{
+	strbuf_printf(out, "note: %s\n", d->text);
+}
+
+/* What the daemon would find out once it is its user. This process ends after it, and so can become that. */
+static void oneshot_check_user(const struct conf *c, struct strbuf *out)
+{
+	struct priv_user user;
+	struct diag d;
+
+	if (priv_find(c->user, &user, &d) < 0) {
+		oneshot_note(&d, out);
+		return;
+	}
+	if (!user.change || priv_drop(&user, &d) < 0) /* nothing is learned without */
+		return;
+	for (size_t i = 0; i < c->files.n; i++) {
+		if (priv_may_read(c->user, c->files.strings[i], &d) < 0)
+			oneshot_note(&d, out);
+	}
+}
+
 /* What needs a configuration. */
 static int oneshot_with(const struct conf_program *p, const struct daemon_options *o,
 			const struct explain_flow *flow, const struct conf *c, struct strbuf *out)
@@ -89,6 +113,7 @@ static int oneshot_with(const struct conf_program *p, const struct daemon_option
 		return oneshot_explain(c, flow, o->json, out);
 	if (o->check) {
 		conf_remarks(c, out);
+		oneshot_check_user(c, out);
 		upstreams_remark_sources(c, oneshot_remark, out);
 		strbuf_puts(out, "configuration OK\n");
 	} else {

@@ -44,3 +44,13 @@ int priv_drop(const struct priv_user *u, struct diag *d)
 		return diag_set(d, EPERM, NULL, 0, "cannot set no_new_privs: %s", strerror(errno));
 	return 0;
 }
+
+int priv_may_read(const char *user, const char *file, struct diag *d)
+{
+	if (access(file, R_OK) == 0 || errno != EACCES)
+		return 0;
+	return diag_set(d, EACCES, NULL, 0,
+			"user \"%s\" may not read %s, so SIGHUP cannot either; give it the group: "
+			"chgrp %s %s && chmod 640 %s",
+			user, file, user, file, file);
+}
