@@ -236,6 +236,17 @@ static int conf_read_secret(struct conf *c, const char *file, size_t most, const
 	return r == 0 ? conf_note_file(c, file, d) : r;
 }
 
+/* What is wrong with such a file as a whole is said of the option that names it, at `at`. Returns `r`. */
+static int conf_named_failed(int r, struct place at, const char *option, struct diag *d)
+{
+	const struct diag why = *d;
+
+	if (r < 0 && why.file[0] != '\0' && why.line == 0)
+		diag_set(d, -r, at.file, at.line, "option \"%s\": %s: %s", option, why.file,
+			 why.text);
+	return r;
+}
+
 static int conf_read_auth(struct conf *c, struct upstream_conf *u, struct diag *d)
 {
 	struct strbuf text;
@@ -291,9 +302,12 @@ static int conf_read_rule(struct conf *c, struct flow_rule *rule, struct diag *d
 
 	strbuf_init_heap(&domains);
 	strbuf_init_heap(&networks);
-	r = conf_read_list(c, rule->domains_file, &domains, d);
+	r = conf_named_failed(conf_read_list(c, rule->domains_file, &domains, d),
+			      conf_rule_place(rule, "domains_file"), "rule.domains_file", d);
 	if (r == 0)
-		r = conf_read_list(c, rule->networks_file, &networks, d);
+		r = conf_named_failed(conf_read_list(c, rule->networks_file, &networks, d),
+				      conf_rule_place(rule, "networks_file"), "rule.networks_file",
+				      d);
 	if (r == 0)
 		r = rule_compile(rule, is_named(rule->domains_file) ? domains.data : NULL,
 				 domains.len, is_named(rule->networks_file) ? networks.data : NULL,
@@ -309,8 +323,12 @@ static int conf_read_lists(struct conf *c, struct diag *d)
 	int r = 0;
 
 	for (size_t i = 0; i < c->n_upstreams && r == 0; i++) {
-		if (is_named(c->upstreams[i].auth_file))
-			r = conf_read_auth(c, &c->upstreams[i], d);
+		struct upstream_conf *u = &c->upstreams[i];
+
+		if (is_named(u->auth_file))
+			r = conf_named_failed(conf_read_auth(c, u, d),
+					      conf_upstream_place(u, "auth_file"),
+					      "upstream.auth_file", d);
 	}
 	for (size_t i = 0; i < c->rules.n && r == 0; i++)
 		r = conf_read_rule(c, &c->rules.rules[i], d);

@@ -282,10 +282,15 @@ static void name_clean(char *text)
 	}
 }
 
+struct place conf_rule_place(const struct flow_rule *r, const char *option)
+{
+	return option_section_place(rule_section, r, option);
+}
+
 /* Counters and the log would take two of one name for one rule. */
 static int rule_name_check(const struct conf *c, const struct flow_rule *r, struct diag *d)
 {
-	struct place at = option_section_place(rule_section, r, "name");
+	struct place at = conf_rule_place(r, "name");
 
 	for (const struct flow_rule *other = c->rules.rules; other < r; other++) {
 		if (strcmp(other->name, r->name) == 0)
@@ -312,7 +317,7 @@ static int rule_name(const struct conf *c, struct flow_rule *r, struct diag *d)
 
 static int rule_check(const struct flow_rule *r, struct diag *d)
 {
-	struct place at = option_section_place(rule_section, r, "unknown_name");
+	struct place at = conf_rule_place(r, "unknown_name");
 
 	if (r->unknown_name == RULE_UNKNOWN_AUTO || r->domains.n > 0 || is_set(r->domains_file))
 		return 0;
@@ -323,7 +328,7 @@ static int rule_check(const struct flow_rule *r, struct diag *d)
 
 static int rule_group(const struct conf *c, struct flow_rule *r, struct diag *d)
 {
-	struct place at = option_section_place(rule_section, r, "group");
+	struct place at = conf_rule_place(r, "group");
 
 	if (r->action != RULE_PROXY && r->group != NULL)
 		return diag_set(d, EINVAL, at.file, at.line,

@@ -25,6 +25,9 @@ int conf_parse_auth(struct proxy_url *u, const char *text, size_t n, const char 
 /* Where the option of an upstream, "url", was written; else where its table begins, or nowhere. */
 struct place conf_upstream_place(const struct upstream_conf *u, const char *option);
 
+/* The same of a rule. */
+struct place conf_rule_place(const struct flow_rule *r, const char *option);
+
 bool conf_rule_has_conditions(const struct flow_rule *r);
 
 /* Frees what is there; the configuration may be half built. */

@@ -589,6 +589,19 @@ static void test_auth_file(void **state)
 	}
 }
 
+/* What a named file lacks as a whole is said of the option that names it. */
+static void assert_of_option(const struct fixture *f, const struct diag *d, int line,
+			     const char *option, const char *path)
+{
+	char begin[256];
+
+	snprintf(begin, sizeof(begin), "option \"%s\": %s: ", option, path);
+	assert_string_equal(d->file, f->file);
+	assert_int_equal(d->line, line);
+	if (strncmp(d->text, begin, strlen(begin)) != 0)
+		fail_msg("%s\nnot %s", d->text, begin);
+}
+
 static void assert_auth_refused(struct fixture *f, const char *url, const char *name, int err,
 				int line, const char *why)
 {
@@ -598,6 +611,11 @@ static void assert_auth_refused(struct fixture *f, const char *url, const char *
 
 	assert_int_equal(load_auth(f, url, name, &c, &d), -err);
 	snprintf(path, sizeof(path), "%s/%s", f->dir, name);
+	if (line == 0) {
+		assert_of_option(f, &d, 3, "upstream.auth_file", path);
+		line = d.line;
+		snprintf(path, sizeof(path), "%s", f->file);
+	}
 	if (strcmp(d.file, path) != 0 || d.line != line || strstr(d.text, why) == NULL ||
 	    strstr(d.text, "hunter2") != NULL)
 		fail_msg("%s:%d: %s\nnot line %d: %s", d.file, d.line, d.text, line, why);
@@ -752,6 +770,8 @@ static void assert_list_refused(struct fixture *f, const char *name, int err, in
 static void test_lists_refused(void **state)
 {
 	struct fixture *f = *state;
+	struct conf *c = NULL;
+	struct diag d = {0};
 	char path[128];
 
 	write_lists(f, "a.test\n*.b.test\n", "11.0.0.0/8\n");
@@ -760,7 +780,12 @@ static void test_lists_refused(void **state)
 	assert_list_refused(f, "networks", EINVAL, 3);
 	snprintf(path, sizeof(path), "%s/networks", f->dir);
 	assert_int_equal(unlink(path), 0);
-	assert_list_refused(f, "networks", ENOENT, 0);
+	assert_int_equal(conf_load(&f->program, NULL, &c, &d), -ENOENT);
+	assert_of_option(f, &d, 5, "rule.networks_file", path);
+	snprintf(path, sizeof(path), "%s/domains", f->dir);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(conf_load(&f->program, NULL, &c, &d), -ENOENT);
+	assert_of_option(f, &d, 4, "rule.domains_file", path);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
