@@ -97,10 +97,10 @@ static int upstream_check_source(const struct upstream_conf *u, struct diag *d)
 	}
 	if (usable)
 		return 0;
-	return upstream_refuse(u, d, "source",
-			       u->url.addr.family == AF_INET
-				       ? "has no IPv4 address, and the upstream's address is one"
-				       : "has no IPv6 address, and the upstream's address is one");
+	return diag_set(
+		d, EINVAL, at.file, at.line,
+		"option \"upstream.source\": the upstream's address is %s, and no source is",
+		u->url.addr.family == AF_INET ? "IPv4" : "IPv6");
 }
 
 static int upstream_check(const struct upstream_conf *u, struct diag *d)

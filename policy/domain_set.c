@@ -18,7 +18,6 @@
 
 #include "policy/entries.h"
 #include "policy/name.h"
-#include "policy/utf8.h"
 
 #define LABELS_MAX ((NAME_MAX_LEN + 1) / 2)
 #define SLOTS_MIN  16
@@ -208,21 +207,6 @@ static int domain_set_put(struct domain_set *s, const char *name, enum domain_ki
 	return 0;
 }
 
-/* UTF-8, and more than ASCII. */
-static bool is_other_script(const char *entry, size_t n)
-{
-	uint32_t code;
-	bool other = false;
-
-	for (size_t i = 0, len; i < n; i += len) {
-		len = utf8_decode(entry + i, n - i, &code);
-		if (len == 0)
-			return false;
-		other = other || len > 1;
-	}
-	return other;
-}
-
 /* What somebody who wrote that may have meant. */
 static int domain_refuse(const char *entry, size_t n, struct diag *d)
 {
@@ -240,7 +224,7 @@ static int domain_refuse(const char *entry, size_t n, struct diag *d)
 				"%s is not a domain name; networks and addresses belong to "
 				"\"networks\"",
 				shown);
-	if (is_other_script(entry, n))
+	if (name_is_other_script(entry, n))
 		return diag_set(d, EINVAL, NULL, 0,
 				"%s: names in other scripts are written as they are on the wire, "
 				"in the form \"xn--...\"",

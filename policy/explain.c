@@ -66,7 +66,12 @@ static int take_name(struct explain_flow *flow, const char *value, size_t n, str
 				"no name; leave it out",
 				d);
 	if (rc < 0)
-		return bad_word("name", value, n, "a domain name", d);
+		return bad_word(
+			"name", value, n,
+			name_is_other_script(value, n)
+				? "a domain name as it is on the wire, in the form \"xn--...\""
+				: "a domain name",
+			d);
 	return 0;
 }
 

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "policy/utf8.h"
+
 static bool is_digit(char c)
 {
 	return c >= '0' && c <= '9';
@@ -79,4 +81,18 @@ int name_normalise(const char *bytes, size_t n, char out[NAME_MAX_LEN + 1], stru
 		out[i] = bytes[i] >= 'A' && bytes[i] <= 'Z' ? (char)(bytes[i] + 32) : bytes[i];
 	out[n] = '\0';
 	return 0;
+}
+
+bool name_is_other_script(const char *bytes, size_t n)
+{
+	uint32_t code;
+	bool other = false;
+
+	for (size_t i = 0, len; i < n; i += len) {
+		len = utf8_decode(bytes + i, n - i, &code);
+		if (len == 0)
+			return false;
+		other = other || len > 1;
+	}
+	return other;
 }

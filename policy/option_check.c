@@ -91,6 +91,8 @@ int option_check_entries(const struct option *o, const struct toml_item *item, s
 {
 	if ((int64_t)item->len >= o->min && (int64_t)item->len <= o->max)
 		return 0;
+	if (item->len == 0)
+		return option_refuse(o, item, EINVAL, d, " is empty: leave it out");
 	return option_refuse(o, item, EINVAL, d,
 			     ": a list of %zu is out of range (%" PRId64 "..%" PRId64 " entries)",
 			     item->len, o->min, o->max);

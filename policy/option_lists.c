@@ -379,6 +379,8 @@ static const char *domain_fault(const char *text, size_t n)
 	r = name_normalise(text, n, name, &literal);
 	if (r > 0)
 		return "a domain, but an address: write it into \"networks\"";
+	if (r < 0 && name_is_other_script(text, n))
+		return "a domain as it is on the wire: write it in the form \"xn--...\"";
 	return r < 0 ? "a domain such as \"www.example.com\" or \".example.com\"" : NULL;
 }
 
@@ -417,6 +419,10 @@ static int site_parse(const struct option *o, void *out, const struct toml_item 
 	skip = item->len > 0 && item->string[0] == '.' ? 1 : 0;
 	r = item->len > 0 ? name_normalise(item->string + skip, item->len - skip, name, &literal)
 			  : 0;
+	if (r < 0 && name_is_other_script(item->string, item->len))
+		return bad_entry(o, item,
+				 "a name as it is on the wire: write it in the form \"xn--...\"",
+				 d);
 	if (r < 0 || (r == 1 && skip == 1))
 		return bad_entry(o, item,
 				 "a name such as \"www.example.com\" or \".example.com\", an "

@@ -132,6 +132,10 @@ static int url_parse_host(struct proxy_url *u, const char *text, size_t n, struc
 	if (bracket)
 		return url_error(d, "what is between the brackets is not an IPv6 address");
 	/* The host stays as written: a dot at its end keeps the resolver from its search list. */
+	if (name_is_other_script(u->host, n))
+		return url_error(
+			d,
+			"the host is not as it is on the wire: write it in the form \"xn--...\"");
 	if (name_normalise(u->host, n, name, &literal) != 0)
 		return url_error(d, "the host is neither a domain name nor an IP address");
 	return 0;

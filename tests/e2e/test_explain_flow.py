@@ -176,6 +176,7 @@ MALFORMED = (
     ("client=10.0.0.5 dest=192.0.2.1:443 www.example.com", '"www.example.com" is none of'),
     ("client=10.0.0.5 dest=192.0.2.1:443 port=443", '"port=443" is none of'),
     ("client=10.0.0.5 dest=192.0.2.1:443 name=192.0.2.1", 'name="192.0.2.1" is not a domain name: to a'),
+    ("client=10.0.0.5 dest=192.0.2.1:443 name=b\xfccher.example", r'on the wire, in the form "xn--\.\.\."'),
     ("client=10.0.0.5 dest=192.0.2.1:443 name=", 'name="" is not a domain name'),
     ("client=10.0.0.5 dest=192.0.2.1:443 name=a\x1b[31m", r'name="a\\u001b\[31m" is not a domain name'),
 )

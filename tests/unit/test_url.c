@@ -149,7 +149,7 @@ static void test_bad(void **state)
 		{"socks5://.:1", "neither a domain name nor an IP address"},
 		{"socks5://b\xc3\xbc"
 		 "cher.example:1",
-		 "neither a domain name nor an IP address"},
+		 "in the form \"xn--...\""},
 		{"socks5://u%:p@h:1", "two hexadecimal digits"},
 		{"socks5://u%4:p@h:1", "two hexadecimal digits"},
 		{"socks5://u:p%zz@h:1", "two hexadecimal digits"},
