@@ -141,6 +141,8 @@ static void setup_timeout(struct timer *t)
 				   why, ETIMEDOUT, NULL);
 	if (s->state != SES_HANDSHAKE)
 		return session_end(s, why, ETIMEDOUT, NULL);
+	if (setup_leaves_warm(s))
+		return;
 	if (why == WHY_GREETING_TIMEOUT) {
 		flight_silent(&setup_view(s)->flight, p->way, setup_now(s));
 		setup_blame(s, UPSTREAM_FAILED_GREETING, why, ETIMEDOUT, NULL);
@@ -225,6 +227,15 @@ static void setup_handshake_begin(struct session *s)
 	setup_tell_dest(s);
 }
 
+/* This attempt is not the last one at the upstream, but timeouts.reply is for all of them. */
+static void setup_note_spent(struct session *s)
+{
+	struct setup *p = s->setup;
+
+	if (!handshake_greeting(&p->handshake))
+		p->reply_spent_ms += setup_now(s) - p->reply_ms;
+}
+
 /* The upstream did not answer as one that takes everything at once does. True: the flow goes again, strictly,
  * once; no byte of its client has been sent. */
 static bool setup_go_again(struct session *s)
@@ -235,8 +246,7 @@ static bool setup_go_again(struct session *s)
 		return false;
 	p->way = flight_failed(&setup_view(s)->flight, p->way);
 	p->again = true;
-	if (!handshake_greeting(&p->handshake))
-		p->reply_spent_ms = setup_now(s) - p->reply_ms;
+	setup_note_spent(s);
 	setup_drop_remote(s);
 	setup_dial(s);
 	return true;
@@ -274,7 +284,8 @@ static void setup_flight_worked(struct session *s)
 			 setup_conf(s)->name);
 }
 
-/* Both attempts together have timeouts.reply and what is left of flow_setup; the first one leaves half of that. */
+/* All attempts together have timeouts.reply and what is left of flow_setup; one that may be followed by another
+ * leaves half of that. */
 static int64_t setup_reply_limit(const struct session *s)
 {
 	const struct setup *p = s->setup;
@@ -282,7 +293,7 @@ static int64_t setup_reply_limit(const struct session *s)
 
 	if (ms > 0 && (ms -= (int64_t)p->reply_spent_ms) <= 0)
 		ms = 1;
-	if (!flight_may_fail(p->way))
+	if (!flight_may_fail(p->way) && !p->warm)
 		return ms;
 	left = ms;
 	if (p->deadline_ms != 0 && (left == 0 || p->reply_ms + (uint64_t)left > p->deadline_ms))
@@ -533,6 +544,7 @@ static void setup_dial(struct session *s)
 	int rc;
 
 	s->state = SES_DIAL;
+	s->setup->warm = false;
 	setup_phase(s, WHY_CONNECT_TIMEOUT, s->view->plan->conf->timeouts.connect);
 	rc = s->setup->proxied ? setup_dial_upstream(s) : setup_dial_dest(s);
 	if (rc < 0)
@@ -563,16 +575,18 @@ static bool setup_takes_warm(struct session *s)
 	return true;
 }
 
-/* The connection that was kept ready broke. True: the flow goes again over one of its own; no byte of its client has
- * been sent. */
+/* The connection that was kept ready broke, or nothing comes over it. True: the flow goes again over one of its own,
+ * where the greeting tells whether the upstream is there; no byte of its client has been sent. */
 static bool setup_leaves_warm(struct session *s)
 {
 	struct setup *p = s->setup;
 
 	if (!p->warm)
 		return false;
+	setup_note_spent(s);
 	setup_drop_remote(s);
-	p->warm = p->told = false;
+	setup_abandon(s);
+	p->told = p->again = false;
 	p->began_ms = setup_now(s);
 	setup_dial(s);
 	return true;

@@ -43,7 +43,7 @@ enum flight_way flight_begin(struct flight *f, enum handshake_mode mode, uint64_
 bool flight_is_one(enum flight_way way);
 bool flight_may_fail(enum flight_way way);
 /* How long (ms) to wait for the reply before going again, of `left_ms` that there are for both (0: no limit).
- * For a way that may fail. */
+ * For a way that may fail, or a connection that may. */
 int64_t flight_patience(enum flight_way way, int64_t left_ms);
 
 /* The destination was reached, `reply_ms` after the first answer. */

@@ -3,6 +3,7 @@
 import socket
 import threading
 
+import flow
 import lab
 
 UPSTREAM = "10.91.3.2"
@@ -12,7 +13,8 @@ GRANTED = b"\5\0\0\1\0\0\0\0\0\0"
 
 class Upstream(threading.Thread):
     """
-    A SOCKS5 server that says "hello" in the destination's place. Its next connections are served in `mode`:
+    A SOCKS5 server that says "hello" in the destination's place; with `header`, behind one of the PROXY protocol. Its
+    next connections are served in `mode`:
 
         one         takes whatever comes together
         lossy       what came with the greeting is lost
@@ -23,10 +25,12 @@ class Upstream(threading.Thread):
         addresses   a request for a name is refused
         hole        no request is answered
         silent      no greeting is answered
+        drops       no greeting is answered, and it closes
     """
 
-    def __init__(self, host, *modes):
+    def __init__(self, host, *modes, header=False):
         super().__init__(daemon=True)
+        self.header = header
         self.modes, self.served = modes, []
         self.listener = host.listen(UPSTREAM, 1080)
         self.listener.settimeout(None)
@@ -54,8 +58,13 @@ class Upstream(threading.Thread):
                 pass
 
     def answer(self, sock, mode, entry):
+        if self.header:
+            length = sock.recv(16, socket.MSG_WAITALL)[14:]
+            sock.recv(int.from_bytes(length, "big"), socket.MSG_WAITALL)
         first = sock.recv(512)
         entry[1] = len(first)
+        if mode == "drops":
+            return sock.shutdown(socket.SHUT_RDWR)
         rest = first[GREETING:]
         if mode == "silent":
             return
@@ -90,7 +99,7 @@ class Upstream(threading.Thread):
 class Flight(lab.TestCase):
     def start(self, *modes, timeouts="", handshake="auto", upstream=""):
         t = self.build("host")
-        self.upstream = Upstream(t.proxy, *modes)
+        self.upstream = Upstream(t.proxy, *modes, header="proxy_protocol = true" in upstream)
         self.addCleanup(self.upstream.close)
         t.transocksd = t.host.transocksd(f'workers = 1\nhandshake = "{handshake}"\n'
                                          f'[timeouts]\n{timeouts}\n'
@@ -136,7 +145,7 @@ class Flight(lab.TestCase):
     def ways(self):
         """How the connections that the upstream has had were used: "1" for one flight, "s" for strictly."""
         letters = {GREETING: "s", GREETING + REQUEST: "1"}
-        return "".join(letters.get(length, "?") for _, length in self.upstream.served)
+        return "".join(letters.get(length, "?") for _, length in self.upstream.served if length > 0)
 
     def learn(self):
         self.assertEqual(self.flows(2), [True] * 2)
@@ -278,6 +287,28 @@ class Flight(lab.TestCase):
         self.turns("silent")
         self.assertEqual(self.flows(3), [False] * 3)
         self.assertEqual(self.ways(), "11s")
+
+    # --- over a connection that was kept ready, and not greeted yet ---
+
+    def start_warm(self, first):
+        """The first connection is such a one, and served in this mode."""
+        self.start(first, *["one"] * 99, timeouts='greeting = "1s"', upstream="proxy_protocol = true\nwarm = 1\n")
+        lab.wait_until(lambda: self.upstream.served)
+        lab.wait_until(lambda: flow.status(self.t.host, self.t.transocksd)["upstreams"][0]["warm"])
+
+    def test_the_one_that_tries_leaves_a_connection_that_was_kept_ready(self):
+        """What it was to find out is found out by its next attempt, and not by nobody."""
+        self.start_warm("drops")
+        self.assertEqual(self.flows(3), [True] * 3)
+        self.assertEqual(self.ways(), "1111")
+
+    def test_silence_of_a_connection_that_was_kept_ready(self):
+        """Its age may be the reason: nobody is blamed for that."""
+        self.start_warm("silent")
+        self.assertEqual(self.flows(2), [True] * 2)
+        self.assertEqual(self.ways(), "111")
+        upstream, = flow.status(self.t.host, self.t.transocksd)["upstreams"]
+        self.assertEqual(upstream["failed_greeting"], 0)
 
 
 if __name__ == "__main__":

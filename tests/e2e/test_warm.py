@@ -114,6 +114,35 @@ class Warm(lab.TestCase):
         record, = t.daemon.wait_records(1)
         self.assertEqual(record["end"], "done")
 
+    def test_an_upstream_that_stops(self):
+        """Its kernel acknowledges all: over a connection that is there nothing tells, over a new one the greeting does."""
+        t = self.start("""
+            warm = 1
+            [[upstream]]
+            name = "b"
+            url = "socks5://10.91.3.2:1082"
+            [group.default]
+            choose = "failover"
+            """, '[timeouts]\ngreeting = "1s"\n')
+        t.proxy.usocksd(USOCKSD + "port = 1082\n", ports=(1082,))
+        self.go(t)
+        self.wait_warm(t)
+        t.usocksd.signal(signal.SIGSTOP)
+        self.one(t)
+        t.usocksd.signal(signal.SIGCONT)
+        record, = t.daemon.wait_records(1)
+        self.assertEqual((record["end"], record["upstream"], record["tries"]), ("done", "b", 2))
+
+    def test_a_slow_destination(self):
+        """It looks the same, for a while: the next attempt has all the rest of the time."""
+        t = self.start("warm = 1", port=1090)
+        t.proxy.peer("socks", "10.91.3.2", 1090, "drip", 300)
+        self.go(t)
+        self.wait_warm(t)
+        self.one(t)
+        record, = t.daemon.wait_records(1)
+        self.assertEqual((record["end"], record["upstream"]), ("done", "a"))
+
     def test_reload_and_drain_close_them(self):
         t = self.start("warm = 3")
         self.go(t)
