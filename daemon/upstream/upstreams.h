@@ -26,7 +26,8 @@
 #include "policy/balance.h"
 #include "policy/conf.h"
 
-#define UPSTREAM_TRIES_MAX 8
+/* For one flow; where they do not refuse at once, timeouts.flow_setup allows fewer. */
+#define UPSTREAM_TRIES_MAX 32
 
 enum upstream_failure {
 	UPSTREAM_FAILED_RESOLVE,  /* its name had no address */

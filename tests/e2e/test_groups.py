@@ -251,6 +251,20 @@ class Groups(lab.TestCase):
         self.assertNotIn("b", after.values())
         self.assertEqual({after[c] for c in moved}, {"a", "c"})
 
+    def test_one_of_twenty(self):
+        """However many have gone: a flow finds the one that is left, though nobody has been ejected yet."""
+        t = self.build("host")
+        t.usocksd = {}
+        self.up(t, "a")
+        t.daemon = t.host.transocksd("workers = 1\n" + "".join(
+            f'[[upstream]]\nname = "{n}"\nurl = "socks5://10.91.3.2:{PORT["a"] + n}"\n' for n in range(19, -1, -1)) +
+            '[group.default]\nchoose = "failover"\n')
+        t.daemon.wait_line(message="ready")
+        t.host.rules("install")
+        t.inet.peer("echo", "::", 7)
+        self.assertEqual(self.flows(t, 1), ["0"])
+        self.assertEqual(t.daemon.lines(type="access")[0]["tries"], 20)
+
     # --- nobody is left
 
     def test_all_down_refuse(self):

@@ -13,7 +13,7 @@
 #include "policy/explain.h"
 #include "tests/unit/temp_files.h"
 
-#define MEMBERS 12
+#define MEMBERS 40
 
 static char dir[TEMP_DIR_MAX];
 

@@ -591,31 +591,33 @@ static void test_words(void **state)
 			    "up");
 }
 
-/* More members than tries, all ejected: the eight that are due first, in that order. */
+#define MANY (UPSTREAM_TRIES_MAX + 8)
+
+/* More members than tries, all ejected: those that are due first, in that order. */
 static void test_many_members(void **state)
 {
-	static struct upstream_conf many[20];
-	size_t members[20];
+	static struct upstream_conf many[MANY];
+	size_t members[MANY];
 	uint16_t out[UPSTREAM_TRIES_MAX];
 	struct addr who = client(1);
 
 	(void)state;
 	world_fill(&world, GROUP_ROUND_ROBIN);
-	for (size_t i = 0; i < 20; i++) {
+	for (size_t i = 0; i < MANY; i++) {
 		many[i] = world.upstreams[0];
 		many[i].url.port = (uint16_t)(i + 1);
 		members[i] = i;
 	}
 	world.conf.upstreams = many;
-	world.conf.n_upstreams = 20;
+	world.conf.n_upstreams = MANY;
 	world.groups[0].members = members;
-	world.groups[0].n_members = 20;
+	world.groups[0].n_members = MANY;
 	world.conf.n_groups = 1;
 	assert_int_equal(upstreams_new(&world.conf, NULL, &world.all, NULL), 0);
 	assert_int_equal(upstreams_order(world.all, 0, &who, T0, out), UPSTREAM_TRIES_MAX);
-	for (size_t i = 0; i < 20; i++) {
+	for (size_t i = 0; i < MANY; i++) {
 		eject(i, T0);
-		atomic_store(&up(i)->run->health.until_ms, T0 + 500 + (i * 7) % 20);
+		atomic_store(&up(i)->run->health.until_ms, T0 + 500 + (i * 7) % MANY);
 	}
 	assert_int_equal(upstreams_order(world.all, 0, &who, T0, out), UPSTREAM_TRIES_MAX);
 	for (size_t i = 0; i < UPSTREAM_TRIES_MAX; i++)
