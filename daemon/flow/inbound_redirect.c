@@ -106,6 +106,15 @@ static enum sniff_result redirect_sniff(struct session *s, struct buf *in, int *
 	return result;
 }
 
+/* Whether what is said to a proxy of the client's own names a site that the flow itself does not go to. By the port, since
+ * a server, too, has to take a target with its own name (RFC 9112 section 3.2.2). */
+static bool redirect_is_for_proxy(const struct session *s)
+{
+	const struct sniff *sniff = &s->setup->sniff;
+
+	return sniff->tunnel || (sniff->to_proxy && sniff->to_port != s->port);
+}
+
 /* What was read waits in `client.pending` and is the first that the remote end gets. */
 static void redirect_client_ready(struct session *s)
 {
@@ -118,9 +127,9 @@ static void redirect_client_ready(struct session *s)
 		return session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);
 	if (err != 0)
 		session_end_failed(s, WHY_CLIENT_GONE, err);
-	else if (result == SNIFF_FOUND && !s->setup->sniff.tunnel)
+	else if (result == SNIFF_FOUND && !redirect_is_for_proxy(s))
 		redirect_found(s);
-	else if (result != SNIFF_MORE) /* a tunnel's name is that of another flow */
+	else if (result != SNIFF_MORE)
 		setup_start(s);
 }
 

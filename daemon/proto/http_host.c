@@ -77,8 +77,16 @@ static enum sniff_result go(struct sniff_http *h, enum http_state state)
 
 /* ---- the host, once the header is complete ---- */
 
-/* RFC 3986 section 3.2.3; an empty port means the usual one. */
-static bool port_is_valid(const char *port, size_t n)
+/* The usual port of a scheme (RFC 9110 section 4.2); 0: not known. */
+static uint16_t scheme_port(const uint8_t *scheme, size_t n)
+{
+	if (n == 4 && strncasecmp((const char *)scheme, "http", n) == 0)
+		return 80;
+	return n == 5 && strncasecmp((const char *)scheme, "https", n) == 0 ? 443 : 0;
+}
+
+/* RFC 3986 section 3.2.3; an empty port means the usual one, and leaves *out. */
+static bool read_port(const char *port, size_t n, uint16_t *out)
 {
 	uint32_t value = 0;
 
@@ -89,6 +97,8 @@ static bool port_is_valid(const char *port, size_t n)
 		if (value > UINT16_MAX)
 			return false;
 	}
+	if (n > 0)
+		*out = (uint16_t)value;
 	return true;
 }
 
@@ -98,16 +108,18 @@ static enum sniff_result read_host(struct sniff *s, const char *host, size_t n)
 	const char *bracket = n > 0 && host[0] == '[' ? memchr(host, ']', n) : NULL;
 	const char *after = bracket != NULL ? bracket + 1 : memchr(host, ':', n);
 	size_t len = after != NULL ? (size_t)(after - host) : n;
+	uint16_t port = s->http.usual_port;
 
 	if (memchr(host, '@', n) != NULL)
 		return sniff_end_none(s, "a user name before the host");
 	if (len == 0)
 		return sniff_end_none(s, "an empty host");
-	if (len < n && (host[len] != ':' || !port_is_valid(host + len + 1, n - len - 1)))
+	if (len < n && (host[len] != ':' || !read_port(host + len + 1, n - len - 1, &port)))
 		return malformed(s);
 	/* RFC 9110 section 9.3.6. */
 	if (s->http.connect && n - len < 2)
 		return malformed(s);
+	s->to_port = s->to_proxy ? port : 0;
 	return sniff_end_name(s, host, len);
 }
 
@@ -284,8 +296,10 @@ static enum sniff_result read_first_line(struct sniff *s, const uint8_t *bytes)
 	case HTTP_TARGET_FIRST:
 		return read_target_first(s, c);
 	case HTTP_SCHEME:
-		if (c == ':')
+		if (c == ':') {
+			h->usual_port = scheme_port(bytes + h->begin, s->at - h->begin);
 			return go(h, HTTP_SLASHES);
+		}
 		return is_scheme(c) ? SNIFF_MORE : neither(s);
 	case HTTP_SLASHES:
 		return read_slash(s, c);

@@ -13,6 +13,7 @@ enum sniff_result sniff_end_none(struct sniff *s, const char *none)
 {
 	s->none = none;
 	s->ech = s->to_proxy = s->tunnel = false;
+	s->to_port = 0;
 	return SNIFF_NONE;
 }
 

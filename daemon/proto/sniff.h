@@ -46,7 +46,8 @@ struct sniff_http {
 	uint8_t state;   /* enum http_state */
 	uint8_t matched; /* bytes of the constant text that is expected */
 	bool connect, prior, named_by_target, has_host;
-	uint32_t begin; /* of the line or word that is read */
+	uint16_t usual_port; /* of the target's scheme; or 0 */
+	uint32_t begin;      /* of the line or word that is read */
 	uint32_t host, host_len;
 };
 
@@ -61,6 +62,7 @@ struct sniff {
 	 * site, but where the flow goes is a proxy, not the site. */
 	bool to_proxy;
 	bool tunnel; /* ... and it is CONNECT: no other server than a proxy makes sense of it */
+	uint16_t to_port; /* ... the port of the site; 0: not known */
 	/* At SNIFF_NONE: */
 	const char *none; /* a constant phrase such as "no server name" */
 	/* Always: */

@@ -81,10 +81,20 @@ class Told(Upstream):
         t = self.start()
         for sends, port in ((tls_hello(None), 443), (REQUEST % b"11.0.0.9", 80),
                             (b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n", 80),
+                            (b"GET http://a.example:8080/ HTTP/1.1\r\nHost: a.example:8080\r\n\r\n", 80),
+                            (b"GET https://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n", 80),
                             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 80), (b"SSH-2.0-x\r\n", 443)):
             with self.subTest(sends[:20]):
                 self.assertEqual(self.asks(t, sends, port), (SITE, port))
-        self.assertNotIn("dest_host", self.record(t, 5))
+        self.assertNotIn("dest_host", self.record(t, 7))
+
+    def test_a_target_with_the_site_in_it(self):
+        """As a proxy is asked; where the port is the flow's own it may as well be the site."""
+        t = self.start()
+        for target in (b"http://a.example/", b"http://a.example:80/"):
+            with self.subTest(target):
+                sends = b"GET " + target + b" HTTP/1.1\r\nHost: a.example\r\n\r\n"
+                self.assertEqual(self.asks(t, sends), ("a.example", 80))
 
     def test_other_ports_are_not_looked_at(self):
         t = self.start()

@@ -38,6 +38,7 @@ static void check_name(const struct sniff *s, const uint8_t *bytes, size_t n)
 	BUG_ON(name_normalise(s->name, len, again, &addr) != 0 || strcmp(s->name, again) != 0);
 	BUG_ON(s->ech && s->protocol != SNIFF_TLS);
 	BUG_ON(s->to_proxy && s->protocol != SNIFF_HTTP);
+	BUG_ON(s->to_port != 0 && !s->to_proxy);
 	if (s->protocol != SNIFF_HTTP)
 		return;
 	for (size_t i = 0; i + len <= n; i++) {
@@ -71,6 +72,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	BUG_ON(whole.result != pieces.result || whole.at != pieces.at);
 	BUG_ON(whole.protocol != pieces.protocol);
 	BUG_ON(whole.ech != pieces.ech || whole.to_proxy != pieces.to_proxy);
+	BUG_ON(whole.result == SNIFF_FOUND && whole.to_port != pieces.to_port);
 	if (whole.result == SNIFF_NONE)
 		BUG_ON(whole.none != pieces.none);
 	if (whole.result == SNIFF_FOUND) {

@@ -15,6 +15,7 @@ struct outcome {
 	enum sniff_result result;
 	enum sniff_protocol protocol;
 	bool ech, to_proxy, tunnel;
+	uint16_t to_port;
 	const char *none;
 	char name[NAME_MAX_LEN + 1];
 	size_t read; /* how many bytes it took */
@@ -52,6 +53,7 @@ static void run_pieces(void *ctx, const uint8_t *bytes, const size_t *ends, size
 	got->ech = s.ech;
 	got->to_proxy = s.to_proxy;
 	got->tunnel = s.tunnel;
+	got->to_port = s.to_port;
 	if (got->result == SNIFF_FOUND) {
 		memcpy(got->name, s.name, strlen(s.name));
 	} else if (got->result == SNIFF_NONE) {
@@ -272,6 +274,34 @@ static void http(void **state)
 	}
 }
 
+static void ports(void **state)
+{
+	static const struct {
+		const char *in;
+		uint16_t port;
+	} cases[] = {
+		{"GET http://a.example/ HTTP/1.1\r\n\r\n", 80},
+		{"GET http://a.example:/ HTTP/1.1\r\n\r\n", 80},
+		{"GET HTTPS://a.example HTTP/1.1\r\n\r\n", 443},
+		{"GET http://a.example:8080/ HTTP/1.1\r\n\r\n", 8080},
+		{"GET https://a.example:65535?q HTTP/1.1\r\n\r\n", 65535},
+		{"GET ftp://a.example/ HTTP/1.1\r\n\r\n", 0},
+		{"GET ftp://a.example:21/ HTTP/1.1\r\n\r\n", 21},
+		{"GET httpx://a.example/ HTTP/1.1\r\n\r\n", 0},
+		{"CONNECT a.example:443 HTTP/1.1\r\n\r\n", 443},
+		{"GET / HTTP/1.1\r\nHost: a.example:81\r\n\r\n", 0},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct outcome o;
+
+		run_case(&o, cases[i].in, strlen(cases[i].in));
+		check(cases[i].in, &o, "a.example", NULL);
+		assert_int_equal(o.to_port, cases[i].port);
+	}
+}
+
 /* Other protocols are let go at their first byte that is neither. */
 static void early(void **state)
 {
@@ -481,8 +511,8 @@ static void bounds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(http),         cmocka_unit_test(early),  cmocka_unit_test(samples),
-		cmocka_unit_test(large_hellos), cmocka_unit_test(bounds),
+		cmocka_unit_test(http),    cmocka_unit_test(ports),        cmocka_unit_test(early),
+		cmocka_unit_test(samples), cmocka_unit_test(large_hellos), cmocka_unit_test(bounds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
