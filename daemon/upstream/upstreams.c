@@ -29,33 +29,81 @@ const char *const upstream_reply_words[UPSTREAM_REPLY_COUNT] = {
 
 /* --- the table --- */
 
-static void upstream_run_unref(struct upstream_run *run)
+static void upstream_ports_unref(struct upstream_ports *ports)
 {
 	struct upstream_source *src, *next;
 
-	if (run == NULL || atomic_fetch_sub(&run->refs, 1) > 1)
+	if (ports == NULL || atomic_fetch_sub(&ports->refs, 1) > 1)
 		return;
-	for (src = run->sources; src != NULL; src = next) {
+	for (src = ports->sources; src != NULL; src = next) {
 		next = src->next;
 		free(src);
 	}
+	free(ports);
+}
+
+static bool upstream_ports_are(const struct upstream_ports *ports, const struct proxy_url *url)
+{
+	if (ports->port != url->port || ports->addr.family != url->addr.family)
+		return false;
+	return url->addr.family == AF_UNSPEC ? strcasecmp(ports->host, url->host) == 0
+					     : addr_equal_ip(&ports->addr, &url->addr);
+}
+
+/* Those of an upstream of `u` (may be NULL) at the address: a new reference, or NULL. */
+static struct upstream_ports *upstream_ports_in(const struct upstreams *u,
+						const struct proxy_url *url)
+{
+	for (size_t i = 0; u != NULL && i < u->n; i++) {
+		const struct upstream_run *run = u->items[i].run;
+
+		if (run != NULL && upstream_ports_are(run->ports, url)) {
+			atomic_fetch_add(&run->ports->refs, 1);
+			return run->ports;
+		}
+	}
+	return NULL;
+}
+
+static struct upstream_ports *upstream_ports_new(const struct proxy_url *url)
+{
+	struct upstream_ports *ports = calloc(1, sizeof(*ports));
+
+	if (ports == NULL)
+		return NULL;
+	atomic_init(&ports->refs, 1);
+	ports->addr = url->addr;
+	ports->port = url->port;
+	snprintf(ports->host, sizeof(ports->host), "%s", url->host);
+	return ports;
+}
+
+static void upstream_run_unref(struct upstream_run *run)
+{
+	if (run == NULL || atomic_fetch_sub(&run->refs, 1) > 1)
+		return;
+	upstream_ports_unref(run->ports);
 	health_destroy(&run->health);
 	pthread_mutex_destroy(&run->lock);
 	free(run->name);
 	free(run);
 }
 
-static struct upstream_run *upstream_run_new(const struct upstream_conf *conf)
+/* Takes the reference to `ports`, also where it fails. */
+static struct upstream_run *upstream_run_new(const struct upstream_conf *conf,
+					     struct upstream_ports *ports)
 {
 	struct upstream_run *run = calloc(1, sizeof(*run));
+	char *name = strdup(conf->name);
 
-	if (run == NULL)
-		return NULL;
-	run->name = strdup(conf->name);
-	if (run->name == NULL) {
+	if (run == NULL || name == NULL || ports == NULL) {
 		free(run);
+		free(name);
+		upstream_ports_unref(ports);
 		return NULL;
 	}
+	run->name = name;
+	run->ports = ports;
 	atomic_init(&run->refs, 1);
 	run->url = conf->url;
 	run->identity = balance_identity(conf->name);
@@ -73,10 +121,12 @@ static bool upstream_run_is(const struct upstream_run *run, const struct upstrea
 	       strcmp(a->password, b->password) == 0;
 }
 
-/* A new reference, or NULL. */
+/* A new reference, or NULL. `u` is what it is for, as far as it is made. */
 static struct upstream_run *upstream_run_of(const struct upstream_conf *conf,
-					    struct upstreams *previous)
+					    const struct upstreams *u, struct upstreams *previous)
 {
+	struct upstream_ports *ports;
+
 	for (size_t i = 0; previous != NULL && i < previous->n; i++) {
 		struct upstream_run *run = previous->items[i].run;
 
@@ -85,24 +135,27 @@ static struct upstream_run *upstream_run_of(const struct upstream_conf *conf,
 			return run;
 		}
 	}
-	return upstream_run_new(conf);
+	ports = upstream_ports_in(u, &conf->url);
+	if (ports == NULL)
+		ports = upstream_ports_in(previous, &conf->url);
+	return upstream_run_new(conf, ports != NULL ? ports : upstream_ports_new(&conf->url));
 }
 
 /* NULL: no memory. Only the main thread adds; others hold what they have found before. */
-static struct upstream_source *upstream_run_source(struct upstream_run *run,
-						   const struct addr *addr)
+static struct upstream_source *upstream_ports_source(struct upstream_ports *ports,
+						     const struct addr *addr)
 {
 	struct upstream_source *src;
 
-	for (src = run->sources; src != NULL; src = src->next)
+	for (src = ports->sources; src != NULL; src = src->next)
 		if (src->addr.family == addr->family && addr_equal_ip(&src->addr, addr))
 			return src;
 	src = calloc(1, sizeof(*src));
 	if (src == NULL)
 		return NULL;
 	src->addr = *addr;
-	src->next = run->sources;
-	run->sources = src;
+	src->next = ports->sources;
+	ports->sources = src;
 	return src;
 }
 
@@ -114,14 +167,14 @@ static int upstream_init(struct upstream *up, struct upstreams *u, const struct 
 	up->conf = conf;
 	up->all = u;
 	proxy_url_format(&conf->url, up->url, sizeof(up->url));
-	up->run = upstream_run_of(conf, previous);
+	up->run = upstream_run_of(conf, u, previous);
 	up->n_sources = conf->source.n > 0 ? conf->source.n : 1;
 	up->sources = calloc(up->n_sources, sizeof(struct upstream_source *));
 	if (up->run == NULL || up->sources == NULL)
 		return -ENOMEM;
 	for (size_t i = 0; i < up->n_sources; i++) {
-		up->sources[i] = upstream_run_source(
-			up->run, conf->source.n > 0 ? &conf->source.addrs[i] : &any);
+		up->sources[i] = upstream_ports_source(
+			up->run->ports, conf->source.n > 0 ? &conf->source.addrs[i] : &any);
 		if (up->sources[i] == NULL)
 			return -ENOMEM;
 	}

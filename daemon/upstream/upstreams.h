@@ -57,6 +57,15 @@ struct upstream_source {
 	atomic_bool said; /* that they are getting scarce */
 };
 
+/* All of them towards one address: it is what ports are used up towards, by whatever upstreams are there. */
+struct upstream_ports {
+	atomic_uint refs;
+	struct addr addr; /* with its port; AF_UNSPEC: what follows */
+	char host[256];
+	uint16_t port;
+	struct upstream_source *sources; /* grows only; the main thread adds */
+};
+
 struct upstream_last_failure {
 	enum upstream_failure kind;
 	int err;            /* errno or 0 */
@@ -78,9 +87,9 @@ struct upstream_run {
 	atomic_uint_fast64_t failures[UPSTREAM_FAILED_COUNT];
 	atomic_uint_fast64_t replies[UPSTREAM_REPLY_COUNT];
 	atomic_bool has_failed;
-	pthread_mutex_t lock;              /* guards `last`, and additions to `sources` */
+	pthread_mutex_t lock;              /* guards `last` */
 	struct upstream_last_failure last; /* where has_failed */
-	struct upstream_source *sources;   /* grows only */
+	struct upstream_ports *ports;
 };
 
 /* An upstream of one configuration. */

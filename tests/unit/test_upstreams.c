@@ -542,6 +542,34 @@ static void test_sources(void **state)
 	assert_int_equal(atomic_load(&up(0)->sources[0]->ports), 0);
 }
 
+/* By whatever name, and with whatever password: ports are used up towards an address. */
+static void test_ports_of_one_address(void **state)
+{
+	static struct world next;
+
+	(void)state;
+	world_fill(&world, GROUP_FAILOVER);
+	for (size_t i = 1; i < 3; i++) {
+		snprintf(world.upstreams[i].url.host, sizeof(world.upstreams[i].url.host), "%s",
+			 i == 1 ? "A.test" : "a.test");
+		world.upstreams[i].url.port = world.upstreams[0].url.port + (i == 2);
+	}
+	snprintf(world.upstreams[1].url.user, sizeof(world.upstreams[1].url.user), "bob");
+	assert_int_equal(upstreams_new(&world.conf, NULL, &world.all, NULL), 0);
+	for (size_t i = 0; i < 3; i++)
+		upstream_port_take(up(i), -1);
+	assert_int_equal(atomic_load(&up(0)->sources[0]->ports), 2);
+	assert_int_equal(atomic_load(&up(1)->sources[0]->ports), 2);
+	assert_int_equal(atomic_load(&up(2)->sources[0]->ports), 1); /* another port */
+	/* Also of one that has just been named. */
+	world_fill(&next, GROUP_FAILOVER);
+	next.upstreams[0].name = (char *)"new";
+	reload(&next);
+	assert_int_equal(atomic_load(&up(0)->sources[0]->ports), 2);
+	upstream_port_put(up(0), -1);
+	upstream_port_put(up(0), -1);
+}
+
 static void test_scarce_ports_are_logged_once(void **state)
 {
 	(void)state;
@@ -690,6 +718,7 @@ int main(void)
 		UPSTREAMS_TEST(test_a_group_that_is_down_is_logged_once),
 		UPSTREAMS_TEST(test_reload),
 		UPSTREAMS_TEST(test_sources),
+		UPSTREAMS_TEST(test_ports_of_one_address),
 		UPSTREAMS_TEST(test_scarce_ports_are_logged_once),
 		UPSTREAMS_TEST(test_words),
 		UPSTREAMS_TEST(test_many_members),
