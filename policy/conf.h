@@ -72,6 +72,7 @@ struct conf {
 
 	struct {                   /* milliseconds; 0: no limit */
 		int64_t handshake; /* usocksd: from accept to the end of the client's request */
+		int64_t request;   /* usocksd: the same where the client is a trusted proxy */
 		int64_t connect; /* to the upstream, or to the destination where no upstream is used */
 		int64_t greeting;   /* transocksd: the upstream's first answer */
 		int64_t reply;      /* transocksd: until the upstream has reached the destination */

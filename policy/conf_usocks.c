@@ -68,6 +68,8 @@ static const struct option options[] = {
 	ROWS_LOG,
 	DURATION_ROW("timeouts.handshake", timeouts.handshake, "\"10s\"", PHASE_MAX,
 		     "from accept to the end of the client's request; 0: no limit"),
+	DURATION_ROW("timeouts.request", timeouts.request, "\"10m\"", PHASE_MAX,
+		     "the same for connections of trusted proxies, kept ready; 0: no limit"),
 	DURATION_ROW("timeouts.connect", timeouts.connect, "\"10s\"", PHASE_MAX,
 		     "to resolve the destination and connect to it; 0: no limit"),
 	ROWS_FLOW_TIMEOUTS,

@@ -47,9 +47,13 @@ static bool socks_admit(struct session *s)
 
 static void socks_start(struct session *s)
 {
+	const struct conf *c = s->view->plan->conf;
+
 	s->state = SES_REQUEST;
-	setup_phase(s, WHY_REQUEST_TIMEOUT, s->view->plan->conf->timeouts.handshake);
+	/* A trusted proxy may keep connections ready, as far as it can bring them without knowing of a flow. */
 	s->setup->header = acl_is_proxy(socks_acl(s), &s->client_addr);
+	setup_phase(s, WHY_REQUEST_TIMEOUT,
+		    s->setup->header ? c->timeouts.request : c->timeouts.handshake);
 	if (!s->setup->header)
 		(void)socks_admit(s);
 }

@@ -2,6 +2,7 @@
 """usocksd behind a gateway with transocksd: whoever is named in its PROXY v2 header is the client."""
 import ipaddress
 import struct
+import time
 
 import lab
 import test_usocksd
@@ -198,8 +199,35 @@ class Trusted(lab.TestCase):
         self.assertEqual({(r["dest_host"], r["dest_addr"], r["name_from"], r["end"]) for r in records}, {
             ("good.test", "11.0.0.1:80", "proxy", "done"), ("evil.test", "11.0.0.1:80", "proxy", "site-refused")})
 
-    def test_silence_is_bounded(self):
+    def test_kept_ready(self):
+        """Longer than a client may take: with the greeting done, and without it where a header is to come first."""
+        t = self.start(USOCKSD + '[timeouts]\nhandshake = "400ms"\nrequest = "30s"\n')
+        for first, then in ((GREETING, REQUEST), (LOCAL + GREETING, REQUEST), (b"", header(HOSTS[0]) + GREETING + REQUEST),
+                            (header(HOSTS[0]) + GREETING, REQUEST)):
+            with t.gateway.connect("10.91.3.2", 1080) as sock:
+                sock.sendall(first)
+                time.sleep(0.8)
+                sock.sendall(then)
+                got = b""
+                while len(got) < 12 and (data := sock.recv(12 - len(got))):
+                    got += data
+                self.assertEqual(got[:3], b"\x05\x00\x05")
+        # A client has no such time.
+        self.assertEqual(t.usocksd.lines(end="request-timeout"), [])
+        self.talk(t, b"", t.client)
+        t.usocksd.wait_line(end="request-timeout")
+
+    def test_warm_connections_from_transocksd(self):
         t = self.start(USOCKSD + '[timeouts]\nhandshake = "300ms"\n')
+        self.gateway(t, "warm = 4\n")
+        t.client.curl("http://11.0.0.1/")
+        time.sleep(1.5)
+        self.assertEqual(t.usocksd.lines(end="request-timeout"), [])
+        self.assertIn("you came from", t.client.curl("--interface", HOSTS[1], "http://11.0.0.1/").stdout)
+        self.assertEqual([r["client_addr"].rpartition(":")[0] for r in t.usocksd.wait_records(2)], [HOSTS[0], HOSTS[1]])
+
+    def test_silence_is_bounded(self):
+        t = self.start(USOCKSD + '[timeouts]\nrequest = "300ms"\n')
         for sent in (b"", LOCAL, header(HOSTS[0]), header(HOSTS[0])[:20], header(HOSTS[0]) + GREETING):
             self.talk(t, sent)
             self.assertEqual(self.record(t)["end"], "request-timeout")
