@@ -89,6 +89,7 @@ static void test_contains(void **state)
 	}
 	assert_false(prefix_set_contains(s, &none));
 	assert_true(prefix_set_bytes(s) > 0);
+	assert_int_equal(prefix_set_count(s), 8); /* two are inside others */
 	prefix_set_free(s);
 }
 
