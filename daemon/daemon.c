@@ -14,6 +14,7 @@
 #include "daemon/admin/status.h"
 #include "daemon/core/priv.h"
 #include "daemon/descriptors.h"
+#include "daemon/egress/egress_watch.h"
 #include "daemon/oneshot.h"
 #include "daemon/options.h"
 #include "daemon/upstream/probe.h"
@@ -36,7 +37,8 @@ struct daemon {
 	struct control control;
 	struct engine *engines;
 	struct budget budget;
-	struct probes *probes; /* NULL: none are wanted, or not yet */
+	struct probes *probes;       /* NULL: none are wanted, or not yet */
+	struct egress_watch *egress; /* the same */
 	struct descriptors descriptors;
 	unsigned n_engines, n_finished;
 	bool draining;
@@ -181,6 +183,17 @@ static void daemon_probe(struct daemon *dm)
 		log_text(LOG_LEVEL_ERROR, "no probes of upstreams are sent: %s", d.text);
 }
 
+static void daemon_watch_egress(struct daemon *dm)
+{
+	struct diag d;
+
+	egress_watch_free(dm->egress);
+	dm->egress = NULL;
+	if (dm->plan->egress != NULL &&
+	    egress_watch_new(&dm->loop, dm->plan->egress, &dm->egress, &d) < 0)
+		log_text(LOG_LEVEL_ERROR, "nobody looks after outgoing.addresses: %s", d.text);
+}
+
 static void daemon_reload(struct daemon *dm)
 {
 	struct plan *plan = NULL;
@@ -211,6 +224,7 @@ static void daemon_reload(struct daemon *dm)
 	dm->conf = c;
 	dm->plan = plan;
 	daemon_probe(dm);
+	daemon_watch_egress(dm);
 	engines_reload(dm->engines, dm->n_engines, plan);
 }
 
@@ -371,6 +385,7 @@ static int daemon_run(struct daemon *dm, struct diag *d)
 	unsigned n_started = 0;
 	int rc = 0;
 
+	daemon_watch_egress(dm);
 	for (unsigned i = 0; i < dm->n_engines && rc == 0; i++)
 		rc = engine_use(&dm->engines[i], dm->plan, d);
 	while (n_started < dm->n_engines && rc == 0) {
@@ -407,6 +422,7 @@ static void daemon_free(struct daemon *dm)
 	clients_destroy(&dm->budget.clients);
 	control_stop(&dm->control);
 	probes_free(dm->probes);
+	egress_watch_free(dm->egress);
 	timer_cancel(&dm->drain_timer);
 	timer_cancel(&dm->control_timer);
 	if (dm->signals != NULL) {

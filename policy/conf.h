@@ -13,6 +13,7 @@
 #include "policy/acl.h"
 #include "policy/addr.h"
 #include "policy/diag.h"
+#include "policy/egress.h"
 #include "policy/mark.h"
 #include "policy/option.h"
 #include "policy/option_section.h"
@@ -111,7 +112,8 @@ struct conf {
 		char *file;          /* "": clients log in with nothing */
 		struct users *users; /* what is in it; NULL: no file */
 	} auth;
-	struct acl acl; /* usocksd; acl.enforced says which program's it is */
+	struct acl acl;            /* usocksd; acl.enforced says which program's it is */
+	struct egress_conf egress; /* usocksd */
 };
 
 /* A daemon's configuration: where it is looked for and what it may contain. */

@@ -65,6 +65,25 @@ static const struct option options[] = {
 		"networks that are not connected to, also where a name leads there"),
 	ACL_ROW("outgoing.allow_anyway", allow_anyway, option_prefixes, NETWORKS_MAX,
 		"networks refused by themselves (loopback, link-local, own) that are opened"),
+	{
+		.name = "outgoing.addresses",
+		.type = &option_egress,
+		.offset = FIELD(egress.addresses),
+		.def = "[]",
+		.min = 0,
+		.max = EGRESS_ADDRESSES_MAX,
+		.help = "own addresses to connect from, one for each client; empty: the kernel "
+			"chooses",
+	},
+	{
+		.name = "outgoing.iface",
+		.type = &option_string,
+		.offset = FIELD(egress.iface),
+		.def = "\"\"",
+		.min = 0,
+		.max = 255,
+		.help = "interface that all connections go out through; empty: as routes say",
+	},
 	ROWS_LOG,
 	DURATION_ROW("timeouts.handshake", timeouts.handshake, "\"10s\"", PHASE_MAX,
 		     "from accept to the end of the client's request; 0: no limit"),
@@ -137,6 +156,8 @@ static int finish(struct conf *c, const char *file, struct diag *d)
 	r = addr_list_check_distinct(&c->listen, "incoming.addresses", file, d);
 	if (r == 0)
 		r = check_open_relay(c, file, d);
+	if (r == 0)
+		r = egress_check(&c->egress, file, d);
 	return r == 0 ? acl_compile(&c->acl, d) : r;
 }
 

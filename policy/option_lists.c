@@ -47,6 +47,7 @@ SAME_LAYOUT(string_list, strings);
 SAME_LAYOUT(prefix_list, prefixes);
 SAME_LAYOUT(port_list, ranges);
 SAME_LAYOUT(mark_list, marks);
+SAME_LAYOUT(egress_list, entries);
 
 static void list_free(const struct option_list *kind, struct list *list)
 {
@@ -602,3 +603,50 @@ static int mark_entry_parse(const struct option *o, void *out, const struct toml
 static const struct option_list marks_list = {
 	.size = sizeof(struct mark), .parse = mark_entry_parse, .dump = mark_entry_dump};
 const struct option_type option_marks = LIST_TYPE(marks_list, "list of strings", "VALUE/MASK,...");
+
+/* egress addresses */
+
+static void egress_dump(const void *entry, struct strbuf *out)
+{
+	char text[EGRESS_TEXT_MAX];
+
+	strbuf_printf(out, "\"%s\"", egress_entry_format(entry, text, sizeof(text)));
+}
+
+static int egress_parse(const struct option *o, void *out, const struct toml_item *item,
+			struct diag *d)
+{
+	const char *why;
+	int r = check_entry(o, item, d);
+
+	if (r < 0)
+		return r;
+	return egress_entry_parse(out, item->string, &why) == 0 ? 1 : bad_entry(o, item, why, d);
+}
+
+/* The Go program's files may have one twice. */
+static size_t egress_tidy(void *entries, size_t n)
+{
+	struct egress_entry *list = entries;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		size_t j = 0;
+
+		while (j < kept &&
+		       memcmp(&list[j].prefix, &list[i].prefix, sizeof(list[i].prefix)) != 0)
+			j++;
+		if (j == kept)
+			list[kept++] = list[i];
+	}
+	return kept;
+}
+
+static const struct option_list egress_entries = {
+	.size = sizeof(struct egress_entry),
+	.parse = egress_parse,
+	.dump = egress_dump,
+	.tidy = egress_tidy,
+};
+const struct option_type option_egress =
+	LIST_TYPE(egress_entries, "list of strings", "ADDRESS,...");

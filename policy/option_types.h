@@ -65,6 +65,9 @@ extern const struct option_type option_domains;
 /* struct string_list, min..max entries: "", names with or without a dot in front, and addresses; kept as written */
 extern const struct option_type option_sites;
 
+/* struct egress_list, min..max entries as egress_entry_parse() takes them; the first of each address counts */
+extern const struct option_type option_egress;
+
 /* The index of `text` in `words` (ends with NULL), directly or through `aliases` (pairs of another
  * spelling and its word, ends with NULL; or NULL itself); -1 if it is not there. */
 int option_word_index(const char *const *words, const char *const *aliases, const char *text);

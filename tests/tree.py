@@ -227,21 +227,26 @@ def manuals_have_every_end(root):
             for word, phase in sorted(documented - rows)]
 
 
-def manual_has_every_number(root):
-    """The rows of both STATUS_TABLEs, with their words, against the tables of the manual."""
-    rows = set()
-    for header in ("status.h", "upstream_status.h"):
-        found = re.findall(r'ROW\((\w+),\s+"([^"]+)",',
-                           (root / "daemon" / "admin" / header).read_text())
-        if not found:
-            return [f"daemon/admin/{header}: no row of a STATUS_TABLE found"]
-        rows |= set(found)
-    manual = (root / "man" / "transocksd.8").read_text()
-    section = re.search(r"^\.Sh STATUS$(.*?)^\.Sh ", manual, re.M | re.S)
-    documented = set(re.findall(r"^\.It (\w+) Ta (.+)$", section[1] if section else "", re.M))
-    return [f"man/transocksd.8: no {name} Ta {text}" for name, text in sorted(rows - documented)] + \
-           [f"man/transocksd.8: {name} Ta {text} is no row of a STATUS_TABLE"
-            for name, text in sorted(documented - rows)]
+STATUS_TABLES = {"transocksd.8": ("status.h", "upstream_status.h"), "usocksd.8": ("egress_status.h",)}
+
+
+def manuals_have_every_number(root):
+    """The rows of each STATUS_TABLE, with their words, against the tables of the manual."""
+    problems = []
+    for manual, headers in STATUS_TABLES.items():
+        rows = set()
+        for header in headers:
+            found = re.findall(r'ROW\((\w+),\s+"([^"]+)",',
+                               (root / "daemon" / "admin" / header).read_text())
+            if not found:
+                return [f"daemon/admin/{header}: no row of a STATUS_TABLE found"]
+            rows |= set(found)
+        section = re.search(r"^\.Sh STATUS$(.*?)^\.Sh ", (root / "man" / manual).read_text(), re.M | re.S)
+        documented = set(re.findall(r"^\.It (\w+) Ta (.+)$", section[1] if section else "", re.M))
+        problems += [f"man/{manual}: no {name} Ta {text}" for name, text in sorted(rows - documented)] + \
+                    [f"man/{manual}: {name} Ta {text} is no row of a STATUS_TABLE"
+                     for name, text in sorted(documented - rows)]
+    return problems
 
 
 def installation(root):
@@ -288,4 +293,4 @@ def units_verify(root):
 
 CHECKS = (layers, headers_compile_alone, licence_lines, formatting, manuals_lint,
           samples_and_manuals_have_every_option, manuals_and_completions_have_every_flag,
-          manuals_have_every_end, manual_has_every_number, installation, units_verify)
+          manuals_have_every_end, manuals_have_every_number, installation, units_verify)

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/admin/egress_status.h"
 #include "daemon/admin/upstream_status.h"
 #include "daemon/core/shared.h"
 #include "policy/json.h"
@@ -147,6 +148,8 @@ void status_json(const struct status *st, struct strbuf *out)
 		upstream_status_json(st->plan->upstreams, st->now_ms, &j);
 		status_json_rules(st, &j);
 	}
+	if (st->plan->egress != NULL)
+		egress_status_json(st->plan->egress, &j);
 	json_object_begin(&j, "ended");
 	for (size_t why = 0; why < WHY_COUNT; why++)
 		json_uint(&j, why_rows[why].word, status_ended(st, (enum why)why));
@@ -230,6 +233,8 @@ void status_text(const struct status *st, struct strbuf *out)
 	status_text_workers(st, out);
 	upstream_status_text(st->plan->upstreams, st->now_ms, out);
 	status_text_rules(st, out);
+	if (st->plan->egress != NULL)
+		egress_status_text(st->plan->egress, out);
 	strbuf_printf(out, "\n%-18s  %12s\n", "ended", "flows");
 	for (size_t why = 0; why < WHY_COUNT; why++) {
 		uint64_t n = status_ended(st, (enum why)why);

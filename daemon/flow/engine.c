@@ -146,7 +146,7 @@ static struct view *view_new(struct plan *plan)
 
 	if (v == NULL)
 		return NULL;
-	v->sock = (struct sock_options){.mark = c->mark};
+	v->sock = (struct sock_options){.mark = c->mark, .iface = c->egress.iface};
 	return v;
 }
 
@@ -176,7 +176,7 @@ static int engine_guard(struct engine *e, struct view *v, const struct plan *pla
 	if (!c->acl.enforced && !plan->goes_direct)
 		return 0;
 	rc = e->own_addrs.set == NULL ? own_addrs_init(&e->own_addrs, &e->loop, d) : 0;
-	guard_init(&v->guard, &c->acl, &e->own_addrs);
+	guard_init(&v->guard, &c->acl, &e->own_addrs, plan->egress);
 	return rc;
 }
 

@@ -72,16 +72,13 @@ static int socks_send(struct session *s, const uint8_t *bytes, size_t n)
 static int socks_answer(struct session *s, enum why why, int err)
 {
 	uint8_t out[SOCKS5_OUT_MAX];
-	struct addr bound = {.family = AF_UNSPEC};
 	size_t n;
 
 	if (s->state == SES_REQUEST) /* said by socks_step() */
 		return why == WHY_REQUEST_BAD || why == WHY_AUTH_FAILED ? 0 : -EPROTO;
-	if (why == WHY_DONE)
-		bound = sock_local(s->remote.source->fd);
 	n = socks_server_reply(&s->setup->server,
 			       why == WHY_DONE ? SOCKS5_SUCCEEDED : why_reply(why, err),
-			       why == WHY_DONE ? &bound : NULL, out);
+			       why == WHY_DONE ? &s->src_addr : NULL, out);
 	return socks_send(s, out, n);
 }
 

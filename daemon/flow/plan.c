@@ -41,6 +41,8 @@ int plan_new(struct conf *conf, struct plan *previous, struct plan **out, struct
 	rc = p->rules == NULL ? diag_set(d, ENOMEM, NULL, 0, "out of memory")
 			      : upstreams_new(conf, previous != NULL ? previous->upstreams : NULL,
 					      &p->upstreams, d);
+	if (rc == 0 && conf->acl.enforced)
+		rc = egress_new(conf, previous != NULL ? previous->egress : NULL, &p->egress, d);
 	if (rc < 0)
 		plan_unref(p);
 	else
@@ -60,6 +62,7 @@ void plan_unref(struct plan *p)
 	if (p == NULL || atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	upstreams_unref(p->upstreams);
+	egress_unref(p->egress);
 	observed_destroy(&p->observed);
 	free(p->rules);
 	conf_unref(p->conf);

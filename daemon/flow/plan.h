@@ -7,6 +7,7 @@
  */
 #include <stdatomic.h>
 
+#include "daemon/egress/egress.h"
 #include "daemon/flow/observed.h"
 #include "daemon/upstream/upstreams.h"
 #include "policy/conf.h"
@@ -20,13 +21,14 @@ struct plan {
 	atomic_uint refs;
 	struct conf *conf;
 	struct upstreams *upstreams;
+	struct egress *egress;    /* usocksd; or NULL */
 	bool goes_direct;         /* some flows may go to their destination without an upstream */
 	struct rule_count *rules; /* conf->rules.n of them */
 	atomic_uint_fast64_t rules_default; /* flows that no rule matched */
 	struct observed observed;           /* by rules with `observe` */
 };
 
-/* Takes a reference of its own to `conf`. `previous` may be NULL; upstreams that it has as well keep their state.
+/* Takes a reference of its own to `conf`. `previous` may be NULL; upstreams and own addresses that it has as well keep their state.
  * 0 or -errno with `d`. */
 int plan_new(struct conf *conf, struct plan *previous, struct plan **out, struct diag *d);
 

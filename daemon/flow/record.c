@@ -136,6 +136,8 @@ void record_write(const struct session *s, enum why why, int err, const char *de
 	else if (s->name != NULL)
 		log_add_uint(&line, "dest_port", s->port);
 	record_add_way(&line, s);
+	if (s->src_addr.family != AF_UNSPEC)
+		log_add_addr(&line, "src_addr", &s->src_addr);
 	log_add_uint(&line, "bytes_up", s->client.nbytes);
 	log_add_uint(&line, "bytes_down", s->remote.nbytes);
 	log_add_elapsed(&line, "elapsed", s->engine->loop.now_ms - s->start_ms);

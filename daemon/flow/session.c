@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/flow/outgoing.h"
 #include "daemon/flow/record.h"
 #include "daemon/flow/relay.h"
 #include "daemon/flow/setup.h"
@@ -95,6 +96,7 @@ static void session_leave_port(struct session *s)
 	if (s->has_port)
 		upstream_port_put(s->upstream, s->egress);
 	s->has_port = false;
+	outgoing_leave(s);
 }
 
 void session_leave_upstream(struct session *s)

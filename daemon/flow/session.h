@@ -78,6 +78,7 @@ struct setup {
 	struct rule_verdict verdict;
 	struct name_guard name_guard; /* of `dial`, where a name says where to go directly */
 	struct dial dial;
+	struct egress_choice egress; /* usocksd */
 	struct handshake handshake;
 	struct socks_server server;
 	bool header;  /* a PROXY protocol header may come first */
@@ -107,8 +108,11 @@ struct session {
 	uint64_t settled_ms; /* when it last saw that neither leg owes an answer */
 	uint64_t
 		held; /* bytes that both peers had not acknowledged at the last look; 0: not looked at yet */
+	struct egress_addr *from; /* counts the remote end; or NULL */
 	struct addr client_addr;
-	struct addr via;     /* usocksd: the trusted proxy that named the client; or AF_UNSPEC */
+	struct addr via; /* usocksd: the trusted proxy that named the client; or AF_UNSPEC */
+	struct addr
+		src_addr;    /* usocksd: of the remote end, on our side; AF_UNSPEC: not connected */
 	struct addr dest;    /* AF_UNSPEC: not known yet, or a name that has not been resolved */
 	struct addr dialled; /* instead of `dest`, where the name leads; or AF_UNSPEC */
 	char *name; /* the destination's name where one is known, NAME_MAX_LEN + 1 bytes; or NULL */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "daemon/flow/outgoing.h"
 #include "daemon/flow/relay.h"
 #include "daemon/proto/proxy_v2.h"
 
@@ -414,7 +415,9 @@ static void setup_take_port(struct session *s, int source)
 /* What says more than the errno; or NULL. */
 static const char *setup_source_trouble(const struct session *s, int status)
 {
-	if (!s->setup->proxied || setup_conf(s)->source.n == 0)
+	if (!s->setup->proxied)
+		return outgoing_trouble(s, status);
+	if (setup_conf(s)->source.n == 0)
 		return NULL;
 	if (status == -EADDRNOTAVAIL)
 		return s->setup->dial.no_port
@@ -451,6 +454,8 @@ static void setup_dial_failed(struct session *s, const struct dial *d, int statu
 		setup_note_dest(s, &d->peer);
 		return session_end(s, WHY_NETWORK_REFUSED, 0, setup_refused_text(s, d->refused));
 	}
+	if (!s->setup->proxied)
+		outgoing_failed(s, d->source);
 	if (d->phase == DIAL_CONNECT)
 		setup_blame(s, kind, WHY_CONNECT_FAILED, -status, setup_source_trouble(s, status));
 	else if (status == -ENOENT)
@@ -477,6 +482,7 @@ static void setup_dialled(struct dial *d, int status)
 		setup_handshake(s);
 	} else {
 		setup_note_dest(s, &d->peer);
+		outgoing_take(s, d->source);
 		setup_established(s);
 	}
 }
@@ -511,6 +517,7 @@ static int setup_dial_dest(struct session *s)
 {
 	const struct setup *p = s->setup;
 	struct loop *loop = &s->engine->loop;
+	struct sock_options o = outgoing_options(s);
 	bool by_name;
 
 	s->direct = true;
@@ -518,10 +525,10 @@ static int setup_dial_dest(struct session *s)
 
 	if (by_name) {
 		setup_guard_name(s);
-		return dial_name(&s->setup->dial, loop, s->view->resolver, &s->view->sock, s->name,
-				 s->port, setup_dialled, s);
+		return dial_name(&s->setup->dial, loop, s->view->resolver, &o, s->name, s->port,
+				 setup_dialled, s);
 	}
-	dial_addr(&s->setup->dial, loop, &s->view->sock, &s->dest, setup_dialled, s);
+	dial_addr(&s->setup->dial, loop, &o, &s->dest, setup_dialled, s);
 	return 0;
 }
 

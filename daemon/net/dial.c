@@ -138,15 +138,28 @@ static void on_attempt(struct source *src, uint32_t events)
 	dial_finish(d, 0);
 }
 
-/* The descriptor of a socket on its way to `to`, or -errno. */
-static int attempt_connect(struct dial *d, const struct addr *to, const struct addr *source)
+static int attempt_bind(struct dial *d, int fd, size_t place)
 {
+	return d->bind != NULL ? d->bind(d, fd, place)
+			       : sock_bind_source(fd, &d->options.source->addrs[place]);
+}
+
+/* The descriptor of a socket on its way to `to`, or -errno; -EADDRNOTAVAIL where another source may do. `place` -1:
+ * the kernel chooses. */
+static int attempt_connect(struct dial *d, const struct addr *to, int place)
+{
+	const char *iface = d->options.iface;
 	int fd = sock_stream(to->family, &d->options), err = 0;
 
 	if (fd < 0)
 		return fd;
-	if (source != NULL)
-		err = sock_bind_source(fd, source);
+	if (iface != NULL && iface[0] != '\0' && !addr_is_loopback(to))
+		err = sock_bind_iface(fd, iface);
+	if (err == 0 && place >= 0) {
+		err = attempt_bind(d, fd, (size_t)place);
+		if (err < 0 && !sock_is_shortage(-err))
+			err = -EADDRNOTAVAIL;
+	}
 	if (err == 0) {
 		err = sock_connect(fd, to);
 		/* The port is chosen here. */
@@ -166,10 +179,8 @@ static int attempt_from(struct dial *d, const struct addr *to, int *from)
 	int fd = n > 0 ? -EADDRNOTAVAIL : -EAFNOSUPPORT;
 
 	for (size_t i = 0; i < n && fd == -EADDRNOTAVAIL; i++) {
-		size_t place = sock_source(o, to->family, i);
-
-		*from = (int)place;
-		fd = attempt_connect(d, to, &o->source->addrs[place]);
+		*from = (int)sock_source(o, to->family, i);
+		fd = attempt_connect(d, to, *from);
 	}
 	return fd;
 }
@@ -183,7 +194,7 @@ static int attempt_start(struct dial *d, size_t i, int *from)
 	int fd;
 
 	*from = -1;
-	fd = any ? attempt_connect(d, to, NULL) : attempt_from(d, to, from);
+	fd = any ? attempt_connect(d, to, -1) : attempt_from(d, to, from);
 	if (fd < 0)
 		return fd;
 	/* Watched after connect(2): before it the kernel would report a hang-up. */

@@ -9,8 +9,8 @@
  * a timer and calls dial_cancel(). Same thread as its loop.
  *
  * Where the options name source addresses, each attempt is made from one of its family, beginning with the one whose
- * turn it is; the next is taken where one has no port left towards the peer, or is not (any more) an address of this host
- * (EADDRNOTAVAIL). A family without one is not connected to (EAFNOSUPPORT).
+ * turn it is; the next is taken where one cannot be bound, because it is not (any more) an address of this host, or has
+ * no port left towards the peer (EADDRNOTAVAIL). A family without one is not connected to (EAFNOSUPPORT).
  */
 #include "daemon/core/loop.h"
 #include "daemon/net/resolve.h"
@@ -28,6 +28,8 @@ struct dial_filter {
 };
 
 struct dial;
+/* Binds to the address at that place in options.source, as sock_bind_source() does. 0 or -errno. */
+typedef int dial_bind_fn(struct dial *d, int fd, size_t place);
 /* `status` 0: `d->won` is the connected socket, handed over to the callee (who sets on_event and
  * owner), `d->events` what epoll said with it: they will not come again, and a FIN may be among
  * them; `d->peer` is where it leads. Else -errno: in DIAL_RESOLVE
@@ -55,6 +57,7 @@ struct dial {
 	bool no_port;
 	enum dial_phase phase;            /* where it is, or where it failed */
 	const struct dial_filter *filter; /* NULL: none. Set before dialling, and stays */
+	dial_bind_fn *bind;               /* NULL: sock_bind_source(). The same */
 	void *owner;
 
 	dial_fn *done; /* NULL: not dialling */

@@ -159,6 +159,21 @@ bool sock_is_own(const struct addr *source)
 	return own;
 }
 
+int sock_bind_foreign(int fd, const struct addr *source)
+{
+	int rc = source->family == AF_INET6 ? set_int(fd, IPPROTO_IPV6, IPV6_FREEBIND, 1)
+					    : set_int(fd, IPPROTO_IP, IP_FREEBIND, 1);
+
+	return rc == 0 ? sock_bind_source(fd, source) : rc;
+}
+
+int sock_bind_iface(int fd, const char *iface)
+{
+	socklen_t len = (socklen_t)strlen(iface);
+
+	return setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, iface, len) < 0 ? -errno : 0;
+}
+
 int sock_connect(int fd, const struct addr *to)
 {
 	struct sockaddr_storage ss;

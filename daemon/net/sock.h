@@ -19,6 +19,9 @@ struct sock_options {
 	 * outlive whoever has these options. */
 	const struct addr_list *source;
 	unsigned source_turn; /* which of those of a family is tried first; any number */
+	/* What is connected to goes out through this interface, but not what is on this host's loopback; NULL or "": as
+	 * routes say. Lives as long as `source`. */
+	const char *iface;
 };
 
 struct sock_listen_options {
@@ -51,6 +54,13 @@ size_t sock_source(const struct sock_options *o, int family, size_t nth);
 /* Whether one may be bound to it: it is one of this host's, at this moment. True where that cannot be asked. */
 bool sock_is_own(const struct addr *source);
 int sock_bind_source(int fd, const struct addr *source);
+
+/* The same for an address that need be none of this host (IP_FREEBIND, IPV6_FREEBIND of Linux 4.15); a route of type
+ * "local" has to bring in what is sent to it. */
+int sock_bind_foreign(int fd, const struct addr *source);
+
+/* SO_BINDTODEVICE, which any user may do once (Linux 5.7). 0 or -errno; -ENODEV: there is none of that name. */
+int sock_bind_iface(int fd, const char *iface);
 
 /* connect(2) without waiting: 0 connected, -EINPROGRESS, or another -errno. */
 int sock_connect(int fd, const struct addr *to);

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/egress/egress.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "daemon/core/log.h"
+#include "daemon/net/sock.h"
+#include "policy/balance.h"
+
+/* --- the table --- */
+
+static void egress_addr_unref(struct egress_addr *a)
+{
+	if (atomic_fetch_sub(&a->refs, 1) == 1)
+		free(a);
+}
+
+static struct egress_addr *egress_addr_new(const struct prefix *p)
+{
+	struct egress_addr *a = calloc(1, sizeof(*a));
+
+	if (a == NULL)
+		return NULL;
+	atomic_init(&a->refs, 1);
+	a->prefix = *p;
+	egress_prefix_format(p, a->text, sizeof(a->text));
+	a->identity = balance_identity(a->text);
+	return a;
+}
+
+static struct egress_addr *egress_find(const struct egress *e, const struct prefix *p)
+{
+	for (size_t i = 0; e != NULL && i < e->n; i++)
+		if (memcmp(&e->items[i]->prefix, p, sizeof(*p)) == 0)
+			return e->items[i];
+	return NULL;
+}
+
+/* There is room in `items`. */
+static struct egress_addr *egress_add(struct egress *e, const struct egress *previous,
+				      const struct prefix *p)
+{
+	struct egress_addr *a = egress_find(e, p);
+
+	if (a != NULL)
+		return a;
+	a = egress_find(previous, p);
+	if (a != NULL)
+		atomic_fetch_add(&a->refs, 1);
+	else
+		a = egress_addr_new(p);
+	if (a != NULL)
+		e->items[e->n++] = a;
+	return a;
+}
+
+static int egress_pool_init(struct egress_pool *pool, struct egress *e,
+			    const struct egress *previous, const struct egress_list *list)
+{
+	pool->conf = list;
+	pool->addrs = calloc(list->n + 1, sizeof(struct egress_addr *));
+	if (pool->addrs == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < list->n; i++) {
+		pool->addrs[i] = egress_add(e, previous, &list->entries[i].prefix);
+		if (pool->addrs[i] == NULL)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+int egress_new(struct conf *conf, struct egress *previous, struct egress **out, struct diag *d)
+{
+	struct egress *e = calloc(1, sizeof(*e));
+	int rc = -ENOMEM;
+
+	if (e == NULL)
+		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+	atomic_init(&e->refs, 1);
+	e->conf = conf_ref(conf);
+	e->items = calloc(conf->egress.addresses.n + 1, sizeof(struct egress_addr *));
+	if (e->items != NULL)
+		rc = egress_pool_init(&e->addresses, e, previous, &conf->egress.addresses);
+	if (rc < 0) {
+		egress_unref(e);
+		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+	}
+	*out = e;
+	return 0;
+}
+
+struct egress *egress_ref(struct egress *e)
+{
+	atomic_fetch_add(&e->refs, 1);
+	return e;
+}
+
+void egress_unref(struct egress *e)
+{
+	if (e == NULL || atomic_fetch_sub(&e->refs, 1) > 1)
+		return;
+	for (size_t i = 0; i < e->n; i++)
+		egress_addr_unref(e->items[i]);
+	free(e->addresses.addrs);
+	free(e->items);
+	conf_unref(e->conf);
+	free(e);
+}
+
+/* --- the choice --- */
+
+static bool egress_is_absent(const struct egress_addr *a)
+{
+	return atomic_load_explicit(&a->absent, memory_order_relaxed);
+}
+
+/* 0: as good as any; what is more is tried later. */
+static unsigned egress_badness(const struct egress_addr *a)
+{
+	return egress_is_absent(a) ? 1 : 0;
+}
+
+#define BADNESS_MAX 1
+
+/* Appends the best ones of a family to `out`. */
+static void egress_choose_family(const struct egress_pool *pool, const struct addr *client,
+				 int family, struct egress_choice *out)
+{
+	struct candidate candidates[EGRESS_ADDRESSES_MAX];
+	size_t n = 0, most = out->list.n + EGRESS_TRIES_MAX;
+
+	for (size_t i = 0; i < pool->conf->n; i++) {
+		if (pool->addrs[i]->prefix.family != family)
+			continue;
+		candidates[n++] = (struct candidate){
+			.index = i,
+			.identity = pool->addrs[i]->identity,
+			.weight = pool->conf->entries[i].weight,
+		};
+	}
+	if (n > 1)
+		balance_order(GROUP_HASH_CLIENT, candidates, n, client, 0);
+	for (unsigned badness = 0; badness <= BADNESS_MAX; badness++) {
+		for (size_t i = 0; i < n && out->list.n < most; i++) {
+			struct egress_addr *a = pool->addrs[candidates[i].index];
+
+			if (egress_badness(a) != badness)
+				continue;
+			out->items[out->list.n] = a;
+			out->addrs[out->list.n++] = egress_address(&a->prefix, client);
+		}
+	}
+}
+
+void egress_choose(const struct egress *e, const struct addr *client, struct egress_choice *out)
+{
+	out->list = (struct addr_list){.addrs = out->addrs};
+	egress_choose_family(&e->addresses, client, AF_INET, out);
+	egress_choose_family(&e->addresses, client, AF_INET6, out);
+}
+
+/* --- what becomes of it --- */
+
+void egress_tell(struct egress_addr *a, int err)
+{
+	struct log_line line;
+	bool absent = err != 0;
+
+	if (egress_is_absent(a) == absent || atomic_exchange(&a->absent, absent) == absent)
+		return;
+	if (!log_begin(&line, absent ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO,
+		       absent ? "an egress address cannot be used, its clients go out by others"
+			      : "an egress address can be used again"))
+		return;
+	log_add(&line, "egress", a->text);
+	if (err == EADDRNOTAVAIL)
+		log_add(&line, "error", "no address of this host");
+	else if (absent)
+		log_add(&line, "error", strerror(err));
+	log_end(&line);
+}
+
+int egress_bind(const struct egress_choice *c, size_t place, int fd)
+{
+	struct egress_addr *a = c->items[place];
+	int rc = egress_is_address(&a->prefix) ? sock_bind_source(fd, &c->addrs[place])
+					       : sock_bind_foreign(fd, &c->addrs[place]);
+
+	if (sock_is_shortage(-rc))
+		return rc;
+	if (rc < 0)
+		atomic_fetch_add_explicit(&a->failed_binds, 1, memory_order_relaxed);
+	egress_tell(a, -rc);
+	return rc;
+}
+
+void egress_take(struct egress_addr *a)
+{
+	atomic_fetch_add_explicit(&a->flows, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&a->connects, 1, memory_order_relaxed);
+}
+
+void egress_put(struct egress_addr *a)
+{
+	atomic_fetch_sub_explicit(&a->flows, 1, memory_order_relaxed);
+}
+
+void egress_failed(struct egress_addr *a)
+{
+	atomic_fetch_add_explicit(&a->failed, 1, memory_order_relaxed);
+}
+
+bool egress_has(const struct egress *e, const struct addr *a)
+{
+	for (size_t i = 0; i < e->n; i++)
+		if (!egress_is_address(&e->items[i]->prefix) &&
+		    prefix_contains(&e->items[i]->prefix, a))
+			return true;
+	return false;
+}
+
+const char *egress_state_word(const struct egress_addr *a)
+{
+	return egress_is_absent(a) ? "not-local" : "ok";
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/flow/outgoing.h"
+
+#include <errno.h>
+
+static int outgoing_bind(struct dial *d, int fd, size_t place)
+{
+	return egress_bind(&container_of(d, struct setup, dial)->egress, place, fd);
+}
+
+struct sock_options outgoing_options(struct session *s)
+{
+	const struct egress *e = s->view->plan->egress;
+	struct sock_options o = s->view->sock;
+	struct setup *p = s->setup;
+
+	if (e == NULL)
+		return o;
+	egress_choose(e, &s->client_addr, &p->egress);
+	p->dial.bind = outgoing_bind;
+	o.source = &p->egress.list;
+	return o;
+}
+
+void outgoing_take(struct session *s, int source)
+{
+	if (s->view->plan->egress == NULL)
+		return;
+	s->src_addr = sock_local(s->remote.source->fd);
+	if (source < 0)
+		return;
+	s->from = s->setup->egress.items[source];
+	egress_take(s->from);
+}
+
+void outgoing_failed(struct session *s, int source)
+{
+	if (s->view->plan->egress != NULL && source >= 0)
+		egress_failed(s->setup->egress.items[source]);
+}
+
+void outgoing_leave(struct session *s)
+{
+	if (s->from != NULL)
+		egress_put(s->from);
+	s->from = NULL;
+}
+
+const char *outgoing_trouble(const struct session *s, int status)
+{
+	if (s->setup->egress.list.n == 0)
+		return NULL;
+	if (status == -EADDRNOTAVAIL)
+		return "no address of the client's in outgoing.addresses is one of this host, or "
+		       "has a port left towards the destination";
+	if (status == -EAFNOSUPPORT)
+		return "outgoing.addresses has none of the destination's family";
+	return NULL;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * From which own address a flow goes to its destination: usocksd's clients have theirs (daemon/egress/egress.h), and the
+ * session remembers which it is while it counts there. For transocksd, which has none, all of it does nothing. Same
+ * thread as the session.
+ */
+#include "daemon/flow/session.h"
+
+/* How the destination is dialled. What it points to lives in struct setup. */
+struct sock_options outgoing_options(struct session *s);
+/* The remote end is connected, from that place in the options (dial.source). */
+void outgoing_take(struct session *s, int source);
+/* It could not be connected to. */
+void outgoing_failed(struct session *s, int source);
+/* The remote end is closed; fine without one. */
+void outgoing_leave(struct session *s);
+/* What says more than the errno of such a failure; or NULL. */
+const char *outgoing_trouble(const struct session *s, int status);

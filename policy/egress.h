@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * What the operator wants of usocksd's own addresses towards destinations: options of [outgoing] in usocksd.toml.
+ * Pure; the configuration owns everything.
+ */
+#include <stdbool.h>
+
+#include "policy/diag.h"
+#include "policy/prefix.h"
+
+#define EGRESS_WEIGHT_MAX 1000
+/* Of one list. */
+#define EGRESS_ADDRESSES_MAX 1024
+/* Room for "PREFIX weight=1000" and the NUL. */
+#define EGRESS_TEXT_MAX (PREFIX_TEXT_MAX + 16)
+
+/* An own address, or an IPv6 prefix of which each client gets an address. */
+struct egress_entry {
+	struct prefix prefix;
+	unsigned
+		weight; /* 1..EGRESS_WEIGHT_MAX: its share of clients, beside the others of its family */
+};
+
+struct egress_list {
+	struct egress_entry *entries;
+	size_t n;
+};
+
+struct egress_conf {
+	struct egress_list addresses; /* empty: the kernel chooses */
+	char *iface;                  /* that all goes through; "": as routes say */
+};
+
+/* "203.0.113.10", "2001:db8::1" or "2001:db8:1::/64", " weight=N" behind it or not. 0, or -EINVAL with what is wrong
+ * in *why (constant words that follow "is not"). */
+int egress_entry_parse(struct egress_entry *e, const char *text, const char **why);
+/* The same without a weight of 1; returns `out`. */
+const char *egress_entry_format(const struct egress_entry *e, char *out, size_t cap);
+/* An address without its length, a prefix with it; returns `out` (PREFIX_TEXT_MAX bytes are enough). */
+const char *egress_prefix_format(const struct prefix *p, char *out, size_t cap);
+
+bool egress_is_address(const struct prefix *p);
+/* The address of `p` that is the client's: of a prefix by a hash of the client's address, the same in every process; never
+ * the prefix's first one, which means its routers (RFC 4291 section 2.6.1). Port 0. */
+struct addr egress_address(const struct prefix *p, const struct addr *client);
+
+/* What no single row can check. 0 or -EINVAL with `d` (no line). */
+int egress_check(const struct egress_conf *c, const char *file, struct diag *d);

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: MIT
+"""From which of its own addresses usocksd connects: the same for a client, whatever it connects to."""
+import collections
+import ipaddress
+import json
+import re
+import signal
+import socket
+
+import lab
+import test_usocksd
+
+CLIENTS = 60
+EGRESS = tuple(f"10.91.3.1{i}" for i in range(1, 5))
+EGRESS6 = tuple(f"fd91:0:3::1{i}" for i in range(1, 5))
+PREFIX = "fd91:0:33::/64"
+INCOMING = '[incoming]\nallow_from = ["10.91.0.0/16", "fd91::/32"]\n'
+
+
+def toml(addresses):
+    return f"addresses = {json.dumps(list(addresses))}\n"
+
+
+class Egress(lab.TestCase):
+    """usocksd on `proxy` with addresses of its own, many clients on `host`."""
+
+    def start(self, outgoing, wait=True):
+        t = self.build("host")
+        self.t = t
+        t.proxy.ip("\n".join((*(f"addr add {a}/24 dev wan0" for a in EGRESS),
+                              *(f"addr add {a}/64 dev wan0 nodad" for a in EGRESS6))))
+        t.clients = [f"10.91.0.{100 + i}" for i in range(CLIENTS)]
+        t.host.ip("\n".join(f"addr add {a}/24 dev eth0" for a in t.clients))
+        t.web = t.inet.peer("banner", "::", 80, 0)
+        t.dns = t.inet.peer("dns", "11.0.0.53", 53, "both.test=11.0.0.7", "both.test=2a00:1::7", "six.test=2a00:1::7",
+                            *(f"n{i}.test=11.0.0.{i}" for i in range(1, 60)))
+        t.config = self.config(outgoing)
+        t.count = 0
+        t.usocksd = t.proxy.usocksd(t.config, wait=wait)
+        return t
+
+    def config(self, outgoing):
+        return (f'workers = 2\n{INCOMING}[outgoing]\n{outgoing}\n[dns]\nservers = ["11.0.0.53"]\n'
+                '[timeouts]\nconnect = "3s"\n')
+
+    def reload(self, outgoing):
+        with open(self.t.usocksd.config, "w", encoding="utf-8") as file:
+            file.write(self.config(outgoing))
+        done = len(self.t.usocksd.lines(message="configuration reloaded"))
+        self.t.usocksd.signal(signal.SIGHUP)
+        self.t.usocksd.wait_line(message="configuration reloaded", count=done + 1)
+
+    def ask(self, client, destination, port=80):
+        """The reply code, and the address that the reply names."""
+        self.t.count += 1
+        with self.t.host.connect("10.91.3.2", 1080, source=(client, 0)) as sock:
+            sock.sendall(test_usocksd.GREETING + test_usocksd.request(destination, port))
+            reply = b""
+            while data := sock.recv(100):
+                reply += data
+        size = 4 if reply[5] == 1 else 16
+        return reply[3], str(ipaddress.ip_address(reply[6:6 + size]))
+
+    def egress(self, client, destination="11.0.0.1"):
+        """The address that the client goes out by, as the destination has seen it; and so says the reply."""
+        before = len(self.seen())
+        code, bound = self.ask(client, destination)
+        self.assertEqual(code, 0)
+        lab.wait_until(lambda: len(self.seen()) > before)
+        seen = self.seen()[before]
+        self.assertEqual(seen, bound)
+        return seen
+
+    def seen(self):
+        return re.findall(r"^banner (\S+)\n", self.t.web.log(), re.M)
+
+    def everybody(self):
+        return {client: self.egress(client) for client in self.t.clients}
+
+    def status(self):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(10)
+            sock.connect("/run/transocks/usocksd.sock")
+            sock.sendall(b"status\n")
+            with sock.makefile("rb") as stream:
+                return {e["address"]: e for e in json.loads(stream.read())["egress"]}
+
+
+class Addresses(Egress):
+    def test_one_client_fifty_destinations(self):
+        t = self.start(toml(EGRESS))
+        for client in t.clients[:3]:
+            seen = {self.egress(client, f"11.0.0.{i}") for i in range(1, 51)}
+            seen |= {self.egress(client, f"n{i}.test") for i in range(1, 51)}
+            self.assertEqual(len(seen), 1, seen)
+        records = t.usocksd.wait_records(t.count)
+        for client in t.clients[:3]:
+            own = {r["src_addr"].split(":")[0] for r in records if r["client_addr"].startswith(client + ":")}
+            self.assertEqual(own, {self.egress(client)})
+
+    def test_all_addresses_are_used_and_kept(self):
+        t = self.start(toml(EGRESS))
+        first = self.everybody()
+        self.assertEqual(set(first.values()), set(EGRESS))
+        # Over a reload that reorders the list, and a restart.
+        self.reload(toml(reversed(EGRESS)))
+        self.assertEqual(self.everybody(), first)
+        t.usocksd.signal(signal.SIGTERM)
+        self.assertEqual(t.usocksd.wait(), 0)
+        t.usocksd = t.proxy.usocksd(t.config)
+        self.assertEqual(self.everybody(), first)
+
+    def test_an_address_that_goes_moves_only_its_clients(self):
+        t = self.start(toml(EGRESS))
+        first = self.everybody()
+        t.proxy.ip(f"addr del {EGRESS[1]}/24 dev wan0")
+        after = self.everybody()
+        self.assertNotIn(EGRESS[1], after.values())
+        moved = {c for c in t.clients if after[c] != first[c]}
+        self.assertEqual(moved, {c for c in t.clients if first[c] == EGRESS[1]})
+        t.usocksd.wait_line(egress=EGRESS[1])
+        self.assertEqual([x["error"] for x in t.usocksd.lines(egress=EGRESS[1])], ["no address of this host"])
+        self.assertEqual(self.status()[EGRESS[1]]["state"], "not-local")
+        # A reload knows it still.
+        self.reload(toml(EGRESS))
+        self.assertEqual(self.everybody(), after)
+        t.proxy.ip(f"addr add {EGRESS[1]}/24 dev wan0")
+        t.usocksd.wait_line(egress=EGRESS[1], message="an egress address can be used again", seconds=20)
+        self.assertEqual(self.everybody(), first)
+        self.assertEqual(len(t.usocksd.lines(egress=EGRESS[1])), 2)
+        status = self.status()
+        self.assertEqual({a: status[a]["state"] for a in EGRESS}, dict.fromkeys(EGRESS, "ok"))
+        self.assertGreaterEqual(status[EGRESS[1]]["failed_binds"], 1)
+
+    def test_an_address_that_never_was(self):
+        t = self.start(toml((*EGRESS, "10.91.3.99")))
+        t.usocksd.wait_line(egress="10.91.3.99", message="an egress address cannot be used, its clients go out by others")
+        self.assertEqual(set(self.everybody().values()), set(EGRESS))
+        self.assertEqual(self.status()["10.91.3.99"]["failed_binds"], 0)
+
+    def test_none_left(self):
+        t = self.start(toml(("10.91.3.98", "10.91.3.99")))
+        code, _ = self.ask(t.clients[0], "11.0.0.1")
+        self.assertEqual(code, 1)
+        record = t.usocksd.wait_records(1)[0]
+        self.assertEqual(record["end"], "connect-failed")
+        self.assertIn("outgoing.addresses", record["error"])
+        self.assertNotIn("src_addr", record)
+        # One comes: no flow has to find that out.
+        t.proxy.ip("addr add 10.91.3.98/24 dev wan0")
+        t.usocksd.wait_line(egress="10.91.3.98", message="an egress address can be used again", seconds=20)
+        self.assertEqual(set(self.everybody().values()), {"10.91.3.98"})
+
+    def test_families(self):
+        t = self.start(toml((*EGRESS, *EGRESS6)))
+        for client in t.clients[:20]:
+            four = {self.egress(client, d) for d in ("11.0.0.1", "n5.test", "11.0.0.9")}
+            six = {self.egress(client, d) for d in ("2a00:1::1", "six.test", "2a00:1::9")}
+            self.assertEqual((len(four), len(six)), (1, 1))
+            self.assertTrue(four < set(EGRESS) and six < set(EGRESS6))
+        # Without an address of a family nothing goes out in it.
+        self.reload(toml(EGRESS))
+        code, _ = self.ask(t.clients[0], "2a00:1::1")
+        self.assertEqual(code, 3)
+        t.usocksd.wait_line(end="connect-failed", error="outgoing.addresses has none of the destination's family")
+        self.assertIn(self.egress(t.clients[0], "both.test"), EGRESS)
+
+    def test_weights(self):
+        t = self.start(toml((f"{EGRESS[0]} weight=20", EGRESS[1])))
+        seen = collections.Counter(self.everybody().values())
+        self.assertGreater(seen[EGRESS[0]], CLIENTS * 3 // 4)
+        text = t.proxy.run(lab.BUILD / "usocksd", "-f", t.usocksd.config, "--dump-config").stdout
+        self.assertIn(f'addresses = ["{EGRESS[0]} weight=20", "{EGRESS[1]}"]', text)
+
+    def test_prefix(self):
+        """Each client has an address of its own in it, that no interface has."""
+        t = self.start(toml((PREFIX,)))
+        t.proxy.ip(f"route add local {PREFIX} dev lo")
+        t.inet.ip(f"route add {PREFIX} via fd91:0:3::2")
+        seen = {client: self.egress(client, "2a00:1::1") for client in t.clients[:20]}
+        self.assertEqual(len(set(seen.values())), 20)
+        for address in seen.values():
+            self.assertIn(ipaddress.ip_address(address), ipaddress.ip_network(PREFIX))
+        self.assertEqual({c: self.egress(c, "six.test") for c in seen}, seen)
+        # It leads back to this host, where clients have nothing to do.
+        self.assertEqual(self.ask(t.clients[0], "fd91:0:33::1", 1080)[0], 2)
+        t.usocksd.wait_line(end="network-refused")
+        self.assertEqual(self.status()[PREFIX]["connects"], 40)
+
+    def test_live_flows_are_counted(self):
+        t = self.start(toml(EGRESS[:1]))
+        t.inet.peer("echo", "::", 7)
+        with t.host.connect("10.91.3.2", 1080) as sock:
+            sock.sendall(test_usocksd.GREETING + test_usocksd.request("11.0.0.1", 7) + b"x")
+            reply = b""
+            while len(reply) < 13:
+                reply += sock.recv(100)
+            self.assertEqual(self.status()[EGRESS[0]], {
+                "address": EGRESS[0], "state": "ok", "flows": 1, "connects": 1, "failed": 0, "failed_binds": 0})
+        lab.wait_until(lambda: self.status()[EGRESS[0]]["flows"] == 0)
+        self.assertEqual(self.ask("10.91.0.2", "11.0.0.1", 9)[0], 5)
+        self.assertEqual(self.status()[EGRESS[0]]["failed"], 1)
+        text = t.proxy.run(lab.BUILD / "usocksd", "-f", t.usocksd.config, "--status").stdout
+        self.assertRegex(text, rf"(?m)^ +0 +1 +1 +ok +{re.escape(EGRESS[0])}$")
+
+    def test_without_addresses(self):
+        t = self.start("")
+        self.assertEqual(self.egress(t.clients[0]), "10.91.3.2")
+        self.assertEqual(self.status(), {})
+        self.assertTrue(t.usocksd.wait_records(1)[0]["src_addr"].startswith("10.91.3.2:"))
+
+
+class Iface(Egress):
+    def test_interface(self):
+        """Beside addresses, which it leaves in force."""
+        t = self.start('iface = "wan0"\nallow_anyway = ["127.0.0.0/8"]\n' + toml(EGRESS[:1]))
+        self.assertEqual(self.egress(t.clients[0]), EGRESS[0])
+        self.reload('iface = "lo"\nallow_anyway = ["127.0.0.0/8"]\n')
+        self.assertNotEqual(self.ask(t.clients[0], "11.0.0.1")[0], 0)
+        # What is on this host goes there whatever the interface.
+        self.reload('iface = "wan0"\nallow_anyway = ["127.0.0.0/8"]\n')
+        t.proxy.peer("banner", "127.0.0.1", 80, 0)
+        self.assertEqual(self.ask(t.clients[0], "127.0.0.1")[0], 0)
+
+    def test_one_that_is_missing(self):
+        t = self.start('iface = "tun7"\n')
+        t.usocksd.wait_line(iface="tun7", severity="error")
+        self.assertEqual(self.ask(t.clients[0], "11.0.0.1")[0], 1)
+        self.assertEqual(t.usocksd.wait_records(1)[0]["error"], "No such device")
+        t.proxy.ip("link add tun7 type veth peer name tun8")
+        t.usocksd.wait_line(iface="tun7", message="the interface is there again", seconds=20)
+        self.assertEqual(len(t.usocksd.lines(iface="tun7")), 2)
+
+    def test_not_a_name(self):
+        done = self.lonely().run(lab.BUILD / "usocksd", "--check", "-f", "/dev/stdin", check=False,
+                                 stdin='[outgoing]\niface = "a/b"\n')
+        self.assertEqual(done.returncode, 78)
+        self.assertIn('"a/b" is not the name of an interface', done.stderr)
+
+
+if __name__ == "__main__":
+    lab.main()

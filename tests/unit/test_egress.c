@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/egress/egress.h"
+#include "tests/unit/log_files.h"
+
+#define CLIENTS 10000
+#define N_MAX   32
+
+/* A configuration with a list of addresses, and its table. */
+struct world {
+	struct conf conf;
+	struct egress_entry entries[N_MAX];
+	struct egress *all;
+};
+
+static struct world world, other;
+
+static void world_fill(struct world *w, const char *const *texts)
+{
+	const char *why;
+	size_t n = 0;
+
+	*w = (struct world){0};
+	atomic_init(&w->conf.refs, 1);
+	for (; texts[n] != NULL; n++)
+		assert_int_equal(egress_entry_parse(&w->entries[n], texts[n], &why), 0);
+	w->conf.egress.addresses = (struct egress_list){.entries = w->entries, .n = n};
+	w->conf.egress.iface = (char *)"";
+}
+
+static void world_open(struct world *w, const char *const *texts)
+{
+	world_fill(w, texts);
+	assert_int_equal(egress_new(&w->conf, NULL, &w->all, NULL), 0);
+}
+
+static void world_close(struct world *w)
+{
+	egress_unref(w->all);
+	w->all = NULL;
+	assert_int_equal(atomic_load(&w->conf.refs), 1);
+}
+
+static int setup(void **state)
+{
+	make_dir(state);
+	configure(path_of("log"), LOG_LEVEL_INFO, LOG_FORMAT_PLAIN);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	log_stop();
+	return remove_dir(state);
+}
+
+static unsigned log_count(const char *part)
+{
+	size_t len;
+	char *text = slurp_file("log", &len);
+	unsigned n = 0;
+
+	for (const char *p = text; (p = strstr(p, part)) != NULL; p++)
+		n++;
+	free(text);
+	return n;
+}
+
+static struct addr client_of(unsigned i)
+{
+	const uint8_t ip[4] = {10, (uint8_t)(i >> 16), (uint8_t)(i >> 8), (uint8_t)i};
+
+	return addr_from_bytes(ip, 4, (uint16_t)(1024 + i % 60000));
+}
+
+/* The place in the table of what a client gets first in a family; -1: none. */
+static int place_of(const struct egress *e, unsigned client, int family)
+{
+	const struct addr addr = client_of(client);
+	struct egress_choice c;
+
+	egress_choose(e, &addr, &c);
+	for (size_t i = 0; i < c.list.n; i++) {
+		if (c.addrs[i].family != family)
+			continue;
+		for (size_t k = 0; k < e->n; k++)
+			if (e->items[k] == c.items[i])
+				return (int)k;
+	}
+	return -1;
+}
+
+static void test_parse(void **state)
+{
+	static const struct {
+		const char *text, *format; /* NULL: refused */
+		unsigned weight;
+	} rows[] = {
+		{"203.0.113.10", "203.0.113.10", 1},
+		{"203.0.113.10 weight=1", "203.0.113.10", 1},
+		{"203.0.113.10 weight=2", "203.0.113.10 weight=2", 2},
+		{"203.0.113.10  weight=1000", "203.0.113.10 weight=1000", 1000},
+		{"203.0.113.10/32", "203.0.113.10", 1},
+		{"2001:DB8::1", "2001:db8::1", 1},
+		{"2001:db8::1/128 weight=3", "2001:db8::1 weight=3", 3},
+		{"2001:db8:1::/64", "2001:db8:1::/64", 1},
+		{"2001:db8:1::/64 weight=7", "2001:db8:1::/64 weight=7", 7},
+		{"::ffff:203.0.113.10", "203.0.113.10", 1},
+		{"", NULL, 0},
+		{" 203.0.113.10", NULL, 0},
+		{"203.0.113.10 ", NULL, 0},
+		{"203.0.113.10 weight=0", NULL, 0},
+		{"203.0.113.10 weight=1001", NULL, 0},
+		{"203.0.113.10 weight=2 ", NULL, 0},
+		{"203.0.113.10 wight=2", NULL, 0},
+		{"203.0.113.10:80", NULL, 0},
+		{"203.0.113.0/24", NULL, 0},
+		{"2001:db8:1::1/64", NULL, 0},
+		{"2000::/8", NULL, 0},
+		{"0.0.0.0", NULL, 0},
+		{"::", NULL, 0},
+		{"example.com", NULL, 0},
+	};
+	char text[EGRESS_TEXT_MAX];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct egress_entry e;
+		const char *why = NULL;
+		int r = egress_entry_parse(&e, rows[i].text, &why);
+
+		print_message("%s\n", rows[i].text);
+		assert_int_equal(r, rows[i].format != NULL ? 0 : -EINVAL);
+		assert_non_null(why);
+		if (r < 0)
+			continue;
+		assert_string_equal(egress_entry_format(&e, text, sizeof(text)), rows[i].format);
+		assert_int_equal(e.weight, rows[i].weight);
+	}
+}
+
+static void test_address_within_a_prefix(void **state)
+{
+	static const uint8_t lens[] = {16, 56, 61, 64, 100, 120, 127};
+	struct prefix p;
+	struct addr a, again, client;
+
+	(void)state;
+	assert_int_equal(prefix_parse(&p, "2001:db8::/16") < 0, true);
+	for (size_t i = 0; i < ARRAY_LEN(lens); i++) {
+		size_t same = 0;
+
+		assert_int_equal(prefix_parse(&p, "2001::/16"), 0);
+		p.len = lens[i];
+		for (unsigned k = 0; k < 1000; k++) {
+			client = client_of(k);
+			a = egress_address(&p, &client);
+			client.port++;
+			again = egress_address(&p, &client);
+			assert_true(addr_equal(&a, &again));
+			assert_true(prefix_contains(&p, &a));
+			assert_int_equal(a.port, 0);
+			assert_memory_not_equal(a.ip, p.ip, sizeof(a.ip));
+			client = client_of(k + 1);
+			again = egress_address(&p, &client);
+			same += addr_equal_ip(&a, &again);
+		}
+		assert_true(lens[i] >= 120 || same == 0);
+	}
+	assert_int_equal(prefix_parse(&p, "2001:db8::1"), 0);
+	a = egress_address(&p, &client);
+	assert_memory_equal(a.ip, p.ip, sizeof(a.ip));
+}
+
+/* The same address on other machines and in later versions: golden. */
+static void test_choice_is_fixed(void **state)
+{
+	static const char *const texts[] = {"203.0.113.1", "203.0.113.2", "203.0.113.3",
+					    "203.0.113.4", "2001:db8::1", "2001:db8:1::/64",
+					    NULL};
+	static const int v4[] = {0, 1, 0, 0, 3, 2, 2, 1, 2, 3, 1, 0},
+			 v6[] = {5, 4, 4, 4, 4, 5, 4, 4, 5, 4, 4, 4};
+
+	(void)state;
+	world_open(&world, texts);
+	for (unsigned i = 0; i < ARRAY_LEN(v4); i++) {
+		assert_int_equal(place_of(world.all, i, AF_INET), v4[i]);
+		assert_int_equal(place_of(world.all, i, AF_INET6), v6[i]);
+	}
+	world_close(&world);
+}
+
+static void test_spread(void **state)
+{
+	static const size_t sizes[] = {2, 4, 8, 32};
+	const char *texts[N_MAX + 1] = {NULL};
+	char mem[N_MAX][32];
+
+	(void)state;
+	for (size_t s = 0; s < ARRAY_LEN(sizes); s++) {
+		unsigned counts[N_MAX] = {0};
+
+		for (size_t i = 0; i < sizes[s]; i++) {
+			snprintf(mem[i], sizeof(mem[i]), "203.0.113.%zu", i + 1);
+			texts[i] = mem[i];
+		}
+		texts[sizes[s]] = NULL;
+		world_open(&world, texts);
+		for (unsigned i = 0; i < CLIENTS; i++)
+			counts[place_of(world.all, i, AF_INET)]++;
+		for (size_t i = 0; i < sizes[s]; i++)
+			assert_in_range(counts[i], CLIENTS / sizes[s] * 85 / 100,
+					CLIENTS / sizes[s] * 115 / 100);
+		world_close(&world);
+	}
+}
+
+static void test_weights(void **state)
+{
+	static const char *const texts[] = {"203.0.113.1 weight=3", "203.0.113.2", NULL};
+	unsigned first = 0;
+
+	(void)state;
+	world_open(&world, texts);
+	for (unsigned i = 0; i < CLIENTS; i++)
+		first += place_of(world.all, i, AF_INET) == 0;
+	assert_in_range(first, CLIENTS * 73 / 100, CLIENTS * 77 / 100);
+	world_close(&world);
+}
+
+/* Whoever had another address keeps it, whether one cannot be used or is not in the list any more. */
+static void test_only_its_clients_move(void **state)
+{
+	static const char *const four[] = {"203.0.113.1", "203.0.113.2", "203.0.113.3",
+					   "203.0.113.4", "2001:db8::1", NULL};
+	static const char *const three[] = {"203.0.113.1", "203.0.113.3", "203.0.113.4", NULL};
+	static const int now[] = {0, -1, 1, 2};
+	unsigned moved = 0;
+
+	(void)state;
+	world_open(&world, four);
+	world_open(&other, three);
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		int was = place_of(world.all, i, AF_INET), less = place_of(other.all, i, AF_INET);
+
+		atomic_store(&world.all->items[1]->absent, true);
+		assert_int_not_equal(place_of(world.all, i, AF_INET), 1);
+		if (was != 1) {
+			assert_int_equal(place_of(world.all, i, AF_INET), was);
+			assert_int_equal(less, now[was]);
+		} else {
+			assert_int_equal(less, now[place_of(world.all, i, AF_INET)]);
+			moved++;
+		}
+		assert_int_equal(place_of(world.all, i, AF_INET6), 4);
+		atomic_store(&world.all->items[1]->absent, false);
+		assert_int_equal(place_of(world.all, i, AF_INET), was);
+	}
+	assert_in_range(moved, CLIENTS / 4 * 85 / 100, CLIENTS / 4 * 115 / 100);
+	world_close(&other);
+	world_close(&world);
+}
+
+/* In the list are all that may be tried, of both families; what cannot be used comes last. */
+static void test_list(void **state)
+{
+	static const char *const texts[] = {"203.0.113.1", "2001:db8::1", "203.0.113.2", NULL};
+	static const char *const none[] = {NULL};
+	struct addr client = client_of(1);
+	struct egress_choice c;
+
+	(void)state;
+	world_open(&world, texts);
+	egress_choose(world.all, &client, &c);
+	assert_int_equal(c.list.n, 3);
+	assert_ptr_equal(c.list.addrs, c.addrs);
+	for (size_t i = 0; i < world.all->n; i++)
+		atomic_store(&world.all->items[i]->absent, i != 2);
+	egress_choose(world.all, &client, &c);
+	assert_int_equal(c.list.n, 3);
+	assert_ptr_equal(c.items[0], world.all->items[2]);
+	assert_ptr_equal(c.items[1], world.all->items[0]);
+	assert_ptr_equal(c.items[2], world.all->items[1]);
+	world_close(&world);
+
+	world_open(&world, none);
+	egress_choose(world.all, &client, &c);
+	assert_int_equal(c.list.n, 0);
+	world_close(&world);
+}
+
+/* Of many no more are tried than there is room for. */
+static void test_tries_are_bounded(void **state)
+{
+	const char *texts[N_MAX + 1] = {NULL};
+	char mem[N_MAX][32];
+	struct addr client = client_of(1);
+	struct egress_choice c;
+
+	(void)state;
+	for (size_t i = 0; i < N_MAX; i++) {
+		snprintf(mem[i], sizeof(mem[i]), i % 2 ? "2001:db8::%zu" : "203.0.113.%zu", i + 1);
+		texts[i] = mem[i];
+	}
+	world_open(&world, texts);
+	egress_choose(world.all, &client, &c);
+	assert_int_equal(c.list.n, 2 * EGRESS_TRIES_MAX);
+	for (size_t i = 0; i < c.list.n; i++)
+		assert_int_equal(c.addrs[i].family, i < EGRESS_TRIES_MAX ? AF_INET : AF_INET6);
+	world_close(&world);
+}
+
+/* What is known of an address goes on, and is said once. */
+static void test_reload(void **state)
+{
+	static const char *const before[] = {"203.0.113.1", "203.0.113.2", NULL};
+	static const char *const after[] = {"203.0.113.3", "203.0.113.2 weight=5", NULL};
+	struct egress *next;
+
+	(void)state;
+	world_open(&world, before);
+	egress_tell(world.all->items[1], EADDRNOTAVAIL);
+	egress_tell(world.all->items[1], EADDRNOTAVAIL);
+	egress_take(world.all->items[1]);
+	world_fill(&other, after);
+	assert_int_equal(egress_new(&other.conf, world.all, &next, NULL), 0);
+	assert_ptr_equal(next->items[1], world.all->items[1]);
+	assert_string_equal(egress_state_word(next->items[1]), "not-local");
+	assert_string_equal(egress_state_word(next->items[0]), "ok");
+	world_close(&world);
+	assert_int_equal(atomic_load(&next->items[1]->flows), 1);
+	egress_put(next->items[1]);
+	egress_tell(next->items[1], 0);
+	egress_tell(next->items[1], 0);
+	assert_string_equal(egress_state_word(next->items[1]), "ok");
+	egress_unref(next);
+	assert_int_equal(log_count("cannot be used"), 1);
+	assert_int_equal(log_count("can be used again"), 1);
+	assert_int_equal(log_count("egress=203.0.113.2"), 2);
+}
+
+/* An address of a prefix leads back to this host, without an interface that has it. */
+static void test_has(void **state)
+{
+	static const char *const texts[] = {"203.0.113.1", "2001:db8:1::/64", NULL};
+	struct addr a;
+
+	(void)state;
+	world_open(&world, texts);
+	addr_parse(&a, "2001:db8:1::7");
+	assert_true(egress_has(world.all, &a));
+	addr_parse(&a, "2001:db8:2::7");
+	assert_false(egress_has(world.all, &a));
+	addr_parse(&a, "203.0.113.1"); /* an interface has that one, or nobody */
+	assert_false(egress_has(world.all, &a));
+	world_close(&world);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_parse),
+		cmocka_unit_test(test_address_within_a_prefix),
+		cmocka_unit_test(test_choice_is_fixed),
+		cmocka_unit_test(test_spread),
+		cmocka_unit_test(test_weights),
+		cmocka_unit_test(test_only_its_clients_move),
+		cmocka_unit_test(test_list),
+		cmocka_unit_test(test_tries_are_bounded),
+		cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
+		cmocka_unit_test(test_has),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
