@@ -365,7 +365,7 @@ int conf_load(const struct conf_program *p, const char *file, struct conf **c, s
 	r = conf_read(conf, file, d);
 	if (file == NULL)
 		file = p->default_file;
-	if (r == 0 && p->sections != NULL)
+	if (r == 0 && p->sections == conf_sections)
 		r = conf_sections_finish(conf, file, d);
 	if (r == 0)
 		r = p->finish(conf, file, d);
@@ -408,6 +408,8 @@ void conf_unref(struct conf *c)
 	acl_release(&c->acl);
 	users_free(c->auth.users);
 	conf_sections_release(c);
+	egress_release(&c->egress);
+	option_section_release(c->program->sections, c);
 	for (size_t i = 0; i < c->files.n; i++)
 		free(c->files.strings[i]);
 	free(c->files.strings);

@@ -8,6 +8,7 @@
 #define NETWORKS_MAX 100000
 #define SITES_MAX    100000
 #define PORTS_MAX    1024
+#define USERS_MAX    1024
 
 #define ACL_ROW(option_name, member, list_type, most, help_text)                                   \
 	{                                                                                          \
@@ -97,6 +98,43 @@ static const struct option options[] = {
 	{0},
 };
 
+OPTION_ELEMENTS_AT(egress_conf, users, n_users);
+
+#define USERS(member) offsetof(struct egress_users, member)
+
+static const struct option users_options[] = {
+	{
+		.name = "outgoing.users.clients",
+		.type = &option_clients,
+		.offset = USERS(clients),
+		.min = 1,
+		.max = NETWORKS_MAX,
+		.help = "networks and addresses of the clients that this is for",
+	},
+	{
+		.name = "outgoing.users.addresses",
+		.type = &option_egress,
+		.offset = USERS(addresses),
+		.min = 1,
+		.max = EGRESS_ADDRESSES_MAX,
+		.help = "own addresses that they have, as outgoing.addresses",
+	},
+	{0},
+};
+
+static const struct option_section sections[] = {
+	{
+		.name = "outgoing.users",
+		.options = users_options,
+		.offset = FIELD(egress.users),
+		.size = sizeof(struct egress_users),
+		.place = USERS(place),
+		.places = USERS(places),
+		.max = USERS_MAX,
+	},
+	{0},
+};
+
 /* An open relay would be the worst default: who wants other hosts as clients says so. */
 static const uint8_t loopback4[4] = {127, 0, 0, 1};
 static const uint8_t loopback6[16] = {[15] = 1};
@@ -157,7 +195,7 @@ static int finish(struct conf *c, const char *file, struct diag *d)
 	if (r == 0)
 		r = check_open_relay(c, file, d);
 	if (r == 0)
-		r = egress_check(&c->egress, file, d);
+		r = egress_finish(&c->egress, file, d);
 	return r == 0 ? acl_compile(&c->acl, d) : r;
 }
 
@@ -167,6 +205,7 @@ const struct conf_program conf_usocks = {
 	.dropin_dir = "/etc/usocksd.d",
 	.file_optional = true,
 	.options = options,
+	.sections = sections,
 	.lists = true,
 	.parse_users = users_parse,
 	.finish = finish,

@@ -112,7 +112,7 @@ struct addr egress_address(const struct prefix *p, const struct addr *client)
 	return a;
 }
 
-int egress_check(const struct egress_conf *c, const char *file, struct diag *d)
+static int iface_check(const struct egress_conf *c, const char *file, struct diag *d)
 {
 	size_t n = strlen(c->iface);
 
@@ -124,4 +124,52 @@ int egress_check(const struct egress_conf *c, const char *file, struct diag *d)
 			"option \"outgoing.iface\": \"%s\" is not the name of an interface (up to "
 			"15 bytes, no '/', ':', blank)",
 			c->iface);
+}
+
+static int users_compile(struct egress_users *u, struct diag *d)
+{
+	int r = 0;
+
+	prefix_set_free(u->set);
+	u->set = prefix_set_new();
+	if (u->set == NULL)
+		r = -ENOMEM;
+	for (size_t i = 0; i < u->clients.n && r == 0; i++)
+		r = prefix_set_add(u->set, &u->clients.prefixes[i]);
+	if (r == 0)
+		r = prefix_set_finish(u->set);
+	return r == 0 ? 0 : diag_set(d, ENOMEM, NULL, 0, "out of memory");
+}
+
+int egress_finish(struct egress_conf *c, const char *file, struct diag *d)
+{
+	int r = iface_check(c, file, d);
+
+	for (size_t i = 0; i < c->n_users && r == 0; i++) {
+		struct egress_users *u = &c->users[i];
+
+		if (u->clients.n > 0 && u->addresses.n > 0)
+			r = users_compile(u, d);
+		else
+			r = diag_set(d, EINVAL, u->place.file, u->place.line,
+				     "[[outgoing.users]] without \"%s\"",
+				     u->clients.n == 0 ? "clients" : "addresses");
+	}
+	return r;
+}
+
+void egress_release(struct egress_conf *c)
+{
+	for (size_t i = 0; i < c->n_users; i++) {
+		prefix_set_free(c->users[i].set);
+		c->users[i].set = NULL;
+	}
+}
+
+size_t egress_users_of(const struct egress_conf *c, const struct addr *client)
+{
+	for (size_t i = 0; i < c->n_users; i++)
+		if (prefix_set_contains(c->users[i].set, client))
+			return i;
+	return EGRESS_NO_USERS;
 }

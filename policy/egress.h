@@ -7,7 +7,9 @@
 #include <stdbool.h>
 
 #include "policy/diag.h"
-#include "policy/prefix.h"
+#include "policy/place.h"
+#include "policy/prefix_set.h"
+#include "policy/redirect.h"
 
 #define EGRESS_WEIGHT_MAX 1000
 /* Of one list. */
@@ -27,9 +29,20 @@ struct egress_list {
 	size_t n;
 };
 
+/* [[outgoing.users]] */
+struct egress_users {
+	struct place place;
+	struct places places;
+	struct prefix_list clients;
+	struct egress_list addresses;
+	struct prefix_set *set; /* of `clients`, compiled */
+};
+
 struct egress_conf {
 	struct egress_list addresses; /* empty: the kernel chooses */
-	char *iface;                  /* that all goes through; "": as routes say */
+	struct egress_users *users;   /* who has others: the first that has the client */
+	size_t n_users;
+	char *iface; /* that all goes through; "": as routes say */
 };
 
 /* "203.0.113.10", "2001:db8::1" or "2001:db8:1::/64", " weight=N" behind it or not. 0, or -EINVAL with what is wrong
@@ -45,5 +58,11 @@ bool egress_is_address(const struct prefix *p);
  * the prefix's first one, which means its routers (RFC 4291 section 2.6.1). Port 0. */
 struct addr egress_address(const struct prefix *p, const struct addr *client);
 
-/* What no single row can check. 0 or -EINVAL with `d` (no line). */
-int egress_check(const struct egress_conf *c, const char *file, struct diag *d);
+/* What no single row can check; compiles what is asked for each flow. Again is fine. 0, or -EINVAL or -ENOMEM with `d`. */
+int egress_finish(struct egress_conf *c, const char *file, struct diag *d);
+/* Frees what egress_finish() built; the written fields belong to their options. */
+void egress_release(struct egress_conf *c);
+
+#define EGRESS_NO_USERS SIZE_MAX
+/* The index in `users` that the client is in, or EGRESS_NO_USERS. */
+size_t egress_users_of(const struct egress_conf *c, const struct addr *client);

@@ -67,20 +67,23 @@ static const char *section_header(const struct option_section *s, const char *ke
 	return out;
 }
 
-/* The length of the first word of a path: "upstream[0].url", "group.tokyo", "mode". */
-static size_t first_word(const char *path)
+/* The length of what could be the name of a section: "upstream[0].url", "outgoing.users[0].clients", "group.tokyo",
+ * "mode". */
+static size_t section_word(const char *path)
 {
-	return strcspn(path, ".[");
+	size_t n = strcspn(path, "[");
+
+	return path[n] == '[' ? n : strcspn(path, ".");
 }
 
 static const struct option_section *section_find(const struct option_section *sections,
 						 const char *path)
 {
-	size_t n = first_word(path);
-
 	for (; sections != NULL && sections->name != NULL; sections++) {
-		if (strlen(sections->name) == n && strncasecmp(sections->name, path, n) == 0)
-			return sections;
+		size_t n = strlen(sections->name);
+
+		if (strncasecmp(sections->name, path, n) == 0 && strchr(".[", path[n]) != NULL)
+			return sections; /* or the path ends there */
 	}
 	return NULL;
 }
@@ -97,9 +100,8 @@ static int section_bad_shape(const struct option_section *s, const struct toml_i
 	char header[SECTION_WORDS];
 
 	return diag_set(d, EINVAL, item->file, item_table_line(item),
-			"\"%.*s\" is for %s: write %s and its options below",
-			(int)first_word(item->path), item->path,
-			s->named ? "tables with names" : "a list of tables",
+			"\"%.*s\" is for %s: write %s and its options below", (int)strlen(s->name),
+			item->path, s->named ? "tables with names" : "a list of tables",
 			section_header(s, PLACEHOLDER, header));
 }
 
@@ -107,7 +109,7 @@ static int section_bad_shape(const struct option_section *s, const struct toml_i
 static int section_target(const struct option_section *s, const struct toml_item *item,
 			  struct target *t, struct diag *d)
 {
-	const char *at = item->path + first_word(item->path);
+	const char *at = item->path + strlen(s->name);
 
 	if (*at != (s->named ? '.' : '['))
 		return section_bad_shape(s, item, d);
@@ -273,7 +275,7 @@ static int section_check_near(const struct option_section *sections, const struc
 {
 	const char *names[NAMES_MAX + 1] = {NULL}, *near;
 	char word[ROW_NAME_MAX], header[SECTION_WORDS];
-	size_t n = 0, len = first_word(item->path);
+	size_t n = 0, len = section_word(item->path);
 
 	if (sections == NULL || len >= sizeof(word) ||
 	    (item->path[len] == '\0' && item->kind != TOML_TABLE))

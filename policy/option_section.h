@@ -10,7 +10,7 @@
 
 /* Tables of these end with a row whose name is NULL. */
 struct option_section {
-	const char *name; /* "upstream" */
+	const char *name; /* "upstream", or "outgoing.users" */
 	bool named;       /* [group.NAME]; else [[upstream]] */
 	/* Their names begin with "upstream." or, of a named one, "group.NAME.". */
 	const struct option *options;

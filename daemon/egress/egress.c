@@ -70,18 +70,35 @@ static int egress_pool_init(struct egress_pool *pool, struct egress *e,
 	return 0;
 }
 
+/* All lists. */
+static int egress_init(struct egress *e, const struct egress *previous)
+{
+	const struct egress_conf *c = &e->conf->egress;
+	size_t n = c->addresses.n;
+	int rc = 0;
+
+	for (size_t i = 0; i < c->n_users; i++)
+		n += c->users[i].addresses.n;
+	e->items = calloc(n + 1, sizeof(struct egress_addr *));
+	e->users = calloc(c->n_users + 1, sizeof(*e->users));
+	if (e->items == NULL || e->users == NULL)
+		return -ENOMEM;
+	rc = egress_pool_init(&e->addresses, e, previous, &c->addresses);
+	for (size_t i = 0; i < c->n_users && rc == 0; i++)
+		rc = egress_pool_init(&e->users[i], e, previous, &c->users[i].addresses);
+	return rc;
+}
+
 int egress_new(struct conf *conf, struct egress *previous, struct egress **out, struct diag *d)
 {
 	struct egress *e = calloc(1, sizeof(*e));
-	int rc = -ENOMEM;
+	int rc;
 
 	if (e == NULL)
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
 	atomic_init(&e->refs, 1);
 	e->conf = conf_ref(conf);
-	e->items = calloc(conf->egress.addresses.n + 1, sizeof(struct egress_addr *));
-	if (e->items != NULL)
-		rc = egress_pool_init(&e->addresses, e, previous, &conf->egress.addresses);
+	rc = egress_init(e, previous);
 	if (rc < 0) {
 		egress_unref(e);
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
@@ -102,6 +119,9 @@ void egress_unref(struct egress *e)
 		return;
 	for (size_t i = 0; i < e->n; i++)
 		egress_addr_unref(e->items[i]);
+	for (size_t i = 0; e->users != NULL && i < e->conf->egress.n_users; i++)
+		free(e->users[i].addrs);
+	free(e->users);
 	free(e->addresses.addrs);
 	free(e->items);
 	conf_unref(e->conf);
@@ -155,9 +175,13 @@ static void egress_choose_family(const struct egress_pool *pool, const struct ad
 
 void egress_choose(const struct egress *e, const struct addr *client, struct egress_choice *out)
 {
+	size_t users = egress_users_of(&e->conf->egress, client);
+	const struct egress_pool *pool =
+		users == EGRESS_NO_USERS ? &e->addresses : &e->users[users];
+
 	out->list = (struct addr_list){.addrs = out->addrs};
-	egress_choose_family(&e->addresses, client, AF_INET, out);
-	egress_choose_family(&e->addresses, client, AF_INET6, out);
+	egress_choose_family(pool, client, AF_INET, out);
+	egress_choose_family(pool, client, AF_INET6, out);
 }
 
 /* --- what becomes of it --- */

@@ -39,8 +39,8 @@ struct egress_pool {
 struct egress {
 	atomic_uint refs;
 	struct conf *conf;
-	struct egress_pool addresses;
-	struct egress_addr **items; /* each once */
+	struct egress_pool addresses, *users; /* as in conf->egress */
+	struct egress_addr **items;           /* each once */
 	size_t n;
 };
 

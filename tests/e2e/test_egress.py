@@ -210,6 +210,57 @@ class Addresses(Egress):
         self.assertTrue(t.usocksd.wait_records(1)[0]["src_addr"].startswith("10.91.3.2:"))
 
 
+class Users(Egress):
+    OUTGOING = toml(EGRESS[:2]) + """
+[[outgoing.users]]
+clients = ["10.91.0.110", "10.91.0.128/26"]
+addresses = ["10.91.3.13", "fd91:0:3::13"]
+[[outgoing.users]]
+Clients = ["10.91.0.0/24"]
+addresses = ["fd91:0:33::/64"]
+"""
+
+    def test_who_has_which(self):
+        t = self.start(toml(EGRESS[:2]) + self.OUTGOING.split("\n", 1)[1].rsplit("[[", 1)[0])
+        for client, seen in self.everybody().items():
+            last = int(client.split(".")[3])
+            if last == 110 or last >= 128:
+                self.assertEqual(seen, EGRESS[2])
+            else:
+                self.assertIn(seen, EGRESS[:2])
+        # Of those, and not of the others.
+        self.assertEqual(self.egress(t.clients[10], "2a00:1::1"), EGRESS6[2])
+        self.assertEqual(self.ask(t.clients[0], "2a00:1::1")[0], 3)
+        self.reload(self.OUTGOING)
+        self.assertEqual(self.egress(t.clients[10]), EGRESS[2])
+        self.assertEqual(self.ask(t.clients[0], "11.0.0.1")[0], 3)
+
+    def test_configuration(self):
+        host = self.lonely()
+
+        def run(flag, text):
+            return host.run(lab.BUILD / "usocksd", flag, "-f", "/dev/stdin", check=False, stdin="[outgoing]\n" + text)
+        dumped = run("--dump-config", self.OUTGOING).stdout
+        self.assertIn('\n[[outgoing.users]]\nclients = ["10.91.0.110/32", "10.91.0.128/26"]\n'
+                      'addresses = ["10.91.3.13", "fd91:0:3::13"]\n', dumped)
+        again = host.run(lab.BUILD / "usocksd", "--dump-config", "-f", "/dev/stdin", stdin=dumped).stdout
+        self.assertEqual(again, dumped)
+        for text, error in (
+                ('[[outgoing.users]]\nclients = ["10.0.0.0/8"]\n', 'without "addresses"'),
+                ('[[outgoing.users]]\naddresses = ["10.0.0.1"]\n', 'without "clients"'),
+                ('[[outgoing.user]]\nclients = ["10.0.0.0/8"]\n', "did you mean [[outgoing.users]]?"),
+                ('[outgoing.users]\nclients = ["10.0.0.0/8"]\n', "write [[outgoing.users]]"),
+                ('users = ["10.0.0.0/8"]\n', "write [[outgoing.users]]"),
+                ('[[outgoing.users]]\nclient = ["10.0.0.0/8"]\n', 'did you mean "clients"?'),
+                ('addresses = ["10.0.0.0/8"]\n', "write IPv4 addresses one by one"),
+                ('addresses = ["0.0.0.0"]\n', "the kernel chooses"),
+                ('addresses = ["10.0.0.1 weight=0"]\n', "a weight 1..1000")):
+            with self.subTest(text):
+                done = run("--check", text)
+                self.assertEqual(done.returncode, 78)
+                self.assertIn(error, done.stderr)
+
+
 class Iface(Egress):
     def test_interface(self):
         """Beside addresses, which it leaves in force."""

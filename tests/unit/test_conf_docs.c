@@ -112,14 +112,18 @@ static void test_section_names(void **state)
 {
 	(void)state;
 
-	for (const struct option_section *s = conf_transocks.sections; s->name != NULL; s++) {
-		char prefix[64];
+	for (size_t i = 0; i < ARRAY_LEN(documents); i++) {
+		const struct option_section *s = documents[i].program->sections;
 
-		snprintf(prefix, sizeof(prefix), "%s.%s", s->name, s->named ? "NAME." : "");
-		for (const struct option *o = s->options; o->name != NULL; o++) {
-			assert_memory_equal(o->name, prefix, strlen(prefix));
-			assert_null(strchr(o->name + strlen(prefix), '.'));
-			assert_false(o->at_start); /* nobody looks */
+		for (; s->name != NULL; s++) {
+			char prefix[64];
+
+			snprintf(prefix, sizeof(prefix), "%s.%s", s->name, s->named ? "NAME." : "");
+			for (const struct option *o = s->options; o->name != NULL; o++) {
+				assert_memory_equal(o->name, prefix, strlen(prefix));
+				assert_null(strchr(o->name + strlen(prefix), '.'));
+				assert_false(o->at_start); /* nobody looks */
+			}
 		}
 	}
 }

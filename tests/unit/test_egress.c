@@ -298,6 +298,50 @@ static void test_list(void **state)
 	world_close(&world);
 }
 
+/* The first list of users that has the client; an address that is in two lists is one address. */
+static void test_users(void **state)
+{
+	static const char *const texts[] = {"203.0.113.1", "203.0.113.2", NULL};
+	static const char *const nets[] = {"10.0.0.4/32", "10.0.0.0/29", "fd00::/8"};
+	struct egress_entry entries[3];
+	struct prefix prefixes[3];
+	struct egress_users users[3] = {0};
+	struct diag d = {0};
+	const char *why;
+
+	(void)state;
+	world_fill(&world, texts);
+	for (size_t i = 0; i < ARRAY_LEN(users); i++) {
+		assert_int_equal(prefix_parse(&prefixes[i], nets[i]), 0);
+		assert_int_equal(
+			egress_entry_parse(&entries[i], i == 0 ? texts[0] : "203.0.113.3", &why),
+			0);
+		users[i].clients = (struct prefix_list){.prefixes = &prefixes[i], .n = 1};
+		users[i].addresses = (struct egress_list){.entries = &entries[i], .n = 1};
+	}
+	world.conf.egress.users = users;
+	world.conf.egress.n_users = ARRAY_LEN(users);
+	for (unsigned again = 0; again < 2; again++)
+		assert_int_equal(egress_finish(&world.conf.egress, "file", &d), 0);
+	assert_int_equal(egress_new(&world.conf, NULL, &world.all, NULL), 0);
+	assert_int_equal(world.all->n, 3);
+	assert_int_equal(place_of(world.all, 4, AF_INET), 0);
+	for (unsigned i = 0; i < 100; i++) {
+		if (i < 8 && i != 4)
+			assert_int_equal(place_of(world.all, i, AF_INET), 2);
+		else
+			assert_in_range(place_of(world.all, i, AF_INET), 0, 1);
+	}
+	world_close(&world);
+	egress_release(&world.conf.egress);
+	users[1].clients.n = 0;
+	users[1].place = (struct place){.file = "f.toml", .line = 7};
+	assert_int_equal(egress_finish(&world.conf.egress, "file", &d), -EINVAL);
+	assert_int_equal(d.line, 7);
+	assert_non_null(strstr(d.text, "clients"));
+	egress_release(&world.conf.egress);
+}
+
 /* Of many no more are tried than there is room for. */
 static void test_tries_are_bounded(void **state)
 {
@@ -375,6 +419,7 @@ int main(void)
 		cmocka_unit_test(test_weights),
 		cmocka_unit_test(test_only_its_clients_move),
 		cmocka_unit_test(test_list),
+		cmocka_unit_test(test_users),
 		cmocka_unit_test(test_tries_are_bounded),
 		cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
 		cmocka_unit_test(test_has),
