@@ -6,6 +6,7 @@
 
 #include "daemon/admin/control.h"
 #include "daemon/core/pipes.h"
+#include "daemon/egress/dnsbl.h"
 #include "daemon/upstream/probe.h"
 #include "daemon/upstream/warm.h"
 
@@ -44,7 +45,7 @@ void descriptors_share(struct descriptors *ds, const struct conf *c, unsigned n_
 
 size_t descriptors_flows(const struct descriptors *ds, const struct conf *c)
 {
-	size_t other = warms_descriptors(c) + probes_descriptors(c);
+	size_t other = warms_descriptors(c) + probes_descriptors(c) + dnsbl_descriptors(c);
 
 	return other + 2 <= ds->left ? (ds->left - other) / 2 : 0;
 }

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "policy/name.h"
+
 bool egress_is_address(const struct prefix *p)
 {
 	return p->len == (p->family == AF_INET ? 32 : 128);
@@ -126,6 +128,21 @@ static int iface_check(const struct egress_conf *c, const char *file, struct dia
 			c->iface);
 }
 
+static int dnsbl_check(const struct egress_conf *c, const char *file, struct diag *d)
+{
+	size_t n = strlen(c->dnsbl_domain);
+	char name[NAME_MAX_LEN + 1];
+	struct addr literal;
+
+	if (n == 0 ||
+	    (n <= EGRESS_DNSBL_MAX && name_normalise(c->dnsbl_domain, n, name, &literal) == 0))
+		return 0;
+	return diag_set(d, EINVAL, file, 0,
+			"option \"outgoing.dnsbl_domain\": \"%s\" is not the name of a blocklist, "
+			"such as \"zen.example.org\", of up to %d bytes",
+			c->dnsbl_domain, EGRESS_DNSBL_MAX);
+}
+
 static int users_compile(struct egress_users *u, struct diag *d)
 {
 	int r = 0;
@@ -145,6 +162,8 @@ int egress_finish(struct egress_conf *c, const char *file, struct diag *d)
 {
 	int r = iface_check(c, file, d);
 
+	if (r == 0)
+		r = dnsbl_check(c, file, d);
 	for (size_t i = 0; i < c->n_users && r == 0; i++) {
 		struct egress_users *u = &c->users[i];
 

@@ -12,6 +12,8 @@
 #include "policy/redirect.h"
 
 #define EGRESS_WEIGHT_MAX 1000
+/* So that the nibbles of an IPv6 address have room in front of it. */
+#define EGRESS_DNSBL_MAX (253 - 64)
 /* Of one list. */
 #define EGRESS_ADDRESSES_MAX 1024
 /* Room for "PREFIX weight=1000" and the NUL. */
@@ -42,7 +44,9 @@ struct egress_conf {
 	struct egress_list addresses; /* empty: the kernel chooses */
 	struct egress_users *users;   /* who has others: the first that has the client */
 	size_t n_users;
-	char *iface; /* that all goes through; "": as routes say */
+	char *dnsbl_domain;     /* "": no blocklist is asked */
+	int64_t dnsbl_interval; /* ms, from one round to the next */
+	char *iface;            /* that all goes through; "": as routes say */
 };
 
 /* "203.0.113.10", "2001:db8::1" or "2001:db8:1::/64", " weight=N" behind it or not. 0, or -EINVAL with what is wrong

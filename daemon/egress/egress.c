@@ -56,8 +56,10 @@ static struct egress_addr *egress_add(struct egress *e, const struct egress *pre
 }
 
 static int egress_pool_init(struct egress_pool *pool, struct egress *e,
-			    const struct egress *previous, const struct egress_list *list)
+			    const struct egress *previous, const struct egress_list *list,
+			    struct place place)
 {
+	pool->place = place;
 	pool->conf = list;
 	pool->addrs = calloc(list->n + 1, sizeof(struct egress_addr *));
 	if (pool->addrs == NULL)
@@ -83,10 +85,21 @@ static int egress_init(struct egress *e, const struct egress *previous)
 	e->users = calloc(c->n_users + 1, sizeof(*e->users));
 	if (e->items == NULL || e->users == NULL)
 		return -ENOMEM;
-	rc = egress_pool_init(&e->addresses, e, previous, &c->addresses);
+	rc = egress_pool_init(&e->addresses, e, previous, &c->addresses, (struct place){0});
 	for (size_t i = 0; i < c->n_users && rc == 0; i++)
-		rc = egress_pool_init(&e->users[i], e, previous, &c->users[i].addresses);
+		rc = egress_pool_init(&e->users[i], e, previous, &c->users[i].addresses,
+				      c->users[i].place);
 	return rc;
+}
+
+/* What another blocklist says, or said, is not to count. */
+static void egress_forget_listed(struct egress *e, const struct egress *previous)
+{
+	if (previous != NULL &&
+	    strcmp(previous->conf->egress.dnsbl_domain, e->conf->egress.dnsbl_domain) == 0)
+		return;
+	for (size_t i = 0; i < e->n; i++)
+		atomic_store_explicit(&e->items[i]->listed, false, memory_order_relaxed);
 }
 
 int egress_new(struct conf *conf, struct egress *previous, struct egress **out, struct diag *d)
@@ -99,6 +112,8 @@ int egress_new(struct conf *conf, struct egress *previous, struct egress **out, 
 	atomic_init(&e->refs, 1);
 	e->conf = conf_ref(conf);
 	rc = egress_init(e, previous);
+	if (rc == 0)
+		egress_forget_listed(e, previous);
 	if (rc < 0) {
 		egress_unref(e);
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
@@ -135,13 +150,20 @@ static bool egress_is_absent(const struct egress_addr *a)
 	return atomic_load_explicit(&a->absent, memory_order_relaxed);
 }
 
+static bool egress_is_listed(const struct egress_addr *a)
+{
+	return atomic_load_explicit(&a->listed, memory_order_relaxed);
+}
+
 /* 0: as good as any; what is more is tried later. */
 static unsigned egress_badness(const struct egress_addr *a)
 {
-	return egress_is_absent(a) ? 1 : 0;
+	if (egress_is_absent(a))
+		return 2;
+	return egress_is_listed(a) ? 1 : 0;
 }
 
-#define BADNESS_MAX 1
+#define BADNESS_MAX 2
 
 /* Appends the best ones of a family to `out`. */
 static void egress_choose_family(const struct egress_pool *pool, const struct addr *client,
@@ -205,6 +227,76 @@ void egress_tell(struct egress_addr *a, int err)
 	log_end(&line);
 }
 
+void egress_tell_listed(struct egress_addr *a, const char *domain, const struct addr *answer)
+{
+	char text[ADDR_TEXT_MAX];
+	struct log_line line;
+	bool listed = answer != NULL;
+
+	if (egress_is_listed(a) == listed)
+		return;
+	atomic_store_explicit(&a->listed, listed, memory_order_relaxed);
+	if (!log_begin(
+		    &line, listed ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO,
+		    listed ? "an egress address is on the blocklist, its clients go out by others"
+			   : "an egress address is off the blocklist"))
+		return;
+	log_add(&line, "egress", a->text);
+	log_add(&line, "dnsbl", domain);
+	if (listed)
+		log_add(&line, "answer", addr_format_ip(answer, text, sizeof(text)));
+	log_end(&line);
+}
+
+static void egress_say_all_listed(const struct egress *e, const struct egress_pool *pool,
+				  int family)
+{
+	char where[300];
+	struct log_line line;
+
+	if (pool->place.file == NULL)
+		snprintf(where, sizeof(where), "outgoing.addresses");
+	else
+		snprintf(where, sizeof(where), "outgoing.users of %s:%d", pool->place.file,
+			 pool->place.line);
+	if (!log_begin(&line, LOG_LEVEL_ERROR,
+		       "every egress address is on the blocklist, going on with them"))
+		return;
+	log_add(&line, "addresses", where);
+	log_add(&line, "family", family == AF_INET ? "IPv4" : "IPv6");
+	log_add(&line, "dnsbl", e->conf->egress.dnsbl_domain);
+	log_end(&line);
+}
+
+static void egress_pool_round(const struct egress *e, struct egress_pool *pool, int family)
+{
+	bool *said = &pool->all_listed[family == AF_INET6], all;
+	size_t n = 0, listed = 0;
+
+	for (size_t i = 0; i < pool->conf->n; i++) {
+		const struct egress_addr *a = pool->addrs[i];
+
+		if (a->prefix.family != family || egress_is_absent(a))
+			continue;
+		n++;
+		listed += egress_is_listed(a);
+	}
+	all = n > 0 && listed == n;
+	if (all && !*said)
+		egress_say_all_listed(e, pool, family);
+	*said = all;
+}
+
+void egress_tell_round(struct egress *e)
+{
+	for (size_t i = 0; i <= e->conf->egress.n_users; i++) {
+		struct egress_pool *pool = i == 0 ? &e->addresses : &e->users[i - 1];
+
+		egress_pool_round(e, pool, AF_INET);
+		egress_pool_round(e, pool, AF_INET6);
+	}
+}
+
 int egress_bind(const struct egress_choice *c, size_t place, int fd)
 {
 	struct egress_addr *a = c->items[place];
@@ -246,5 +338,7 @@ bool egress_has(const struct egress *e, const struct addr *a)
 
 const char *egress_state_word(const struct egress_addr *a)
 {
-	return egress_is_absent(a) ? "not-local" : "ok";
+	if (egress_is_absent(a))
+		return "not-local";
+	return egress_is_listed(a) ? "listed" : "ok";
 }

@@ -24,6 +24,7 @@ struct egress_addr {
 	uint64_t identity; /* balance_identity() of `text` */
 	char text[PREFIX_TEXT_MAX];
 	atomic_bool absent;                /* it could not be bound when that was last tried */
+	atomic_bool listed;                /* by the blocklist, when that last gave an answer */
 	atomic_size_t flows;               /* live */
 	atomic_uint_fast64_t connects;     /* connections that were made from it */
 	atomic_uint_fast64_t failed;       /* destinations that could not be connected to */
@@ -34,6 +35,8 @@ struct egress_addr {
 struct egress_pool {
 	const struct egress_list *conf;
 	struct egress_addr **addrs; /* as in `conf` */
+	struct place place;         /* of [[outgoing.users]]; file NULL: outgoing.addresses */
+	bool all_listed[2];         /* IPv4, IPv6; and that was said. Main thread */
 };
 
 struct egress {
@@ -58,8 +61,8 @@ int egress_new(struct conf *conf, struct egress *previous, struct egress **out, 
 struct egress *egress_ref(struct egress *e);
 void egress_unref(struct egress *e); /* NULL is fine */
 
-/* The addresses of a client, of each family those that can be used and then the others, each part in the client's
- * own order. */
+/* The addresses of a client, of each family those that can be used, then those that are listed, then the others, each
+ * part in the client's own order. */
 void egress_choose(const struct egress *e, const struct addr *client, struct egress_choice *out);
 
 /* Binds `fd` to the choice at `place`, and notes whether that works. 0 or -errno. */
@@ -74,8 +77,13 @@ void egress_failed(struct egress_addr *a);
 /* What became of an attempt to bind; logs a change. `err` is an errno, or 0: it worked. */
 void egress_tell(struct egress_addr *a, int err);
 
+/* What the blocklist says: listed by that answer, or NULL: not listed. Logs a change. Main thread. */
+void egress_tell_listed(struct egress_addr *a, const char *domain, const struct addr *answer);
+/* All have been asked about: says where clients have none left that is not listed. Main thread. */
+void egress_tell_round(struct egress *e);
+
 /* Whether the address is in one of the prefixes, so that it leads back to this host. */
 bool egress_has(const struct egress *e, const struct addr *a);
 
-/* "ok" or "not-local". */
+/* "ok", "not-local" or "listed". */
 const char *egress_state_word(const struct egress_addr *a);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "daemon/core/log.h"
+#include "daemon/egress/dnsbl.h"
 #include "daemon/net/sock.h"
 
 #define LOOK_MS 5000
@@ -15,6 +16,7 @@
 struct egress_watch {
 	struct loop *loop;
 	struct egress *egress;
+	struct dnsbl *dnsbl; /* or NULL */
 	struct timer timer;
 	bool no_iface; /* and that was said */
 };
@@ -70,6 +72,7 @@ static void watch_look(struct timer *t)
 int egress_watch_new(struct loop *loop, struct egress *e, struct egress_watch **out, struct diag *d)
 {
 	struct egress_watch *w;
+	int rc;
 
 	*out = NULL;
 	if (e->n == 0 && e->conf->egress.iface[0] == '\0')
@@ -77,6 +80,11 @@ int egress_watch_new(struct loop *loop, struct egress *e, struct egress_watch **
 	w = calloc(1, sizeof(*w));
 	if (w == NULL)
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
+	rc = dnsbl_new(loop, e, &w->dnsbl, d);
+	if (rc < 0) {
+		free(w);
+		return rc;
+	}
 	w->loop = loop;
 	w->egress = egress_ref(e);
 	timer_init(&w->timer);
@@ -89,6 +97,7 @@ void egress_watch_free(struct egress_watch *w)
 {
 	if (w == NULL)
 		return;
+	dnsbl_free(w->dnsbl);
 	timer_cancel(&w->timer);
 	egress_unref(w->egress);
 	free(w);

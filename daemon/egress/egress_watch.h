@@ -2,7 +2,8 @@
 #pragma once
 /*
  * Looks after usocksd's own addresses when there are no flows: whether each of them can be bound, and whether the
- * interface is there, at the beginning, every five seconds, and every second while something is missing. On the main thread's loop.
+ * interface is there, at the beginning, every five seconds, and every second while something is missing; and what
+ * the blocklist says of them (dnsbl.h). On the main thread's loop.
  */
 #include "daemon/core/loop.h"
 #include "daemon/egress/egress.h"

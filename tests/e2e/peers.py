@@ -22,7 +22,8 @@ Servers and clients to test against, one per process: peers.py KIND ADDRESS PORT
                             Python) and sends back what it gets; without TEXT it answers nothing
     dns NAME=ADDRESS...     answers A and AAAA; other names do not exist; NAME=silent gets no answer,
                             NAME=long an answer that is cut, so that the client asks again by TCP,
-                            NAME=brief one that counts for a second
+                            NAME=brief one that counts for a second,
+                            NAME=fail an error
     load COUNT SEED         a client: COUNT transfers at once, every byte and end of file checked
     arrivals RATE SECONDS   a client: RATE flows a second, each of which must get its bytes back from `echo`; on
                             SIGTERM it ends early, and it says what became of them
@@ -370,11 +371,11 @@ def dns_reply(query, names, transport):
     answers = b""
     count = 0
     ttl = 1 if "brief" in values else 60
-    for raw in (ipaddress.ip_address(value) for value in values if value not in ("long", "brief")):
+    for raw in (ipaddress.ip_address(value) for value in values if value not in ("long", "brief", "fail")):
         if kind == (28 if raw.version == 6 else 1):
             answers += struct.pack("!HHHIH", 0xC00C, kind, 1, ttl, len(raw.packed)) + raw.packed
             count += 1
-    rcode = 0 if name in names else 3
+    rcode = 2 if "fail" in values else 0 if name in names else 3
     return query[:2] + struct.pack("!HHHHH", 0x8180 | rcode, 1, count, 0, 0) + question + answers
 
 

@@ -35,6 +35,7 @@ static void world_fill(struct world *w, const char *const *texts)
 		assert_int_equal(egress_entry_parse(&w->entries[n], texts[n], &why), 0);
 	w->conf.egress.addresses = (struct egress_list){.entries = w->entries, .n = n};
 	w->conf.egress.iface = (char *)"";
+	w->conf.egress.dnsbl_domain = (char *)"";
 }
 
 static void world_open(struct world *w, const char *const *texts)
