@@ -9,7 +9,7 @@ build='gcc g++ make pkg-config libmnl-dev libnftnl-dev libnetfilter-conntrack-de
 	libtomlplusplus-dev libcap-ng-dev libxxhash-dev libcrypt-dev'
 demo='iproute2 nftables curl python3 procps util-linux'
 check='clang clang-format libclang-rt-14-dev libcmocka-dev mandoc iptables microsocks dante-server redsocks haproxy
-	squid tinyproxy openssl'
+	squid tinyproxy openssl vsftpd'
 
 packages="$build $demo"
 case "${1-}" in

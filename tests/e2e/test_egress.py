@@ -261,6 +261,42 @@ addresses = ["fd91:0:33::/64"]
                 self.assertIn(error, done.stderr)
 
 
+@lab.needs_uids
+@lab.needs_program("vsftpd")
+class Ftp(Egress):
+    """vsftpd refuses a data connection that does not come from where its control connection comes from."""
+
+    def serve(self):
+        root, empty = lab.WORK / "ftp", lab.WORK / "ftp-empty"
+        for path in (lab.WORK, root, empty):
+            path.mkdir(exist_ok=True)
+            path.chmod(0o755)
+        (root / "hello").write_text("hello by ftp\n")
+        config = lab.WORK / "vsftpd.conf"
+        config.write_text(f"listen=YES\nlisten_address=11.0.0.21\nbackground=NO\nanonymous_enable=YES\n"
+                          f"no_anon_password=YES\nanon_root={root}\nsecure_chroot_dir={empty}\n"
+                          f"seccomp_sandbox=NO\nisolate=NO\nisolate_network=NO\npasv_promiscuous=NO\n"
+                          f"xferlog_enable=YES\nvsftpd_log_file={lab.WORK / 'vsftpd.log'}\n")
+        ftp = self.t.inet.spawn("vsftpd", config)
+        self.t.inet.wait_port(21, alive=ftp)
+
+    def test_passive(self):
+        """Control by name and data by address, at each of the addresses."""
+        t = self.start(toml(EGRESS))
+        t.dns.kill()
+        t.inet.peer("dns", "11.0.0.53", 53, "ftp.test=11.0.0.21")
+        self.serve()
+        used = self.everybody()
+        for address in EGRESS:
+            client = next(c for c in t.clients if used[c] == address)
+            for way in ("--disable-epsv", "--ftp-pasv"):
+                done = t.host.curl("-sS", "--interface", client, "--socks5-hostname", "10.91.3.2:1080", way,
+                                   "--no-ftp-skip-pasv-ip", "ftp://ftp.test/hello")
+                self.assertEqual(done.stdout, "hello by ftp\n")
+        log = (lab.WORK / "vsftpd.log").read_text()
+        self.assertEqual(set(re.findall(r'OK DOWNLOAD: Client "([^"]+)"', log)), set(EGRESS))
+
+
 class Iface(Egress):
     def test_interface(self):
         """Beside addresses, which it leaves in force."""
