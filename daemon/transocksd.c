@@ -7,8 +7,9 @@ int main(int argc, char **argv)
 		.conf = &conf_transocks,
 		.inbound = &inbound_redirect,
 		.flags = transocksd_flags,
-		.summary =
-			"Carries TCP flows that netfilter redirects to it through a SOCKS5 server.",
+		.summary = "Carries TCP flows that netfilter redirects to it, by rule: through "
+			   "upstream\n"
+			   "proxies, directly, or not at all.",
 	};
 
 	return daemon_main(&program, argc, argv);

@@ -11,6 +11,9 @@
 
 #define BLANKS " \t\n"
 
+/* Room for what is told or dialled, and for why not. */
+#define DEST_TEXT_MAX (NAME_MAX_LEN + 64)
+
 /* The verdict, and what follows from it. */
 struct explanation {
 	const struct conf *conf;
@@ -225,18 +228,67 @@ static const char *explain_told(const struct explanation *x, const struct upstre
 	return out;
 }
 
-/* Room for what the two above say. */
-#define DEST_TEXT_MAX (NAME_MAX_LEN + 64)
-
 /* What a name could still change. */
 static bool explain_wants_name(const struct explanation *x)
 {
 	return x->facts.name == NULL && rules_want_name(&x->conf->rules, &x->facts);
 }
 
+static bool in_prefixes(const struct prefix_list *list, const struct addr *a)
+{
+	for (size_t i = 0; i < list->n; i++) {
+		if (prefix_contains(&list->prefixes[i], a))
+			return true;
+	}
+	return false;
+}
+
+/* The special-purpose network that the destination is in; NULL: none. */
+static const char *explain_special(const struct addr *dest)
+{
+	bool v4 = dest->family == AF_INET;
+	const struct special_prefix *list = v4 ? special_prefixes4 : special_prefixes6;
+	size_t n = v4 ? n_special_prefixes4 : n_special_prefixes6;
+	struct prefix p;
+
+	for (size_t i = 0; i < n; i++) {
+		if (prefix_parse(&p, list[i].prefix) == 0 && prefix_contains(&p, dest))
+			return list[i].name;
+	}
+	return NULL;
+}
+
+/* Why transocks-rules would not let the daemon see such a flow; NULL: it would, as far as its destination goes. */
+static const char *explain_not_redirected(const struct explanation *x, char out[DEST_TEXT_MAX])
+{
+	const struct redirect *r = &x->conf->redirect;
+	const struct addr *dest = &x->flow->dest;
+	const char *special = explain_special(dest);
+
+	if (in_prefixes(&r->bypass, dest))
+		return "its destination is in \"redirect.bypass\"";
+	if (r->ports.n > 0 && !port_list_contains(&r->ports, dest->port))
+		return "its port is none of \"redirect.ports\"";
+	if (special == NULL || in_prefixes(&r->redirect_anyway, dest))
+		return NULL;
+	snprintf(out, DEST_TEXT_MAX, "its destination is special-purpose (%s)", special);
+	return out;
+}
+
 static void put_label(struct strbuf *out, const char *label)
 {
 	strbuf_printf(out, "%-10s ", label);
+}
+
+static void put_not_redirected(const struct explanation *x, struct strbuf *out)
+{
+	char text[DEST_TEXT_MAX];
+	const char *why = explain_not_redirected(x, text);
+
+	if (why == NULL)
+		return;
+	put_label(out, "but");
+	strbuf_printf(out, "transocks-rules does not redirect this flow: %s\n", why);
 }
 
 /* Where the name is not known, and that makes a difference. */
@@ -248,8 +300,8 @@ static void put_name(const struct explanation *x, struct strbuf *out)
 		return;
 	put_label(out, "name");
 	if (!x->facts.name_expected)
-		strbuf_printf(out, "not known: none is looked for on port %u (sniff.ports)\n",
-			      x->facts.port);
+		strbuf_printf(out, "not known: none is looked for on port %u (sniff.ports)%s\n",
+			      x->facts.port, given ? "; the one that you gave is not used" : "");
 	else
 		strbuf_puts(out, "not known, though expected on this port; with one, another rule "
 				 "could decide\n");
@@ -320,6 +372,7 @@ void explain_text(const struct conf *c, const struct explain_flow *flow, size_t 
 						       : rule_action_words[r->action]);
 	}
 	put_name(&x, out);
+	put_not_redirected(&x, out);
 	if (x.group != NULL)
 		put_upstreams(&x, out);
 	if (x.verdict.action == RULE_DIRECT) {
@@ -363,7 +416,8 @@ void explain_json(const struct conf *c, const struct explain_flow *flow, size_t 
 {
 	struct explanation x;
 	const struct flow_rule *r;
-	char dialled[DEST_TEXT_MAX];
+	char dialled[DEST_TEXT_MAX], text[DEST_TEXT_MAX];
+	const char *why;
 	struct json j;
 
 	explain(&x, c, flow, most_tries);
@@ -377,6 +431,9 @@ void explain_json(const struct conf *c, const struct explain_flow *flow, size_t 
 		json_rule(&j, NULL, r);
 	json_array_end(&j);
 	json_bool(&j, "name_known", x.facts.name != NULL);
+	why = explain_not_redirected(&x, text);
+	if (why != NULL)
+		json_string(&j, "not_redirected", why);
 	if (x.group != NULL)
 		json_upstreams(&j, &x);
 	if (x.verdict.action == RULE_DIRECT)

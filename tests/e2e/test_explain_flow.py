@@ -75,6 +75,11 @@ group = "turns"
 name = "named"
 domains = ["named.example"]
 action = "direct"
+
+[redirect]
+bypass = ["198.18.9.0/24"]
+redirect_anyway = ["198.18.0.0/15"]
+ports = ["1-1023"]
 """
 
 DEFAULT = """\
@@ -86,26 +91,26 @@ all down   direct
 
 # question, answer
 CASES = (
-    ("client=10.0.0.5 dest=192.0.2.1:443 name=www.example.com", """\
+    ("client=10.0.0.5 dest=12.0.0.2:443 name=www.example.com", """\
 verdict    proxy
 rule       {file}:46
 observed   trial ({file}:40) would refuse
 group      tokyo (hash-client)
 upstreams  1. tokyo-1 socks5://10.20.30.40:1080 is told www.example.com:443
-           2. tokyo-2 http://10.20.30.41:3128 is told 192.0.2.1:443
+           2. tokyo-2 http://10.20.30.41:3128 is told 12.0.0.2:443
 all down   refuse
 """),
     # Another client, another order; the words in another order, and the name in another spelling.
-    ("name=WWW.Example.COM.  dest=[2001:db8::1]:80   client=10.0.0.3", """\
+    ("name=WWW.Example.COM.  dest=[2a00:1::1]:80   client=10.0.0.3", """\
 verdict    proxy
 rule       {file}:46
 observed   trial ({file}:40) would refuse
 group      tokyo (hash-client)
-upstreams  1. tokyo-2 http://10.20.30.41:3128 is told [2001:db8::1]:80
+upstreams  1. tokyo-2 http://10.20.30.41:3128 is told [2a00:1::1]:80
            2. tokyo-1 socks5://10.20.30.40:1080 is told www.example.com:80
 all down   refuse
 """),
-    ("client=192.0.2.9 dest=192.0.2.1:80 name=www.example.com", """\
+    ("client=192.0.2.9 dest=12.0.0.2:80 name=www.example.com", """\
 verdict    proxy
 rule       no rule matched
 observed   trial ({file}:40) would refuse
@@ -124,7 +129,7 @@ to         11.0.0.1:22
     ("client=10.0.0.5 dest=12.0.0.1:22 name=www.example.com", """\
 verdict    proxy
 rule       no rule matched
-name       not known: none is looked for on port 22 (sniff.ports)
+name       not known: none is looked for on port 22 (sniff.ports); the one that you gave is not used
 """ + DEFAULT.format("12.0.0.1:22")),
     ("client=10.0.0.5 dest=12.0.0.1:443 name=a.bad.example", """\
 verdict    refuse
@@ -143,6 +148,32 @@ rule       no rule matched
 observed   trial ({file}:40) would refuse
 name       not known, though expected on this port; with one, another rule could decide
 """ + DEFAULT.format("12.0.0.1:80")),
+    ("client=10.0.0.5 dest=10.1.2.3:22", """\
+verdict    proxy
+rule       no rule matched
+name       not known: none is looked for on port 22 (sniff.ports)
+but        transocks-rules does not redirect this flow: its destination is special-purpose (private)
+""" + DEFAULT.format("10.1.2.3:22")),
+    ("client=10.0.0.5 dest=[2001:db8::1]:80 name=else.example", """\
+verdict    proxy
+rule       no rule matched
+but        transocks-rules does not redirect this flow: its destination is special-purpose (documentation)
+""" + DEFAULT.format("else.example:80")),
+    ("client=10.0.0.5 dest=198.18.0.1:80 name=else.example", """\
+verdict    proxy
+rule       no rule matched
+""" + DEFAULT.format("else.example:80")),
+    ("client=10.0.0.5 dest=198.18.9.1:80 name=else.example", """\
+verdict    proxy
+rule       no rule matched
+but        transocks-rules does not redirect this flow: its destination is in "redirect.bypass"
+""" + DEFAULT.format("else.example:80")),
+    ("client=10.0.0.5 dest=12.0.0.1:9999", """\
+verdict    proxy
+rule       no rule matched
+name       not known: none is looked for on port 9999 (sniff.ports)
+but        transocks-rules does not redirect this flow: its port is none of "redirect.ports"
+""" + DEFAULT.format("12.0.0.1:9999")),
     ("client=10.0.0.5 dest=13.0.0.1:22", """\
 verdict    proxy
 rule       turning ({file}:62)
@@ -213,6 +244,9 @@ class ExplainFlow(lab.TestCase):
                 told = json.loads(self.explain(question, "--json"))
                 lines = answer.replace("{file}", str(self.file)).splitlines()
                 self.assertEqual(f"verdict    {told['verdict']}", lines[0])
+                said = [line for line in lines if line.startswith("but ")]
+                self.assertEqual([line.split(": ", 1)[1] for line in said],
+                                 [told["not_redirected"]] if "not_redirected" in told else [])
                 rule = told.get("rule")
                 if rule is not None:
                     self.assertIn(f"{rule['file']}:{rule['line']}", lines[1])
