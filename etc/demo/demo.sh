@@ -160,6 +160,11 @@ inside() {
 	write /run/transocks.toml <<-'END'
 		listen = ":1081"
 		proxy_url = "socks5://127.0.0.1:1080"
+
+		[[rule]]
+		domains = [".ads.example"]
+		unknown_name = "skip"
+		action = "refuse"
 	END
 	start_on gateway "$bin/usocksd" -f /run/usocksd.toml >/run/usocksd.log 2>&1 &
 	usocksd=$!
@@ -179,15 +184,21 @@ inside() {
 	show on client curl -sS -m 5 http://11.0.0.1/ || die "no page by IPv4"
 	show on client curl -sS -m 5 'http://[2a00:1::1]/' || die "no page by IPv6"
 
-	wait_lines /run/transocksd.log type=access 2
-	say "${bold}5. What the daemons say$plain: one record for each flow, when it has ended."
+	say "${bold}5. The rule refuses a name,$plain at the same address, before anything is dialled:"
+	show on client curl -sS -m 5 --resolve www.ads.example:80:11.0.0.1 http://www.ads.example/ &&
+		die "the rule was to refuse it"
+	show "$bin/transocksd" -f /run/transocks.toml --explain \
+		'client=10.91.1.2 dest=11.0.0.1:80 name=www.ads.example'
+
+	wait_lines /run/transocksd.log type=access 3
+	say "${bold}6. What the daemons say$plain: one record for each flow, when it has ended."
 	show grep type=access /run/transocksd.log
 	show grep type=access /run/usocksd.log
 
-	say "${bold}6. What is in the kernel$plain: one table, each rule with its reason and its counter."
+	say "${bold}7. What is in the kernel$plain: one table, each rule with its reason and its counter."
 	show on gateway nft list table inet transocks
 
-	say "${bold}7. Back to where we were.$plain flush sends new flows direct, and when the redirected" \
+	say "${bold}8. Back to where we were.$plain flush sends new flows direct, and when the redirected" \
 		"ones have ended it removes that table and nothing else."
 	show on gateway "$bin/transocks-rules" flush
 	show on gateway nft list ruleset
