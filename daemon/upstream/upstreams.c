@@ -608,7 +608,7 @@ const char *upstream_state_word(const struct upstream *up, uint64_t now_ms)
 	static const char *const words[] = {
 		[HEALTH_UP] = "up",
 		[HEALTH_EJECTED] = "ejected",
-		[HEALTH_TRIAL] = "trial",
+		[HEALTH_TRIAL] = "trying",
 		[HEALTH_RETURNING] = "returning",
 	};
 	const struct health *h = &up->run->health;
@@ -629,7 +629,7 @@ const char *upstream_state_format(const struct upstream *up, uint64_t now_ms, ch
 		snprintf(out, cap, "ejected for %u s", (unsigned)((until - now_ms + 999) / 1000));
 	else if (strcmp(word, "ejected") == 0)
 		snprintf(out, cap, "ejected, the next flow tries it");
-	else if (strcmp(word, "trial") == 0)
+	else if (strcmp(word, "trying") == 0)
 		snprintf(out, cap, "ejected, being tried");
 	else if (strcmp(word, "returning") == 0)
 		snprintf(out, cap, "returning, %u %%", health_share(h, now_ms) * 100 / HEALTH_FULL);

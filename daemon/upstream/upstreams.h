@@ -172,7 +172,7 @@ struct sock_options upstream_sock_options(struct upstream *up, bool speaks_first
 void upstream_port_take(struct upstream *up, int source);
 void upstream_port_put(struct upstream *up, int source);
 
-/* "up", "ejected", "trial" or "returning". */
+/* "up", "ejected", "trying" or "returning". */
 const char *upstream_state_word(const struct upstream *up, uint64_t now_ms);
 /* The same in more words for a person, such as "ejected for 12 s", into `out`, which is returned. */
 #define UPSTREAM_STATE_TEXT_MAX 64

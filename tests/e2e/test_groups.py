@@ -132,7 +132,7 @@ class Groups(lab.TestCase):
         def kill():
             self.wait_flows(t, 200)
             t.usocksd["b"].kill()
-            self.wait_state(t, "b", "ejected", "trial")
+            self.wait_state(t, "b", "ejected", "trying")
             self.wait_flows(t, 700)
 
         def restart():
@@ -167,7 +167,7 @@ class Groups(lab.TestCase):
         def stop():
             self.wait_flows(t, 200)
             t.usocksd["b"].signal(signal.SIGSTOP)
-            self.wait_state(t, "b", "ejected", "trial")
+            self.wait_state(t, "b", "ejected", "trying")
             self.wait_flows(t, 700)
 
         def go_on():  # those that it was just about to serve
@@ -417,11 +417,11 @@ class Groups(lab.TestCase):
         t.usocksd["a"].kill()
         self.flows(t, 5)
         before = self.upstreams()["a"]
-        self.assertIn(before["state"], ("ejected", "trial"))
+        self.assertIn(before["state"], ("ejected", "trying"))
         t.daemon.signal(signal.SIGHUP)
         t.daemon.wait_line(message="configuration reloaded")
         after = self.upstreams()["a"]
-        self.assertIn(after["state"], ("ejected", "trial"))
+        self.assertIn(after["state"], ("ejected", "trying"))
         self.assertEqual((after["failed_connect"], after["last_failure"]),
                          (before["failed_connect"], "connect: Connection refused"))
         self.assertEqual(set(self.flows(t, 3)), {"b"})
@@ -429,7 +429,7 @@ class Groups(lab.TestCase):
     def test_probes_need_no_traffic(self):
         t = self.start('choose = "failover"\nprobe_interval = "1s"')
         t.usocksd["b"].kill()
-        self.wait_state(t, "b", "ejected", "trial")
+        self.wait_state(t, "b", "ejected", "trying")
         self.up(t, "b")
         self.wait_state(t, "b", "returning", "up", seconds=20)
         self.assertEqual(t.daemon.lines(type="access"), [])
@@ -442,7 +442,7 @@ class Groups(lab.TestCase):
         t.echo.wait_log("echo 10.91.3.2")
         t.usocksd["a"].kill()
         t.usocksd["a"] = t.proxy.peer("socks", "10.91.3.2", PORT["a"], "code", 1)
-        self.wait_state(t, "a", "ejected", "trial")
+        self.wait_state(t, "a", "ejected", "trying")
         found = self.upstreams()["a"]
         self.assertGreaterEqual(found["failed_probe"], 1)
         self.assertRegex(found["last_failure"], "^probe: ")
@@ -471,7 +471,7 @@ class Groups(lab.TestCase):
         t.usocksd["a"].kill()
         hangs = t.proxy.peer("silent", "10.91.3.2", PORT["a"])
         client = t.host.peer("arrivals", SITE, 7, 50, 30)
-        self.wait_state(t, "a", "ejected", "trial")
+        self.wait_state(t, "a", "ejected", "trying")
         self.assertRegex(self.upstreams()["a"]["last_failure"], "^probe: ")
         client.signal(signal.SIGTERM)
         client.wait(30)
