@@ -90,7 +90,8 @@ static const char *record_hint(const struct session *s, enum why why)
 	if (record_no_answer(s, why))
 		return "see options upstream.url (is the scheme the upstream's protocol?) and "
 		       "upstream.proxy_protocol (does it expect that header, or not?)";
-	if (why == WHY_REPLY_REFUSED && s->setup->tells_name && h->blame == BLAME_DEST)
+	if (why == WHY_REPLY_REFUSED && s->setup->tells_name &&
+	    handshake_may_be_name(h, HANDSHAKE_REFUSED))
 		return "the upstream was told the name; if it cannot resolve it, see options "
 		       "upstream.address and upstream.name_fallback";
 	return NULL;

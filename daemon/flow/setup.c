@@ -253,13 +253,14 @@ static bool setup_go_again(struct session *s)
 	return true;
 }
 
-/* The upstream could not resolve the name. True: it is asked for the address instead, once, because that is
+/* The upstream could not resolve the name, perhaps. True: it is asked for the address instead, once, because that is
  * written: it is a way around rules on domains. */
-static bool setup_falls_back(struct session *s)
+static bool setup_falls_back(struct session *s, enum handshake_result r)
 {
 	struct setup *p = s->setup;
 
-	if (!setup_conf(s)->name_fallback || p->handshake.blame != BLAME_DEST || !p->tells_name)
+	if (!setup_conf(s)->name_fallback || !p->tells_name ||
+	    !handshake_may_be_name(&p->handshake, r))
 		return false;
 	/* Another question: how the one about the name went says nothing of how this one does. */
 	flight_forget(&setup_view(s)->flight, p->way);
@@ -364,7 +365,7 @@ static void setup_handshake_failed(struct session *s, enum handshake_result r)
 	setup_replied(s, r == HANDSHAKE_REFUSED ? setup_reply(h->blame) : UPSTREAM_REPLY_NONE);
 	if (h->blame == BLAME_UPSTREAM)
 		setup_blame(s, UPSTREAM_FAILED_GREETING, why, h->err, h->error);
-	else if (!setup_falls_back(s) && !setup_was_cut(s, r))
+	else if (!setup_falls_back(s, r) && !setup_was_cut(s, r))
 		session_end(s, why, h->err, h->error);
 }
 

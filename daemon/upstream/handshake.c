@@ -31,6 +31,32 @@ void handshake_dest(struct handshake *h, const struct proto_dest *dest)
 	proto_client_dest(&h->client, &h->dest);
 }
 
+bool handshake_may_be_name(const struct handshake *h, enum handshake_result result)
+{
+	/* Codes of SOCKS5 and SOCKS4, and statuses of HTTP. Not those of a destination that was found: there the address would
+	 * be another try at what the client did not name. */
+	static const unsigned replies[] = {
+		SOCKS5_GENERAL_FAILURE,
+		SOCKS5_HOST_UNREACHABLE,
+		SOCKS5_BAD_ADDRESS_TYPE,
+		91,
+		400,
+		404,
+		500,
+		502,
+		503,
+		504,
+	};
+
+	if (h->blame != BLAME_DEST || result != HANDSHAKE_REFUSED)
+		return h->blame == BLAME_DEST && result == HANDSHAKE_BAD;
+	for (size_t i = 0; i < ARRAY_LEN(replies); i++) {
+		if (h->reply == replies[i])
+			return true;
+	}
+	return false;
+}
+
 bool handshake_greeting(const struct handshake *h)
 {
 	return proto_client_greeting(&h->client);

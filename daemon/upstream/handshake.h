@@ -46,6 +46,9 @@ void handshake_start(struct handshake *h, const struct proxy_url *upstream, cons
 /* Where to go, once; it is copied. Without it the handshake ends in HANDSHAKE_READY, and goes on from there when
  * it has been told. At HANDSHAKE_READY (only then) a handshake may be moved by assignment. */
 void handshake_dest(struct handshake *h, const struct proto_dest *dest);
+/* Whether it ended so, by an answer or because the name cannot be written, that perhaps the upstream could have gone
+ * to the destination if it had been told the address: its words for "not resolved" stand for other troubles, too. */
+bool handshake_may_be_name(const struct handshake *h, enum handshake_result result);
 /* Whether it is the greeting that is waited for: until the first answer has come, then the reply. Only SOCKS5 has a
  * greeting. */
 bool handshake_greeting(const struct handshake *h);

@@ -142,6 +142,34 @@ class Told(Upstream):
         self.assertEqual(record["error"], "host unreachable")
         self.assertIn("name_fallback", record["hint"])
 
+    def test_name_fallback_is_for_replies_that_may_mean_the_name(self):
+        """Not where a destination was found and refused, was not reached, or is forbidden."""
+        def socks(code):
+            return "socks5", ("socks", "code", code), "socks request"
+
+        def http(status):
+            return "http", ("connect", "reply", f"HTTP/1.1 {status} No\\r\\nContent-Length: 0\\r\\n\\r\\n"), "connect CONNECT"
+
+        cases = (*((socks(code), 2) for code in (1, 4, 8)), *((socks(code), 1) for code in (2, 3, 5, 6)),
+                 (("socks5", ("socks", "cut"), "socks request"), 1),
+                 (("socks4a", ("socks4", "code", 91), "socks4 4"), 2),
+                 *((http(status), 2) for status in (502, 503)), *((http(status), 1) for status in (403, 410)))
+        t = self.build("host")
+        upstreams, rules = '[[upstream]]\nurl = "direct://"\n', ""
+        for i, ((scheme, (kind, *args), _), _) in enumerate(cases):
+            t.proxy.peer(kind, "10.91.3.2", 2000 + i, *args)
+            upstreams += (f'[[upstream]]\nname = "u{i}"\ngroup = "g{i}"\nurl = "{scheme}://10.91.3.2:{2000 + i}"\n'
+                          'name_fallback = true\n')
+            rules += f'[[rule]]\nports = [{3000 + i}]\ngroup = "g{i}"\n'
+        t.daemon = t.host.transocksd('workers = 1\nhandshake = "strict"\n[sniff]\nports = ["3000-3999"]\n' +
+                                     upstreams + rules)
+        t.host.rules("install")
+        for i, (((_, args, asked), count), peer) in enumerate(zip(cases, t.proxy.procs)):
+            with self.subTest(args):
+                t.host.expect_reset(SITE, 3000 + i, REQUEST % b"www.example.com")
+                t.daemon.wait_records(i + 1)
+                self.assertEqual(peer.log().count(asked), count, peer.log())
+
     def test_name_fallback(self):
         t = self.build("host")
         t.asked = t.proxy.peer("socks", "10.91.3.2", 1080, "code", 4)
