@@ -69,6 +69,7 @@ static void world_init(struct world *w)
 		.conf = &w->conf,
 		.plan = &w->plan,
 		.file = "/etc/\"x\".toml",
+		.reload_error = "no",
 		.budget = &w->budget,
 		.engines = w->engines,
 		.n_engines = 2,
