@@ -263,13 +263,13 @@ class ExplainFlow(lab.TestCase):
                     self.assertEqual(lines[-1], f"to         {told['dest']}")
 
     def test_many_upstreams(self):
-        """A flow tries eight of them at most, each client its own."""
+        """A flow tries 32 of them at most, each client its own."""
         self.file.write_text("".join(f'[[upstream]]\nname = "u{i}"\nurl = "socks5://10.1.1.{i}:1080"\n'
-                                     for i in range(1, 21)))
+                                     for i in range(1, 41)))
         seen = set()
         for client in range(1, 40):
             told = json.loads(self.explain(f"client=10.0.0.{client} dest=192.0.2.1:443", "--json"))
-            self.assertEqual(len({u["name"] for u in told["upstreams"]}), 8)
+            self.assertEqual(len({u["name"] for u in told["upstreams"]}), 32)
             seen.add(told["upstreams"][0]["name"])
         self.assertGreater(len(seen), 10)
 
