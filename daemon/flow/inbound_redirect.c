@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "daemon/flow/setup.h"
 #include "daemon/net/origdst.h"
@@ -86,21 +85,15 @@ static enum sniff_result redirect_sniff(struct session *s, struct buf *in, int *
 {
 	enum sniff_result result = SNIFF_MORE;
 
-	while (s->client.readable && result == SNIFF_MORE) {
-		size_t room = buf_room(in);
-		ssize_t n = recv(s->client.source->fd, buf_tail(in), room, 0);
+	while (result == SNIFF_MORE) {
+		ssize_t n = leg_receive(&s->client, in);
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && errno != EAGAIN)
-			*err = errno;
-		if (n < 0)
-			s->client.readable = false;
-		if (n <= 0)
-			return n < 0 && *err == 0 ? SNIFF_MORE : SNIFF_NONE;
-		/* A short read has emptied the socket, unless something is known to come after it. */
-		s->client.readable = (size_t)n == room || s->client.behind;
-		in->len += (uint32_t)n;
+		if (n == -EAGAIN)
+			return SNIFF_MORE;
+		if (n <= 0) {
+			*err = (int)-n;
+			return SNIFF_NONE;
+		}
 		result = sniff_step(&s->setup->sniff, buf_head(in), in->len);
 	}
 	return result;

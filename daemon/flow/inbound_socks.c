@@ -311,18 +311,13 @@ static bool socks_receive(struct session *s, struct buf *in)
 	/* Behind a password there may be the rest already. */
 	if (!socks_step(s, in))
 		return s->state == SES_REQUEST;
-	while (s->client.readable && !s->setup->login.waiting) {
-		size_t room = buf_room(in);
-		ssize_t n = recv(s->client.source->fd, buf_tail(in), room, 0);
+	while (!s->setup->login.waiting) {
+		ssize_t n = leg_receive(&s->client, in);
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && errno == EAGAIN) {
-			s->client.readable = false;
+		if (n == -EAGAIN)
 			break;
-		}
 		if (n < 0) {
-			session_end_failed(s, WHY_CLIENT_GONE, errno);
+			session_end_failed(s, WHY_CLIENT_GONE, (int)-n);
 			break;
 		}
 		if (n == 0) {
@@ -330,9 +325,6 @@ static bool socks_receive(struct session *s, struct buf *in)
 				    "the client closed before its request was complete");
 			break;
 		}
-		/* A short read has emptied the socket, unless something is known to come after it. */
-		s->client.readable = (size_t)n == room || s->client.behind;
-		in->len += (uint32_t)n;
 		if (!socks_step(s, in))
 			return s->state == SES_REQUEST;
 	}

@@ -38,6 +38,26 @@ static void leg_note(struct leg *leg, uint32_t events)
 		leg->broken = true;
 }
 
+ssize_t leg_receive(struct leg *leg, struct buf *in)
+{
+	size_t room = buf_room(in);
+	ssize_t n;
+
+	if (!leg->readable)
+		return -EAGAIN;
+	do {
+		n = recv(leg->source->fd, buf_tail(in), room, 0);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == EAGAIN)
+		leg->readable = false;
+	if (n <= 0)
+		return n < 0 ? -errno : 0;
+	/* A short read has emptied the socket, unless something is known to come after it. */
+	leg->readable = (size_t)n == room || leg->behind;
+	in->len += (uint32_t)n;
+	return n;
+}
+
 /* True once the client has nothing more to say, is gone, or does not stop. */
 static bool session_linger_over(struct session *s)
 {

@@ -143,6 +143,10 @@ void session_accept(struct engine *e, struct listener *l, int fd, const struct a
 /* Counts the flow for its client; the first thing once that is known. False: there are too many and it has been ended. */
 bool session_admit(struct session *s);
 
+/* Before the relay: reads once behind what `in` holds. How many bytes came; 0: the end of the stream; -EAGAIN: none now;
+ * or another -errno. */
+ssize_t leg_receive(struct leg *leg, struct buf *in);
+
 /* The connected remote end, with what epoll has said of it so far. */
 void session_take_remote(struct session *s, struct source *source, uint32_t events);
 /* Closes the remote end, so that another one can be connected; fine without one. */
