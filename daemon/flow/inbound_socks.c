@@ -164,6 +164,8 @@ static void socks_request(struct session *s)
 	const struct proto_dest *dest = socks_server_dest(server);
 
 	s->state = SES_DIAL;
+	s->protocol = (uint8_t)socks_server_protocol(server);
+	s->command = (uint8_t)socks_server_command(server);
 	s->port = dest->port;
 	socks_keep_user(s, socks_server_user(server));
 	if (s->refused)
@@ -172,6 +174,8 @@ static void socks_request(struct session *s)
 		return session_end(s, WHY_AUTH_FAILED, 0, "SOCKS4 has no passwords");
 	if (s->setup->unnamed)
 		return session_end(s, WHY_CLIENT_REFUSED, 0, acl_text(ACL_CLIENT));
+	if (s->command != SOCKS5_CONNECT)
+		return session_end(s, WHY_COMMAND_REFUSED, 0, NULL);
 	if (dest->addr.family != AF_UNSPEC) {
 		s->dest = dest->addr;
 		s->dest.port = dest->port;

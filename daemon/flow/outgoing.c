@@ -22,6 +22,27 @@ struct sock_options outgoing_options(struct session *s)
 	return o;
 }
 
+int outgoing_bind_own(struct session *s, int fd, int family, int *source)
+{
+	struct sock_options o = outgoing_options(s);
+	size_t n = sock_sources(&o, family);
+	int rc = -EAFNOSUPPORT;
+
+	*source = -1;
+	if (o.source == NULL || o.source->n == 0)
+		return 0;
+	for (size_t nth = 0; nth < n; nth++) {
+		size_t place = sock_source(&o, family, nth);
+
+		rc = egress_bind(&s->setup->egress, place, fd);
+		if (rc == 0)
+			*source = (int)place;
+		if (rc != -EADDRNOTAVAIL)
+			break;
+	}
+	return rc;
+}
+
 void outgoing_take(struct session *s, int source)
 {
 	if (s->view->plan->egress == NULL)

@@ -9,6 +9,10 @@
 
 /* How the destination is dialled. What it points to lives in struct setup. */
 struct sock_options outgoing_options(struct session *s);
+/* Binds `fd`, of `family`, which is not dialled with, to the client's own address, the first of them that can be. 0, and
+ * *source is its place in the options; -1 where none is configured, and nothing is bound. Or -errno: -EAFNOSUPPORT there is none
+ * of that family, -EADDRNOTAVAIL none is of this host. */
+int outgoing_bind_own(struct session *s, int fd, int family, int *source);
 /* The remote end is connected, from that place in the options (dial.source). */
 void outgoing_take(struct session *s, int source);
 /* It could not be connected to. */

@@ -28,6 +28,10 @@ static const char *record_phase(const struct session *s, const struct why_row *r
 /* The words of enum name_from. */
 static const char *const name_from_words[] = {"request", "tls", "tls-outer", "http", "proxy"};
 
+/* Of enum socks_protocol and enum socks5_command. */
+static const char *const protocol_words[] = {"", "SOCKS4", "SOCKS4a", "SOCKS5"};
+static const char *const command_words[] = {"", "CONNECT", "BIND", "UDP ASSOCIATE"};
+
 static const struct flow_rule *record_rule(const struct session *s, uint16_t rule)
 {
 	return &s->view->plan->conf->rules.rules[rule - 1];
@@ -128,6 +132,10 @@ void record_write(const struct session *s, enum why why, int err, const char *de
 		log_add_addr(&line, "via", &s->via);
 	if (s->user != NULL)
 		log_add(&line, "user", s->user);
+	if (s->protocol != SOCKS_PROTOCOL_NONE) {
+		log_add(&line, "protocol", protocol_words[s->protocol]);
+		log_add(&line, "command", command_words[s->command]);
+	}
 	if (s->name != NULL)
 		log_add(&line, "dest_host", s->name);
 	if (s->name != NULL && s->name_from != NAME_FROM_REQUEST)

@@ -122,6 +122,8 @@ struct session {
 	uint16_t observed;  /* that only looked on, the same */
 	uint8_t state;      /* enum session_state */
 	uint8_t name_from;  /* enum name_from */
+	uint8_t protocol;   /* enum socks_protocol */
+	uint8_t command;    /* enum socks5_command, once there is a protocol */
 	uint8_t n_tries;    /* upstreams tried */
 	uint8_t failed_why; /* enum why, of: */
 	uint16_t failed;  /* the last upstream that was passed over, 1 for the first one; 0: none */

@@ -28,6 +28,7 @@
 	ROW(WHY_CLIENT_REFUSED,   "client-refused",     "accept",   WARNING, NOT_ALLOWED) \
 	ROW(WHY_REQUEST_BAD,      "bad-request",        "request",  WARNING, GENERAL_FAILURE) \
 	ROW(WHY_REQUEST_TIMEOUT,  "request-timeout",    "request",  INFO,    GENERAL_FAILURE) \
+	ROW(WHY_COMMAND_REFUSED,  "command-refused",    "request",  WARNING, BAD_COMMAND) \
 	ROW(WHY_AUTH_FAILED,      "auth-failed",        "auth",     WARNING, NOT_ALLOWED) \
 	ROW(WHY_NAME_BAD,         "bad-name",           "request",  WARNING, HOST_UNREACHABLE) \
 	ROW(WHY_RULE_REFUSED,     "rule-refused",       "rules",    INFO,    NOT_ALLOWED) \

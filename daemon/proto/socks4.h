@@ -48,13 +48,14 @@ struct socks4_server {
 	/* At PROTO_FAIL: */
 	const char *error; /* a constant sentence */
 	/* At PROTO_DONE: */
+	bool bind; /* BIND, else CONNECT */
 	struct proto_dest dest;
 	char user
 		[256]; /* the user id: what the client says of itself, no proof of anything; "" is one, too */
 };
 
 void socks4_server_init(struct socks4_server *s);
-/* Only CONNECT is served: other commands fail with 91. So do a user id and a name of more than 255 bytes. */
+/* Commands other than CONNECT and BIND fail with 91. So do a user id and a name of more than 255 bytes. */
 enum proto_step socks4_server_step(struct socks4_server *s, const uint8_t *in, size_t n,
 				   size_t *used, uint8_t *out, size_t *out_len);
 

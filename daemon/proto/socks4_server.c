@@ -5,6 +5,7 @@
 
 #define VERSION     4
 #define CONNECT     1
+#define BIND        2
 #define REQUEST_LEN 8   /* VN CD DSTPORT DSTIP */
 #define TEXT_MAX    255 /* of the user id and of the name, without the NUL */
 
@@ -65,6 +66,7 @@ static enum proto_step server_take(struct socks4_server *s, const uint8_t *in, s
 	} else {
 		dest->addr = addr_from_bytes(in + 4, 4, dest->port);
 	}
+	s->bind = in[1] == BIND;
 	s->state = SERVER_DONE;
 	return PROTO_DONE;
 }
@@ -91,9 +93,8 @@ static enum proto_step server_read_request(struct socks4_server *s, const uint8_
 	*used = REQUEST_LEN + (size_t)user_len + (size_t)name_len;
 	/* Not before all of it has been read: closing with bytes unread resets the connection, and the client
 	 * would lose the reply. */
-	if (in[1] != CONNECT)
-		return server_refuse(s, "the client asks for a command other than CONNECT", out,
-				     out_len);
+	if (in[1] != CONNECT && in[1] != BIND)
+		return server_refuse(s, "the request has an unknown command", out, out_len);
 	return server_take(s, in, (size_t)user_len, (size_t)name_len);
 }
 

@@ -8,6 +8,13 @@
 
 #define SOCKS5_OUT_MAX (3 + 513 + 262) /* greeting, password and request in one flight */
 
+/* RFC 1928 section 4. SOCKS4 has the first two, with the same numbers. */
+enum socks5_command {
+	SOCKS5_CONNECT = 0x01,
+	SOCKS5_BIND = 0x02,
+	SOCKS5_UDP_ASSOCIATE = 0x03,
+};
+
 /* RFC 1928 section 6. */
 enum socks5_reply {
 	SOCKS5_SUCCEEDED = 0x00,
@@ -72,6 +79,7 @@ struct socks5_server {
 	const char *error; /* a constant sentence */
 	bool unknown;      /* the client could not say who it is, or is not believed */
 	/* At PROTO_DONE: */
+	enum socks5_command command;
 	struct proto_dest dest;
 	/* While socks5_server_asks(): bytes of any value. */
 	uint8_t user_len, password_len;
@@ -80,8 +88,8 @@ struct socks5_server {
 
 /* With `passwords` every client has to log in, else none can. */
 void socks5_server_init(struct socks5_server *s, bool passwords);
-/* Method 02 is chosen with passwords, 00 without them, whatever else is offered too; else `05 FF`. Only CONNECT is
- * served: other commands fail with 07, other address types with 08. The caller keeps unconsumed bytes and offers
+/* Method 02 is chosen with passwords, 00 without them, whatever else is offered too; else `05 FF`. Commands that
+ * the RFC does not know fail with 07, address types with 08. The caller keeps unconsumed bytes and offers
  * them again with more. */
 enum proto_step socks5_server_step(struct socks5_server *s, const uint8_t *in, size_t n,
 				   size_t *used, uint8_t *out, size_t *out_len);

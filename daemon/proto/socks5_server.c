@@ -133,10 +133,10 @@ static enum proto_step server_read_request(struct socks5_server *s, const uint8_
 	*used = (size_t)len;
 	/* Not before the address has been read: closing with bytes unread resets the connection, and
 	 * the client would lose the reply (RFC 1122 section 4.2.2.13). */
-	if (in[1] != SOCKS5_CONNECT)
-		return server_refuse(s, SOCKS5_BAD_COMMAND,
-				     "the client asks for a command other than CONNECT", out,
-				     out_len);
+	if (in[1] < SOCKS5_CONNECT || in[1] > SOCKS5_UDP_ASSOCIATE)
+		return server_refuse(s, SOCKS5_BAD_COMMAND, "the request has an unknown command",
+				     out, out_len);
+	s->command = (enum socks5_command)in[1];
 	socks5_message_dest(in, &s->dest);
 	s->state = SERVER_DONE;
 	return PROTO_DONE;

@@ -15,10 +15,6 @@ enum socks5_method {
 	SOCKS5_METHOD_REFUSED = 0xff,
 };
 
-enum socks5_command {
-	SOCKS5_CONNECT = 0x01,
-};
-
 enum socks5_atyp {
 	SOCKS5_ATYP_IPV4 = 0x01,
 	SOCKS5_ATYP_NAME = 0x03,

@@ -58,6 +58,20 @@ bool socks_server_unknown(const struct socks_server *s)
 	return s->version == 5 && s->v5.unknown;
 }
 
+enum socks_protocol socks_server_protocol(const struct socks_server *s)
+{
+	if (s->version == 5)
+		return SOCKS_PROTOCOL_5;
+	return s->v4.dest.addr.family == AF_UNSPEC ? SOCKS_PROTOCOL_4A : SOCKS_PROTOCOL_4;
+}
+
+enum socks5_command socks_server_command(const struct socks_server *s)
+{
+	if (s->version == 5)
+		return s->v5.command;
+	return s->v4.bind ? SOCKS5_BIND : SOCKS5_CONNECT;
+}
+
 const struct proto_dest *socks_server_dest(const struct socks_server *s)
 {
 	return s->version == 4 ? &s->v4.dest : &s->v5.dest;

@@ -7,6 +7,8 @@
 #include "daemon/proto/socks4.h"
 #include "daemon/proto/socks5.h"
 
+enum socks_protocol { SOCKS_PROTOCOL_NONE, SOCKS_PROTOCOL_4, SOCKS_PROTOCOL_4A, SOCKS_PROTOCOL_5 };
+
 struct socks_server {
 	uint8_t version; /* 4 or 5; 0: not known yet */
 	bool passwords;  /* private */
@@ -30,7 +32,9 @@ bool socks_server_asks(const struct socks_server *s);
 /* At PROTO_FAIL and PROTO_DONE: the client had to say who it is and could not, or was not believed. */
 bool socks_server_unknown(const struct socks_server *s);
 
-/* At PROTO_DONE. */
+/* At PROTO_DONE. 4A is version 4 with a name in the request. */
+enum socks_protocol socks_server_protocol(const struct socks_server *s);
+enum socks5_command socks_server_command(const struct socks_server *s);
 const struct proto_dest *socks_server_dest(const struct socks_server *s);
 /* What a client of SOCKS4 says of itself; "" if that is nothing. At PROTO_DONE. */
 const char *socks_server_user(const struct socks_server *s);

@@ -103,7 +103,8 @@ struct server_case {
 #define REJECTED "\x00\x5b\x00\x00\x00\x00\x00\x00"
 #define N16      "0123456789abcdef"
 #define N255     N16 N16 N16 N16 N16 N16 N16 N16 N16 N16 N16 N16 N16 N16 N16 "0123456789abcde"
-#define COMMAND  "the client asks for a command other than CONNECT"
+#define V5(cmd)  "\x05" cmd "\x00\x01\x0b\x00\x00\x01\x00\x50"
+#define COMMAND  "the request has an unknown command"
 
 static const struct server_case cases[] = {
 	{"address", BYTES(REQUEST "\0"), BYTES(""), PROTO_DONE, 0, NULL, "11.0.0.1:80", "", "", 80},
@@ -145,10 +146,10 @@ static const struct server_case cases[] = {
 	{"cut in the name", BYTES(NAMED "bob\0host"), BYTES(""), PROTO_MORE, 16, NULL, NULL, NULL,
 	 NULL, 0},
 
-	{"BIND", BYTES("\x04\x02\x00\x50\x0b\x00\x00\x01\0"), BYTES(REJECTED), PROTO_FAIL, 0,
+	{"command 3", BYTES("\x04\x03\x00\x50\x0b\x00\x00\x01\0"), BYTES(REJECTED), PROTO_FAIL, 0,
 	 COMMAND, NULL, NULL, NULL, 0},
-	{"BIND of a name", BYTES("\x04\x02\x00\x50\0\0\0\x01\0a\0"), BYTES(REJECTED), PROTO_FAIL, 0,
-	 COMMAND, NULL, NULL, NULL, 0},
+	{"command 3 and a name", BYTES("\x04\x03\x00\x50\0\0\0\x01\0a\0"), BYTES(REJECTED),
+	 PROTO_FAIL, 0, COMMAND, NULL, NULL, NULL, 0},
 	{"command 0", BYTES("\x04\x00\x00\x50\x0b\x00\x00\x01\0"), BYTES(REJECTED), PROTO_FAIL, 0,
 	 COMMAND, NULL, NULL, NULL, 0},
 	{"user id too long", BYTES(REQUEST N255 "x"), BYTES(REJECTED), PROTO_FAIL, 264,
@@ -241,7 +242,7 @@ static void test_end_is_final(void **state)
 	assert_int_equal(used + out_len, 0);
 	socks_server_init(&s, false);
 	assert_int_equal(
-		socks_server_step(&s, BYTES("\x04\x02\0\0\0\0\0\0\0"), &used, out, &out_len),
+		socks_server_step(&s, BYTES("\x04\x03\0\0\0\0\0\0\0"), &used, out, &out_len),
 		PROTO_FAIL);
 	assert_int_equal(socks_server_step(&s, BYTES(REQUEST "\0"), &used, out, &out_len),
 			 PROTO_FAIL);
@@ -301,10 +302,48 @@ static void test_client_meets_server(void **state)
 	}
 }
 
+/* Which protocol and command a request is, as the record has it. */
+static void test_commands(void **state)
+{
+	static const struct {
+		const uint8_t *in;
+		size_t len;
+		enum socks_protocol protocol;
+		enum socks5_command command;
+	} requests[] = {
+		{BYTES("\x04\x01\x00\x50\x0b\x00\x00\x01\0"), SOCKS_PROTOCOL_4, SOCKS5_CONNECT},
+		{BYTES("\x04\x02\x00\x50\x0b\x00\x00\x01\0"), SOCKS_PROTOCOL_4, SOCKS5_BIND},
+		{BYTES("\x04\x02\x00\x50\0\0\0\x01\0a\0"), SOCKS_PROTOCOL_4A, SOCKS5_BIND},
+		{BYTES("\x05\x01\x00" V5("\x01")), SOCKS_PROTOCOL_5, SOCKS5_CONNECT},
+		{BYTES("\x05\x01\x00" V5("\x02")), SOCKS_PROTOCOL_5, SOCKS5_BIND},
+		{BYTES("\x05\x01\x00" V5("\x03")), SOCKS_PROTOCOL_5, SOCKS5_UDP_ASSOCIATE},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(requests); i++) {
+		struct socks_server s;
+		uint8_t out[SOCKS5_OUT_MAX];
+		size_t at = 0, used, n;
+		enum proto_step step;
+
+		memset(&s, 0xee, sizeof(s));
+		socks_server_init(&s, false);
+		do {
+			step = socks_server_step(&s, requests[i].in + at, requests[i].len - at,
+						 &used, out, &n);
+			at += used;
+		} while (step == PROTO_SEND);
+		assert_int_equal(step, PROTO_DONE);
+		assert_int_equal(socks_server_protocol(&s), requests[i].protocol);
+		assert_int_equal(socks_server_command(&s), requests[i].command);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_cases),
+		cmocka_unit_test(test_commands),
 		cmocka_unit_test(test_reply),
 		cmocka_unit_test(test_end_is_final),
 		cmocka_unit_test(test_client_meets_server),
