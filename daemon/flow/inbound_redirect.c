@@ -42,7 +42,7 @@ static bool redirect_is_loop(const struct session *s)
 	 * By TPROXY both arrive at their destination. */
 	if (redirect_is_transparent(s))
 		return owner_is_self(&s->engine->owns, &s->client_addr, &s->dest);
-	local = s->listener->addr;
+	local = s->setup->listener->addr;
 	if (addr_is_any(&local))
 		local = sock_local(s->client.source->fd);
 	return (local.family == AF_UNSPEC || addr_is_loopback(&local)) &&
@@ -160,7 +160,7 @@ static void redirect_go(struct session *s)
 static void redirect_start(struct session *s)
 {
 	bool transparent = redirect_is_transparent(s);
-	const struct addr *listener = &s->listener->addr;
+	const struct addr *listener = &s->setup->listener->addr;
 	int fd = s->client.source->fd, rc;
 
 	if (!session_admit(s))

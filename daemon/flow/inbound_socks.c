@@ -28,7 +28,8 @@ static const struct users *socks_users(const struct session *s)
 static bool socks_admit(struct session *s)
 {
 	/* Only the listener's address can say that a client is of this host: not where another one is named. */
-	const struct addr *at = s->via.family == AF_UNSPEC ? &s->listener->addr : &s->client_addr;
+	const struct addr *at =
+		s->via.family == AF_UNSPEC ? &s->setup->listener->addr : &s->client_addr;
 	enum acl_verdict client = acl_client(socks_acl(s), &s->client_addr, at);
 
 	if (!session_admit(s))

@@ -69,7 +69,7 @@ void outgoing_leave(struct session *s)
 
 const char *outgoing_trouble(const struct session *s, int status)
 {
-	if (s->setup->egress.list.n == 0)
+	if (s->view->plan->egress == NULL || s->setup->egress.list.n == 0)
 		return NULL;
 	if (status == -EADDRNOTAVAIL)
 		return "no address of the client's in outgoing.addresses is one of this host, or "

@@ -278,7 +278,7 @@ static struct session *session_new(struct engine *e, int fd)
 	if (s == NULL || setup == NULL)
 		goto no_memory;
 	memset(s, 0, sizeof(*s));
-	memset(setup, 0, sizeof(*setup));
+	memset(setup, 0, offsetof(struct setup, dial.addrs));
 	s->client.source = loop_watch(&e->loop, fd, LOOP_STREAM, session_client_event, s);
 	if (s->client.source == NULL)
 		goto no_memory;
@@ -328,7 +328,7 @@ void session_accept(struct engine *e, struct listener *l, int fd, const struct a
 		engine_flow_released(e);
 		return;
 	}
-	s->listener = l;
+	s->setup->listener = l;
 	s->client_addr = *peer;
 	s->client.writable = true;
 	s->start_ms = e->loop.now_ms;

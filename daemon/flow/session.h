@@ -59,10 +59,12 @@ struct leg {
 	uint32_t burst; /* bytes copied in large pieces, one after the other */
 };
 
+/* What comes before `dial.addrs` is zero at first; the rest is set by whoever uses it. */
 struct setup {
-	uint64_t deadline_ms; /* of all set-up together; 0: none */
-	enum why timeout_why; /* what it means if the phase's timer fires */
-	bool again;           /* `way` is that of a second attempt */
+	struct listener *listener; /* that the client came in by */
+	uint64_t deadline_ms;      /* of all set-up together; 0: none */
+	enum why timeout_why;      /* what it means if the phase's timer fires */
+	bool again;                /* `way` is that of a second attempt */
 	enum flight_way way;
 	uint64_t began_ms;       /* the attempt at this upstream */
 	uint64_t reply_ms;       /* since when the reply is waited for */
@@ -74,18 +76,27 @@ struct setup {
 	bool tells_name;         /* to the upstream, instead of the address */
 	bool told_address;       /* once the upstream could not resolve the name */
 	bool warm;               /* over a connection that was kept ready, whose peer may be gone */
-	uint16_t order[UPSTREAM_TRIES_MAX];
+	bool header;             /* usocksd: a PROXY protocol header may come first */
+	bool unnamed;            /* usocksd: a trusted proxy that names no client */
 	struct rule_verdict verdict;
-	struct name_guard name_guard; /* of `dial`, where a name says where to go directly */
-	struct dial dial;
-	struct egress_choice egress; /* usocksd */
-	struct handshake handshake;
-	struct socks_server server;
-	bool header;  /* a PROXY protocol header may come first */
-	bool unnamed; /* a trusted proxy that names no client */
-	struct login login;
+	struct login login;      /* usocksd */
 	struct session *session; /* whose set-up it is, while `login` waits */
-	struct sniff sniff;
+	struct dial dial;
+	union {
+		struct { /* transocksd */
+			uint16_t order[UPSTREAM_TRIES_MAX];
+			struct name_guard
+				name_guard; /* of `dial`, where a name says where to go directly */
+			union {
+				struct sniff sniff; /* until its name is taken */
+				struct handshake handshake;
+			};
+		};
+		struct { /* usocksd */
+			struct socks_server server;
+			struct egress_choice egress;
+		};
+	};
 };
 
 struct session {
@@ -97,7 +108,6 @@ struct session {
 		*upstream; /* that carries it or is tried; counts it. NULL: none, or not yet */
 	const char *failed_detail; /* what `failed` was passed over for, or NULL */
 	int failed_err;            /* an errno, or 0 */
-	struct listener *listener;
 	struct leg client, remote;
 	struct timer timer;
 	struct task task;

@@ -69,11 +69,11 @@ struct dial {
 	int connect_error;
 	struct timer timer; /* resolution delay, then attempt delay */
 	struct task task;   /* reports a failure */
-	/* In the order of trying; attempts[i] is the one at addrs[i]. */
-	struct addr addrs[DIAL_ADDRS_MAX];
-	struct dial_attempt attempts[DIAL_ADDRS_MAX];
 	size_t n_addrs, n_tried;
 	size_t n_open; /* attempts on their way */
+	/* In the order of trying; attempts[i] is the one at addrs[i]. These need not be zeroed. */
+	struct addr addrs[DIAL_ADDRS_MAX];
+	struct dial_attempt attempts[DIAL_ADDRS_MAX];
 };
 
 /* `done` is called exactly once unless cancelled, and never from inside these calls. */
