@@ -8,7 +8,6 @@
 #include "daemon/core/shared.h"
 #include "daemon/flow/record.h"
 #include "daemon/flow/session.h"
-#include "policy/name.h"
 
 /* A paused worker looks again so often: the flow that ends may be another worker's. */
 #define PAUSE_MS     100
@@ -28,8 +27,7 @@ int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, st
 	pool_init(&e->sessions, sizeof(struct session));
 	pool_init(&e->setups, sizeof(struct setup));
 	pool_init(&e->bufs, sizeof(struct buf));
-	pool_init(&e->names, NAME_MAX_LEN + 1);
-	pool_init(&e->users, USER_MAX + 1);
+	texts_init(&e->texts);
 	pipes_init(&e->pipes, max_pipes);
 	owner_init(&e->owns);
 	login_desk_init(&e->desk, &budget->logins, &e->loop);
@@ -463,6 +461,5 @@ void engine_destroy(struct engine *e)
 	pool_destroy(&e->sessions);
 	pool_destroy(&e->setups);
 	pool_destroy(&e->bufs);
-	pool_destroy(&e->names);
-	pool_destroy(&e->users);
+	texts_destroy(&e->texts);
 }

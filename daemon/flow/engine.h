@@ -10,6 +10,7 @@
 #include "daemon/core/buf.h"
 #include "daemon/core/loop.h"
 #include "daemon/core/pipes.h"
+#include "daemon/core/texts.h"
 #include "daemon/egress/guard.h"
 #include "daemon/flow/clients.h"
 #include "daemon/flow/logins.h"
@@ -72,7 +73,8 @@ struct engine {
 	pthread_t thread;
 	const struct inbound *inbound;
 	struct view *view;
-	struct pool sessions, setups, bufs, names, users;
+	struct pool sessions, setups, bufs;
+	struct texts texts;  /* names and users */
 	struct buf *scratch; /* empty between any two uses */
 	struct pipes pipes;
 	struct owner owns;          /* which connections are our own */

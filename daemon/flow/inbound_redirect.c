@@ -62,12 +62,8 @@ static void redirect_found(struct session *s)
 {
 	const struct sniff *sniff = &s->setup->sniff;
 
-	s->name = pool_get(&s->engine->names);
-	if (s->name == NULL)
-		return session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);
-	memcpy(s->name, sniff->name, strlen(sniff->name) + 1);
-	s->name_from = (uint8_t)redirect_name_from(sniff);
-	setup_start(s);
+	if (session_keep_name(s, sniff->name, redirect_name_from(sniff)))
+		setup_start(s);
 }
 
 /* The client has said nothing, or not enough: it may be waiting for the server. */

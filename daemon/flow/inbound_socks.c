@@ -112,9 +112,7 @@ static void socks_keep_user(struct session *s, const char *user)
 {
 	if (user[0] == '\0' || !user_is_normal(user))
 		return;
-	s->user = pool_get(&s->engine->users);
-	if (s->user != NULL)
-		memcpy(s->user, user, strlen(user) + 1);
+	s->user = texts_keep(&s->engine->texts, user);
 }
 
 /* The destination is known; `name` is what was asked for, or NULL. */
@@ -131,24 +129,22 @@ static void socks_go(struct session *s, const char *name)
 /* The request is by name, which takes the place of what a proxy may have claimed. */
 static void socks_go_by_name(struct session *s, const struct proto_dest *dest)
 {
-	int rc;
+	char name[NAME_MAX_LEN + 1];
+	int rc = name_normalise(dest->name, dest->name_len, name, &s->dest);
 
-	if (s->name == NULL)
-		s->name = pool_get(&s->engine->names);
-	if (s->name == NULL)
-		return session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);
-	s->name_from = NAME_FROM_REQUEST;
-	rc = name_normalise(dest->name, dest->name_len, s->name, &s->dest);
-	if (rc < 0) {
-		socks_keep_bad_name(s->name, dest);
+	if (rc == 1) { /* an address, spelt as a name */
+		texts_drop(&s->engine->texts, s->name);
+		s->name = NULL;
+		s->dest.port = dest->port;
+		return socks_go(s, NULL);
+	}
+	if (rc < 0)
+		socks_keep_bad_name(name, dest);
+	if (!session_keep_name(s, name, NAME_FROM_REQUEST))
+		return;
+	if (rc < 0)
 		return session_end(s, WHY_NAME_BAD, 0,
 				   "the name in the request is not a host name");
-	}
-	s->dest.port = rc == 1 ? dest->port : 0;
-	if (rc == 1) { /* an address, spelt as a name */
-		pool_put(&s->engine->names, s->name);
-		s->name = NULL;
-	}
 	socks_go(s, s->name);
 }
 
@@ -197,16 +193,8 @@ static bool socks_take_header(struct session *s, const struct proxy_v2 *header)
 		return true;
 	s->via = s->client_addr;
 	s->client_addr = header->client;
-	if (header->authority[0] == '\0')
-		return true;
-	s->name = pool_get(&s->engine->names);
-	if (s->name == NULL) {
-		session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);
-		return false;
-	}
-	memcpy(s->name, header->authority, strlen(header->authority) + 1);
-	s->name_from = NAME_FROM_PROXY;
-	return true;
+	return header->authority[0] == '\0' ||
+	       session_keep_name(s, header->authority, NAME_FROM_PROXY);
 }
 
 /* A trusted proxy may begin with a header, in either version: its first byte is none of SOCKS. True: the handshake

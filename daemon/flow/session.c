@@ -84,8 +84,8 @@ static void session_release(struct dying *d)
 	engine_take_pipe(e, &s->remote);
 	pool_put(&e->bufs, s->client.pending);
 	pool_put(&e->bufs, s->remote.pending);
-	pool_put(&e->names, s->name);
-	pool_put(&e->users, s->user);
+	texts_drop(&e->texts, s->name);
+	texts_drop(&e->texts, s->user);
 	session_leave_upstream(s);
 	if (s->counted)
 		clients_put(&e->budget->clients, &s->client_addr);
@@ -294,6 +294,16 @@ no_memory:
 	pool_put(&e->setups, setup);
 	pool_put(&e->sessions, s);
 	return NULL;
+}
+
+bool session_keep_name(struct session *s, const char *name, enum name_from from)
+{
+	texts_drop(&s->engine->texts, s->name);
+	s->name = texts_keep(&s->engine->texts, name);
+	s->name_from = (uint8_t)from;
+	if (s->name == NULL)
+		session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);
+	return s->name != NULL;
 }
 
 bool session_admit(struct session *s)

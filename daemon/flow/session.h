@@ -37,9 +37,6 @@ enum name_from {
 	NAME_FROM_PROXY, /* usocksd: a trusted proxy's header; the request is by address */
 };
 
-/* Of what a client may say of itself, in SOCKS. */
-#define USER_MAX 255
-
 /* One of the two connections of a flow, client and remote, mirrored halves. What is read from a leg
  * goes to the other one. */
 struct leg {
@@ -125,17 +122,17 @@ struct session {
 		src_addr;    /* usocksd: of the remote end, on our side; AF_UNSPEC: not connected */
 	struct addr dest;    /* AF_UNSPEC: not known yet, or a name that has not been resolved */
 	struct addr dialled; /* instead of `dest`, where the name leads; or AF_UNSPEC */
-	char *name; /* the destination's name where one is known, NAME_MAX_LEN + 1 bytes; or NULL */
-	char *user; /* as the client calls itself, USER_MAX + 1 bytes; or NULL */
-	uint16_t port;      /* of the destination */
-	uint16_t rule;      /* that decided, 1 for the first one; 0: none */
-	uint16_t observed;  /* that only looked on, the same */
-	uint8_t state;      /* enum session_state */
-	uint8_t name_from;  /* enum name_from */
-	uint8_t protocol;   /* enum socks_protocol */
-	uint8_t command;    /* enum socks5_command, once there is a protocol */
-	uint8_t n_tries;    /* upstreams tried */
-	uint8_t failed_why; /* enum why, of: */
+	char *name;          /* the destination's name where one is known; or NULL */
+	char *user;          /* as the client calls itself; or NULL */
+	uint16_t port;       /* of the destination */
+	uint16_t rule;       /* that decided, 1 for the first one; 0: none */
+	uint16_t observed;   /* that only looked on, the same */
+	uint8_t state;       /* enum session_state */
+	uint8_t name_from;   /* enum name_from */
+	uint8_t protocol;    /* enum socks_protocol */
+	uint8_t command;     /* enum socks5_command, once there is a protocol */
+	uint8_t n_tries;     /* upstreams tried */
+	uint8_t failed_why;  /* enum why, of: */
 	uint16_t failed;  /* the last upstream that was passed over, 1 for the first one; 0: none */
 	bool has_port;    /* the upstream counts a port of ours, */
 	int16_t egress;   /* from that source address (dial.source) */
@@ -154,6 +151,9 @@ void session_accept(struct engine *e, struct listener *l, int fd, const struct a
 
 /* Counts the flow for its client; the first thing once that is known. False: there are too many and it has been ended. */
 bool session_admit(struct session *s);
+
+/* The destination's name, which takes the place of an earlier one. False: no memory, and it has been ended. */
+bool session_keep_name(struct session *s, const char *name, enum name_from from);
 
 /* Before the relay: reads once behind what `in` holds. How many bytes came; 0: the end of the stream; -EAGAIN: none now;
  * or another -errno. */
