@@ -10,8 +10,7 @@
 #include "daemon/flow/session.h"
 
 /* A paused worker looks again so often: the flow that ends may be another worker's. */
-#define PAUSE_MS     100
-#define SAY_EVERY_MS 1000
+#define PAUSE_MS 100
 /* A leg that moved nothing for so long gives its pipe back. */
 #define SWEEP_MS 100
 
@@ -40,7 +39,7 @@ int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, st
 	list_init(&e->bulky);
 	timer_init(&e->sweep);
 	timer_init(&e->pause);
-	timer_init(&e->refused);
+	refusals_init(&e->refusals, &e->loop);
 	e->scratch = pool_get(&e->bufs);
 	e->listeners = calloc(max_listeners, sizeof(*e->listeners));
 	if (e->scratch == NULL || e->listeners == NULL) {
@@ -208,45 +207,12 @@ int engine_use(struct engine *e, struct plan *plan, struct diag *d)
 	return 0;
 }
 
-static void engine_log_refused(struct engine *e)
-{
-	const struct why_row *row = &why_rows[WHY_CLIENT_LIMIT];
-	struct log_line line;
-
-	if (e->n_refused > 0 && log_begin(&line, row->level, "more flows refused")) {
-		log_add_uint(&line, "count", e->n_refused);
-		log_add(&line, "end", row->word);
-		log_add(&line, "phase", row->phase);
-		log_end(&line);
-	}
-	e->n_refused = 0;
-}
-
-static void engine_refused_over(struct timer *t)
-{
-	struct engine *e = container_of(t, struct engine, refused);
-
-	if (e->n_refused > 0)
-		loop_timer(&e->loop, &e->refused, SAY_EVERY_MS, engine_refused_over);
-	engine_log_refused(e);
-}
-
-bool engine_says_refused(struct engine *e)
-{
-	if (timer_is_set(&e->refused)) {
-		e->n_refused++;
-		return false;
-	}
-	loop_timer(&e->loop, &e->refused, SAY_EVERY_MS, engine_refused_over);
-	return true;
-}
-
 static void *engine_thread(void *arg)
 {
 	struct engine *e = arg;
 
 	loop_run(&e->loop);
-	engine_log_refused(e);
+	refusals_end(&e->refusals);
 	e->on_finish(e);
 	return NULL;
 }

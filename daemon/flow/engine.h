@@ -15,6 +15,7 @@
 #include "daemon/flow/clients.h"
 #include "daemon/flow/logins.h"
 #include "daemon/flow/plan.h"
+#include "daemon/flow/refusals.h"
 #include "daemon/flow/server_first.h"
 #include "daemon/flow/why.h"
 #include "daemon/net/listener.h"
@@ -88,8 +89,7 @@ struct engine {
 	struct budget *budget; /* when it is used up, accepting pauses */
 	struct timer pause;    /* until another worker's flow may have ended */
 	size_t n_refusing;     /* clients over their limit that are still to be told */
-	size_t n_refused;      /* flows refused since that was last logged */
-	struct timer refused;  /* set: it was logged less than a second ago */
+	struct refusals refusals;
 	struct listener *listeners;
 	size_t n_listeners;
 	bool paused, draining;
@@ -122,9 +122,6 @@ void engine_destroy(struct engine *e);
 /* Engine's thread. */
 void engine_flow_ended(struct engine *e, enum why why);
 void engine_flow_released(struct engine *e);
-/* A client over its limit: whether this flow gets a line in the log. One in a second does, the others are
- * counted and logged together. */
-bool engine_says_refused(struct engine *e);
 struct view *view_ref(struct view *v);
 void view_unref(struct view *v);
 /* Gives the scratch buffer, with what is in it, to a flow, and takes a fresh one. NULL: no memory; the

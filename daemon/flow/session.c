@@ -176,6 +176,13 @@ static void session_flush_begin(struct session *s)
 	session_flush(&s->timer);
 }
 
+/* Before it had a destination: anybody can send such ones, at any rate. */
+static bool session_was_refused(const struct session *s, enum why why)
+{
+	return refusals_concern(why) ||
+	       (why == WHY_CLIENT_GONE && s->state == SES_REQUEST && s->dest.family == AF_UNSPEC);
+}
+
 void session_end(struct session *s, enum why why, int err, const char *detail)
 {
 	const struct inbound *in = s->engine->inbound;
@@ -189,7 +196,7 @@ void session_end(struct session *s, enum why why, int err, const char *detail)
 	       why != WHY_CUT && in->answer(s, why, err) == 0;
 	if (s->refused) /* whatever became of telling so */
 		why = WHY_CLIENT_LIMIT;
-	if (why != WHY_CLIENT_LIMIT || engine_says_refused(s->engine))
+	if (!session_was_refused(s, why) || refusals_say(&s->engine->refusals, why))
 		record_write(s, why, err, detail);
 	engine_flow_ended(s->engine, why);
 	if (s->setup != NULL)
