@@ -35,6 +35,14 @@ enum log_format { LOG_FORMAT_PLAIN, LOG_FORMAT_LOGFMT, LOG_FORMAT_JSON };
 enum handshake_mode { HANDSHAKE_MODE_AUTO, HANDSHAKE_MODE_STRICT, HANDSHAKE_MODE_ONE_FLIGHT };
 extern const char *const handshake_mode_words[];
 
+/* What usocksd's clients may ask for, and the words of it. */
+enum incoming_command {
+	INCOMING_CONNECT,
+	INCOMING_BIND,
+	INCOMING_UDP_ASSOCIATE,
+};
+extern const char *const incoming_command_words[];
+
 /* The words of the two enums, in their order, NULL at the end; and the other spellings of levels that
  * the Go programs took, as pairs of spelling and word. option_word_index() reads them. */
 extern const char *const log_level_words[];
@@ -104,9 +112,10 @@ struct conf {
 		int64_t timeout;        /* ms; how long their first bytes are waited for */
 	} sniff;
 
-	struct { /* usocksd's names for `listen` */
+	struct { /* usocksd */
 		uint16_t port;
-		struct addr_list addresses;
+		struct addr_list addresses; /* its names for `listen` */
+		unsigned commands;          /* that are served: bits (1 << enum incoming_command) */
 	} incoming;
 	struct {                     /* usocksd */
 		char *file;          /* "": clients log in with nothing */

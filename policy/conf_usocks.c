@@ -10,6 +10,10 @@
 #define PORTS_MAX    1024
 #define USERS_MAX    1024
 
+#define COMMANDS_MAX 16 /* words in a list, the same one twice among them */
+
+const char *const incoming_command_words[] = {"connect", "bind", "udp-associate", NULL};
+
 #define ACL_ROW(option_name, member, list_type, most, help_text)                                   \
 	{                                                                                          \
 		.name = option_name, .type = &list_type, .offset = FIELD(acl.member), .def = "[]", \
@@ -47,6 +51,16 @@ static const struct option options[] = {
 		"auth.file all"),
 	ACL_ROW("incoming.trusted_proxies", trusted_proxies, option_clients, NETWORKS_MAX,
 		"proxies whose PROXY v2 header says who the client is"),
+	{
+		.name = "incoming.commands",
+		.type = &option_word_set,
+		.offset = FIELD(incoming.commands),
+		.def = "[\"connect\", \"bind\", \"udp-associate\"]",
+		.min = 1,
+		.max = COMMANDS_MAX,
+		.words = incoming_command_words,
+		.help = "what clients may ask for: connect, bind, udp-associate",
+	},
 	{
 		.name = "auth.file",
 		.type = &option_path,

@@ -25,8 +25,8 @@ struct option {
 	const char *def;                /* default as TOML text: "\"5s\"", "0", "[]"; NULL: none */
 	int64_t min, max;           /* inclusive; of a number, a duration (ms), a string (bytes),
 					 * a list (entries) */
-	const char *const *words;   /* option_word: the allowed ones, ends with NULL; the field is
-					 * the index */
+	const char *const *words;   /* option_word, option_word_set: the allowed ones, ends with
+					 * NULL; the field is the index, or has its bit */
 	const char *const *aliases; /* option_word: pairs of another spelling and its word, ends
 					 * with NULL; or NULL */
 	const char *help;           /* one line, no final stop */

@@ -9,6 +9,7 @@
 
 #include "policy/conf.h"
 #include "policy/duration.h"
+#include "policy/nearest.h"
 #include "policy/option_check.h"
 
 /* integer */
@@ -137,11 +138,25 @@ int option_word_index(const char *const *words, const char *const *aliases, cons
 /* An enum without negative values is an unsigned int under gcc and clang. */
 _Static_assert(sizeof(enum log_level) == sizeof(unsigned), "enums are stored as unsigned");
 
+/* "red" is not one of: ... */
+static int word_refuse(const struct option *o, const struct toml_item *item, struct diag *d)
+{
+	const char *near = nearest_word(item->string, o->words);
+	char list[256], text[128];
+	struct strbuf sb;
+
+	strbuf_init(&sb, list, sizeof(list));
+	for (size_t i = 0; o->words[i] != NULL; i++)
+		strbuf_printf(&sb, "%s%s", i > 0 ? ", " : "", o->words[i]);
+	if (near != NULL)
+		strbuf_printf(&sb, "; did you mean \"%s\"?", near);
+	return option_refuse(o, item, EINVAL, d, ": %s is not one of: %s", option_shown(item, text),
+			     list);
+}
+
 static int word_set(const struct option *o, void *field, const struct toml_item *item,
 		    struct diag *d)
 {
-	char list[256], text[128];
-	struct strbuf sb;
 	unsigned value;
 	int r, index;
 
@@ -149,13 +164,8 @@ static int word_set(const struct option *o, void *field, const struct toml_item 
 	if (r < 0)
 		return r;
 	index = option_word_index(o->words, o->aliases, item->string);
-	if (index < 0) {
-		strbuf_init(&sb, list, sizeof(list));
-		for (size_t i = 0; o->words[i] != NULL; i++)
-			strbuf_printf(&sb, "%s%s", i > 0 ? ", " : "", o->words[i]);
-		return option_refuse(o, item, EINVAL, d, ": %s is not one of: %s",
-				     option_shown(item, text), list);
-	}
+	if (index < 0)
+		return word_refuse(o, item, d);
 	value = (unsigned)index;
 	memcpy(field, &value, sizeof(value));
 	return 0;
@@ -171,6 +181,53 @@ static void word_dump(const struct option *o, const void *field, struct strbuf *
 
 const struct option_type option_word = {
 	.name = "string", .argument = "WORD", .set = word_set, .dump = word_dump};
+
+/* word set */
+
+static int word_set_set(const struct option *o, void *field, const struct toml_item *item,
+			struct diag *d)
+{
+	unsigned value = 0;
+	int r, index;
+
+	if (item->kind != TOML_ARRAY)
+		return option_bad_kind(o, item, "a list of strings", d);
+	r = option_check_entries(o, item, d);
+	for (size_t i = 0; i < item->len && r == 0; i++) {
+		const struct toml_item *word = &item->elements[i];
+
+		r = option_check_string(o, word, "strings in its list", d);
+		index = r == 0 ? option_word_index(o->words, o->aliases, word->string) : 0;
+		if (index < 0)
+			r = word_refuse(o, word, d);
+		else
+			value |= 1u << index;
+	}
+	if (r == 0)
+		*(unsigned *)field = value;
+	return r;
+}
+
+static void word_set_dump(const struct option *o, const void *field, struct strbuf *out)
+{
+	unsigned value = *(const unsigned *)field;
+	const char *before = "";
+
+	strbuf_putc(out, '[');
+	for (unsigned i = 0; o->words[i] != NULL; i++) {
+		if (!(value & 1u << i))
+			continue;
+		strbuf_puts(out, before);
+		option_dump_string(out, o->words[i]);
+		before = ", ";
+	}
+	strbuf_putc(out, ']');
+}
+
+const struct option_type option_word_set = {.name = "list of strings",
+					    .argument = "WORD,...",
+					    .set = word_set_set,
+					    .dump = word_set_dump};
 
 /* duration */
 

@@ -18,6 +18,8 @@ extern const struct option_type option_port;
 extern const struct option_type option_string;
 /* an enum whose values are the indices of the row's words */
 extern const struct option_type option_word;
+/* unsigned; a list of min..max of the row's words, each the bit of its index */
+extern const struct option_type option_word_set;
 /* int64_t, milliseconds in min..max; the integer 0, or a string such as "250ms", "5s", "1h30m" */
 extern const struct option_type option_duration;
 /* struct addr_list; a string or a list of strings "address:port", ":port" (0.0.0.0 and ::) or

@@ -154,6 +154,17 @@ static bool is_header(uint8_t first)
 	return first == '\r' || first == 'P';
 }
 
+static bool socks_command_is_served(const struct session *s)
+{
+	static const enum incoming_command commands[] = {
+		[SOCKS5_CONNECT] = INCOMING_CONNECT,
+		[SOCKS5_BIND] = INCOMING_BIND,
+		[SOCKS5_UDP_ASSOCIATE] = INCOMING_UDP_ASSOCIATE,
+	};
+
+	return s->view->plan->conf->incoming.commands & 1u << commands[s->command];
+}
+
 /* The request is complete. */
 static void socks_request(struct session *s)
 {
@@ -171,6 +182,8 @@ static void socks_request(struct session *s)
 		return session_end(s, WHY_AUTH_FAILED, 0, "SOCKS4 has no passwords");
 	if (s->setup->unnamed)
 		return session_end(s, WHY_CLIENT_REFUSED, 0, acl_text(ACL_CLIENT));
+	if (!socks_command_is_served(s))
+		return session_end(s, WHY_COMMAND_REFUSED, 0, "not in incoming.commands");
 	if (s->command != SOCKS5_CONNECT)
 		return session_end(s, WHY_COMMAND_REFUSED, 0, NULL);
 	if (dest->addr.family != AF_UNSPEC) {

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """usocksd as its clients see it: names, families, reply codes, and RFC 8305."""
 import ipaddress
+import json
 import struct
 import time
 
@@ -109,6 +110,22 @@ class Usocksd(lab.TestCase):
             self.assertEqual(self.code(t, "11.0.0.1", command=command), 7, command)
         for kind in (0, 2, 5, 255):
             self.assertEqual(self.code(t, "11.0.0.1", kind=kind), 8, kind)
+
+    def test_commands_that_are_not_served(self):
+        for written, refused in ((["connect"], {2: "BIND", 3: "UDP ASSOCIATE"}),
+                                 (["bind", "udp-associate"], {1: "CONNECT"})):
+            t = self.start(f"[incoming]\ncommands = {json.dumps(written)}\n")
+            for command in refused:
+                self.assertEqual(self.code(t, "11.0.0.1", command=command), 7)
+            with t.host.connect("127.0.0.1", 1080) as sock:
+                sock.sendall(struct.pack("!BBH4sx", 4, min(refused), 80, b"\x0b\0\0\1"))
+                self.assertEqual(self.exactly(sock, 8)[:2], b"\0\x5b")
+            if "connect" in written:
+                self.assertEqual(self.code(t, "11.0.0.1"), 0)
+            t.usocksd.wait_line(len(refused) + 1, type="access", end="command-refused")
+            records = t.usocksd.lines(type="access", end="command-refused")
+            self.assertEqual({r["error"] for r in records}, {"not in incoming.commands"})
+            self.assertEqual({r["command"] for r in records}, set(refused.values()))
 
     def test_no_acceptable_method(self):
         t = self.start()

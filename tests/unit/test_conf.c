@@ -154,6 +154,8 @@ static void test_usocks_defaults(void **state)
 	assert_int_equal(c->proxy_url.scheme, PROXY_NONE);
 	assert_string_equal(c->user, DEFAULT_USER);
 	assert_int_equal(c->mark.value, DEFAULT_MARK_VALUE);
+	assert_int_equal(c->incoming.commands,
+			 1 << INCOMING_CONNECT | 1 << INCOMING_BIND | 1 << INCOMING_UDP_ASSOCIATE);
 	assert_int_equal(c->timeouts.handshake, 10000);
 	assert_int_equal(c->timeouts.connect, 10000);
 	assert_int_equal(c->timeouts.half_close, 600000);

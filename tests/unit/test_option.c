@@ -27,6 +27,7 @@ struct box {
 	struct prefix_list prefixes, special;
 	struct port_list ports;
 	struct mark_list marks;
+	unsigned colours;
 };
 
 static const char *const colour_words[] = {"red", "green", NULL};
@@ -61,6 +62,8 @@ static const struct option table[] = {
 	 .help = "special ones"},
 	{ROW("many.ports", option_ports, ports), .def = "[]", .max = 5, .help = "ports"},
 	{ROW("many.marks", option_marks, marks), .def = "[]", .max = 2, .help = "marks"},
+	{ROW("many.colours", option_word_set, colours), .def = "[\"green\"]", .min = 1, .max = 3,
+	 .words = colour_words, .aliases = colour_aliases, .help = "colours"},
 	{0},
 };
 
@@ -96,7 +99,8 @@ static const char defaults[] = "# a count\ncount = 3\n"
 			       "# prefixes\nprefixes = []\n"
 			       "# special ones\nspecial = []\n"
 			       "# ports\nports = []\n"
-			       "# marks\nmarks = []\n";
+			       "# marks\nmarks = []\n"
+			       "# colours\ncolours = [\"green\"]\n";
 
 static void test_defaults_and_dump(void **state)
 {
@@ -192,6 +196,9 @@ static void test_values(void **state)
 		{"many.ports = [65535, \"1-65535\"]", "\nports = [\"1-65535\"]\n"},
 		{"many.marks = [\"0x2/0xff\", \"7\"]",
 		 "\nmarks = [\"0x2/0xff\", \"0x7/0xffffffff\"]\n"},
+		{"many.colours = [\"red\"]", "\ncolours = [\"red\"]\n"},
+		{"many.colours = [\"vert\", \"red\", \"red\"]",
+		 "\ncolours = [\"red\", \"green\"]\n"},
 	};
 	(void)state;
 
@@ -263,6 +270,20 @@ static void test_errors(void **state)
 		{"look.colour = \"blue\"",
 		 "option \"look.colour\": \"blue\" is not one of: red, green", 1},
 		{"look.colour = [\"red\"]", "option \"look.colour\" wants a string, not a list", 1},
+		{"look.colour = \"grean\"",
+		 "\"grean\" is not one of: red, green; did you mean \"green\"?", 1},
+		/* word set */
+		{"many.colours = \"red\"",
+		 "option \"many.colours\" wants a list of strings, not a string", 1},
+		{"many.colours = []", "option \"many.colours\" is empty: leave it out", 1},
+		{"many.colours = [\"red\", 1]",
+		 "option \"many.colours\" wants strings in its list, not an integer", 1},
+		{"many.colours = [\"red\", \"red\", \"red\", \"red\"]",
+		 "a list of 4 is out of range (1..3 entries)", 1},
+		{"many.colours = [\n\"red\",\n\"gren\"]",
+		 "\"gren\" is not one of: red, green; did you mean \"green\"?", 3},
+		{"many.colours = [\"blue\"]",
+		 "option \"many.colours\": \"blue\" is not one of: red, green", 1},
 		/* duration */
 		{"look.wait = 5",
 		 "option \"look.wait\": write a unit, such as \"5s\" (ms, s, m, h)", 1},
