@@ -24,6 +24,7 @@ int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, st
 	if (rc < 0)
 		return rc;
 	pool_init(&e->sessions, sizeof(struct session));
+	pool_init(&e->rares, sizeof(struct session_rare));
 	pool_init(&e->setups, sizeof(struct setup));
 	pool_init(&e->bufs, sizeof(struct buf));
 	texts_init(&e->texts);
@@ -425,6 +426,7 @@ void engine_destroy(struct engine *e)
 	server_first_destroy(&e->server_first);
 	loop_destroy(&e->loop);
 	pool_destroy(&e->sessions);
+	pool_destroy(&e->rares);
 	pool_destroy(&e->setups);
 	pool_destroy(&e->bufs);
 	texts_destroy(&e->texts);

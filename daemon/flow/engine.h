@@ -74,7 +74,7 @@ struct engine {
 	pthread_t thread;
 	const struct inbound *inbound;
 	struct view *view;
-	struct pool sessions, setups, bufs;
+	struct pool sessions, rares, setups, bufs;
 	struct texts texts;  /* names and users */
 	struct buf *scratch; /* empty between any two uses */
 	struct pipes pipes;

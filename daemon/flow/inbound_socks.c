@@ -29,7 +29,7 @@ static bool socks_admit(struct session *s)
 {
 	/* Only the listener's address can say that a client is of this host: not where another one is named. */
 	const struct addr *at =
-		s->via.family == AF_UNSPEC ? &s->setup->listener->addr : &s->client_addr;
+		session_via(s) == NULL ? &s->setup->listener->addr : &s->client_addr;
 	enum acl_verdict client = acl_client(socks_acl(s), &s->client_addr, at);
 
 	if (!session_admit(s))
@@ -110,9 +110,9 @@ static bool user_is_normal(const char *user)
 /* For the record alone; one that nobody can be called is left out. */
 static void socks_keep_user(struct session *s, const char *user)
 {
-	if (user[0] == '\0' || !user_is_normal(user))
+	if (user[0] == '\0' || !user_is_normal(user) || session_rare(s) == NULL)
 		return;
-	s->user = texts_keep(&s->engine->texts, user);
+	s->rare->user = texts_keep(&s->engine->texts, user);
 }
 
 /* The destination is known; `name` is what was asked for, or NULL. */
@@ -201,10 +201,17 @@ static void socks_request(struct session *s)
 /* What a trusted proxy says of its client. One that says nothing asks for itself. */
 static bool socks_take_header(struct session *s, const struct proxy_v2 *header)
 {
+	struct session_rare *rare;
+
 	s->setup->unnamed = header->local || header->client.family == AF_UNSPEC;
 	if (s->setup->unnamed)
 		return true;
-	s->via = s->client_addr;
+	rare = session_rare(s);
+	if (rare == NULL) {
+		session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);
+		return false;
+	}
+	rare->via = s->client_addr;
 	s->client_addr = header->client;
 	return header->authority[0] == '\0' ||
 	       session_keep_name(s, header->authority, NAME_FROM_PROXY);

@@ -39,13 +39,15 @@ static const struct flow_rule *record_rule(const struct session *s, uint16_t rul
 
 static void record_add_failed(struct log_line *line, const struct session *s)
 {
-	const char *detail = s->failed_detail != NULL ? s->failed_detail
-			     : s->failed_err != 0     ? strerror(s->failed_err)
-						      : why_rows[s->failed_why].word;
+	const struct session_rare *rare = s->rare;
+	const struct why_row *row = &why_rows[rare->failed_why];
+	const char *detail = rare->failed_detail != NULL ? rare->failed_detail
+			     : rare->failed_err != 0     ? strerror(rare->failed_err)
+							 : row->word;
 	char text[UPSTREAM_FAILURE_TEXT_MAX];
 
-	snprintf(text, sizeof(text), "%s: %s", why_rows[s->failed_why].phase, detail);
-	log_add(line, "failed_upstream", s->view->plan->conf->upstreams[s->failed - 1].name);
+	snprintf(text, sizeof(text), "%s: %s", row->phase, detail);
+	log_add(line, "failed_upstream", s->view->plan->conf->upstreams[rare->failed - 1].name);
 	log_add(line, "failed_error", text);
 }
 
@@ -66,11 +68,11 @@ static void record_add_way(struct log_line *line, const struct session *s)
 		log_add(line, "upstream", "direct");
 	if (s->all_down)
 		log_add(line, "direct_because", "when_all_down");
-	if (s->dialled.family != AF_UNSPEC)
-		log_add_addr(line, "dialled", &s->dialled);
+	if (s->rare != NULL && s->rare->dialled.family != AF_UNSPEC)
+		log_add_addr(line, "dialled", &s->rare->dialled);
 	if (s->n_tries > 1)
 		log_add_uint(line, "tries", s->n_tries);
-	if (s->failed != 0)
+	if (s->rare != NULL && s->rare->failed != 0)
 		record_add_failed(line, s);
 }
 
@@ -128,10 +130,10 @@ void record_write(const struct session *s, enum why why, int err, const char *de
 		return;
 	log_add(&line, "type", "access");
 	log_add_addr(&line, "client_addr", &s->client_addr);
-	if (s->via.family != AF_UNSPEC)
-		log_add_addr(&line, "via", &s->via);
-	if (s->user != NULL)
-		log_add(&line, "user", s->user);
+	if (session_via(s) != NULL)
+		log_add_addr(&line, "via", session_via(s));
+	if (s->rare != NULL && s->rare->user != NULL)
+		log_add(&line, "user", s->rare->user);
 	if (s->protocol != SOCKS_PROTOCOL_NONE) {
 		log_add(&line, "protocol", protocol_words[s->protocol]);
 		log_add(&line, "command", command_words[s->command]);

@@ -80,8 +80,8 @@ static uint64_t relay_keepalive_ms(const struct session *s)
  * some have moved since the last look, or this was the first one. */
 static bool relay_still_drains(struct session *s)
 {
-	uint64_t held = (uint64_t)sock_unsent(s->client.source->fd) +
-			(uint64_t)sock_unsent(s->remote.source->fd);
+	uint32_t held = (uint32_t)sock_unsent(s->client.source->fd) +
+			(uint32_t)sock_unsent(s->remote.source->fd);
 	bool first = s->held == 0;
 
 	if (held == 0 || (!first && held >= s->held))

@@ -74,6 +74,15 @@ static bool session_linger_over(struct session *s)
 	return true;
 }
 
+static void session_drop_rare(struct session *s)
+{
+	struct engine *e = s->engine;
+
+	if (s->rare != NULL)
+		texts_drop(&e->texts, s->rare->user);
+	pool_put(&e->rares, s->rare);
+}
+
 static void session_release(struct dying *d)
 {
 	struct session *s = container_of(d, struct session, dying);
@@ -85,7 +94,7 @@ static void session_release(struct dying *d)
 	pool_put(&e->bufs, s->client.pending);
 	pool_put(&e->bufs, s->remote.pending);
 	texts_drop(&e->texts, s->name);
-	texts_drop(&e->texts, s->user);
+	session_drop_rare(s);
 	session_leave_upstream(s);
 	if (s->counted)
 		clients_put(&e->budget->clients, &s->client_addr);
@@ -157,7 +166,7 @@ static void session_linger(struct session *s)
 static void session_flush(struct timer *t)
 {
 	struct session *s = container_of(t, struct session, timer);
-	uint64_t held = (uint64_t)sock_unsent(s->client.source->fd);
+	uint32_t held = (uint32_t)sock_unsent(s->client.source->fd);
 
 	if (held < s->held) {
 		s->active_ms = s->engine->loop.now_ms;
@@ -172,7 +181,7 @@ static void session_flush(struct timer *t)
 static void session_flush_begin(struct session *s)
 {
 	s->state = SES_FLUSH;
-	s->held = UINT64_MAX;
+	s->held = UINT32_MAX;
 	session_flush(&s->timer);
 }
 
@@ -301,6 +310,21 @@ no_memory:
 	pool_put(&e->setups, setup);
 	pool_put(&e->sessions, s);
 	return NULL;
+}
+
+struct session_rare *session_rare(struct session *s)
+{
+	if (s->rare == NULL) {
+		s->rare = pool_get(&s->engine->rares);
+		if (s->rare != NULL)
+			memset(s->rare, 0, sizeof(*s->rare));
+	}
+	return s->rare;
+}
+
+const struct addr *session_via(const struct session *s)
+{
+	return s->rare != NULL && s->rare->via.family != AF_UNSPEC ? &s->rare->via : NULL;
 }
 
 bool session_keep_name(struct session *s, const char *name, enum name_from from)

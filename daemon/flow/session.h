@@ -96,6 +96,17 @@ struct setup {
 	};
 };
 
+/* What few flows have to tell, in the access record. */
+struct session_rare {
+	struct addr via;     /* usocksd: the trusted proxy that named the client; or AF_UNSPEC */
+	struct addr dialled; /* instead of `dest`, where the name leads; or AF_UNSPEC */
+	char *user;          /* as the client calls itself; or NULL */
+	uint16_t failed; /* the last upstream that was passed over, 1 for the first one; 0: none */
+	uint8_t failed_why;        /* enum why, of: */
+	int failed_err;            /* an errno, or 0 */
+	const char *failed_detail; /* what it was passed over for, or NULL */
+};
+
 struct session {
 	struct list node; /* engine->live */
 	struct engine *engine;
@@ -103,48 +114,50 @@ struct session {
 	struct setup *setup; /* NULL once the relay has begun */
 	struct upstream
 		*upstream; /* that carries it or is tried; counts it. NULL: none, or not yet */
-	const char *failed_detail; /* what `failed` was passed over for, or NULL */
-	int failed_err;            /* an errno, or 0 */
 	struct leg client, remote;
 	struct timer timer;
-	struct task task;
-	struct dying dying;
+	union {
+		struct task task;
+		struct dying dying; /* SES_ENDED */
+	};
 	uint64_t start_ms;
-	uint64_t active_ms;  /* when a byte last moved */
-	uint64_t look_ms;    /* when relay.c looks for vanished peers again; 0: never */
-	uint64_t settled_ms; /* when it last saw that neither leg owes an answer */
-	uint64_t
-		held; /* bytes that both peers had not acknowledged at the last look; 0: not looked at yet */
+	uint64_t active_ms;       /* when a byte last moved */
+	uint64_t look_ms;         /* when relay.c looks for vanished peers again; 0: never */
+	uint64_t settled_ms;      /* when it last saw that neither leg owes an answer */
 	struct egress_addr *from; /* counts the remote end; or NULL */
 	struct addr client_addr;
-	struct addr via; /* usocksd: the trusted proxy that named the client; or AF_UNSPEC */
 	struct addr
-		src_addr;    /* usocksd: of the remote end, on our side; AF_UNSPEC: not connected */
-	struct addr dest;    /* AF_UNSPEC: not known yet, or a name that has not been resolved */
-	struct addr dialled; /* instead of `dest`, where the name leads; or AF_UNSPEC */
-	char *name;          /* the destination's name where one is known; or NULL */
-	char *user;          /* as the client calls itself; or NULL */
-	uint16_t port;       /* of the destination */
-	uint16_t rule;       /* that decided, 1 for the first one; 0: none */
-	uint16_t observed;   /* that only looked on, the same */
-	uint8_t state;       /* enum session_state */
-	uint8_t name_from;   /* enum name_from */
-	uint8_t protocol;    /* enum socks_protocol */
-	uint8_t command;     /* enum socks5_command, once there is a protocol */
-	uint8_t n_tries;     /* upstreams tried */
-	uint8_t failed_why;  /* enum why, of: */
-	uint16_t failed;  /* the last upstream that was passed over, 1 for the first one; 0: none */
-	bool has_port;    /* the upstream counts a port of ours, */
-	int16_t egress;   /* from that source address (dial.source) */
-	bool direct;      /* goes, or went, to its destination itself */
-	bool all_down;    /* ... because no upstream of its group is there (when_all_down) */
-	bool watch_first; /* who speaks first at this destination is to be learned */
-	bool half_broken; /* one peer is lost; the other one still takes what came before that */
-	bool stalled;     /* given up because the other side takes nothing */
-	bool kept_alive;  /* the remote end has keepalive too */
-	bool counted;     /* in engine->budget->clients */
-	bool refused; /* the client is over its limit, and is told when it has made its request */
+		src_addr; /* usocksd: of the remote end, on our side; AF_UNSPEC: not connected */
+	struct addr dest; /* AF_UNSPEC: not known yet, or a name that has not been resolved */
+	char *name;       /* the destination's name where one is known; or NULL */
+	struct session_rare *rare; /* or NULL; session_rare() */
+	uint32_t
+		held; /* bytes that both peers had not acknowledged at the last look; 0: not looked at yet */
+	uint16_t port;        /* of the destination */
+	uint16_t rule;        /* that decided, 1 for the first one; 0: none */
+	uint16_t observed;    /* that only looked on, the same */
+	uint8_t state;        /* enum session_state */
+	uint8_t name_from;    /* enum name_from */
+	uint8_t protocol;     /* enum socks_protocol */
+	uint8_t command;      /* enum socks5_command, once there is a protocol */
+	uint8_t n_tries;      /* upstreams tried */
+	bool has_port;        /* the upstream counts a port of ours, */
+	int16_t egress;       /* from that source address (dial.source) */
+	bool direct : 1;      /* goes, or went, to its destination itself */
+	bool all_down : 1;    /* ... because no upstream of its group is there (when_all_down) */
+	bool watch_first : 1; /* who speaks first at this destination is to be learned */
+	bool half_broken : 1; /* one peer is lost; the other one still takes what came before that */
+	bool stalled : 1;     /* given up because the other side takes nothing */
+	bool kept_alive : 1;  /* the remote end has keepalive too */
+	bool counted : 1;     /* in engine->budget->clients */
+	bool refused : 1; /* the client is over its limit, and is told when it has made its request */
 };
+
+/* Zero at first. NULL: no memory. */
+struct session_rare *session_rare(struct session *s);
+
+/* The trusted proxy that named the client; or NULL. */
+const struct addr *session_via(const struct session *s);
 
 /* A client came in: takes over `fd`. */
 void session_accept(struct engine *e, struct listener *l, int fd, const struct addr *peer);

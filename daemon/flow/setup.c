@@ -76,6 +76,19 @@ static void setup_go_direct(struct session *s)
 	setup_dial(s);
 }
 
+/* For the record. */
+static void setup_note_failed(struct session *s, enum why why, int err, const char *detail)
+{
+	struct session_rare *rare = session_rare(s);
+
+	if (rare == NULL)
+		return;
+	rare->failed = (uint16_t)(s->setup->order[s->setup->at] + 1);
+	rare->failed_why = (uint8_t)why;
+	rare->failed_err = err;
+	rare->failed_detail = detail;
+}
+
 /* The upstream that was tried is not there, or does not answer: the next one is tried. */
 static void setup_failed(struct session *s, enum why why, int err, const char *detail)
 {
@@ -85,10 +98,7 @@ static void setup_failed(struct session *s, enum why why, int err, const char *d
 	p->never_direct = p->never_direct || !upstream_is_to_blame(err);
 	if (setup_is_over(s) || (last && !setup_may_go_direct(s)))
 		return session_end(s, why, err, detail);
-	s->failed = (uint16_t)(p->order[p->at] + 1);
-	s->failed_why = (uint8_t)why;
-	s->failed_err = err;
-	s->failed_detail = detail;
+	setup_note_failed(s, why, err, detail);
 	setup_drop_remote(s);
 	setup_abandon(s);
 	session_leave_upstream(s);
@@ -442,8 +452,8 @@ static void setup_note_dest(struct session *s, const struct addr *peer)
 {
 	if (s->dest.family == AF_UNSPEC) /* a name was asked for, and nothing else */
 		s->dest = *peer;
-	else if (!addr_equal(&s->dest, peer))
-		s->dialled = *peer;
+	else if (!addr_equal(&s->dest, peer) && session_rare(s) != NULL)
+		s->rare->dialled = *peer;
 }
 
 static void setup_dial_failed(struct session *s, const struct dial *d, int status)
