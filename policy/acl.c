@@ -38,9 +38,25 @@ static const char *const texts[] = {
 	[ACL_OWN_ADDRESS] = "an address of this host, and not in outgoing.allow_anyway",
 };
 
+static const char *const words[] = {
+	[ACL_ALLOWED] = "",
+	[ACL_CLIENT] = "allow_from",
+	[ACL_SITE_UNKNOWN] = "allow_sites",
+	[ACL_SITE_DENIED] = "deny_sites",
+	[ACL_PORT_DENIED] = "deny_ports",
+	[ACL_NETWORK_DENIED] = "deny_networks",
+	[ACL_NETWORK_SPECIAL] = "special",
+	[ACL_OWN_ADDRESS] = "own_address",
+};
+
 const char *acl_text(enum acl_verdict verdict)
 {
 	return texts[verdict];
+}
+
+const char *acl_word(enum acl_verdict verdict)
+{
+	return words[verdict];
 }
 
 /* --- building --- */

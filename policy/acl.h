@@ -25,10 +25,13 @@ enum acl_verdict {
 	ACL_NETWORK_DENIED,  /* deny_networks */
 	ACL_NETWORK_SPECIAL, /* acl_special, built in */
 	ACL_OWN_ADDRESS,     /* of this host, built in */
+	ACL_VERDICTS,
 };
 
 /* A constant sentence that names the option; "" for ACL_ALLOWED. */
 const char *acl_text(enum acl_verdict verdict);
+/* The option alone, "deny_ports"; or "special" and "own_address", which are built in. */
+const char *acl_word(enum acl_verdict verdict);
 
 /* A list of sites as the Go program's files have it: "x" is that name alone, ".x" all names below x but not x
  * itself, an address is a request for that address, "" is every request by address. */

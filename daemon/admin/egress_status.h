@@ -13,7 +13,9 @@
 	ROW(flows,        "live flows from it",                               a->flows) \
 	ROW(connects,     "connections that were made from it",               a->connects) \
 	ROW(failed,       "destinations that could not be connected to",      a->failed) \
-	ROW(failed_binds, "attempts to use it while it was not of this host", a->failed_binds)
+	ROW(failed_binds, "attempts to use it while it was not of this host", a->failed_binds) \
+	ROW(bytes_up,     "bytes passed on for clients, by flows that have ended", a->bytes_up) \
+	ROW(bytes_down,   "bytes passed on to clients, by the same",          a->bytes_down)
 /* clang-format on */
 
 /* The member "egress": an array. */

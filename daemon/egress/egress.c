@@ -322,6 +322,12 @@ void egress_put(struct egress_addr *a)
 	atomic_fetch_sub_explicit(&a->flows, 1, memory_order_relaxed);
 }
 
+void egress_moved(struct egress_addr *a, uint64_t bytes_up, uint64_t bytes_down)
+{
+	atomic_fetch_add_explicit(&a->bytes_up, bytes_up, memory_order_relaxed);
+	atomic_fetch_add_explicit(&a->bytes_down, bytes_down, memory_order_relaxed);
+}
+
 void egress_failed(struct egress_addr *a)
 {
 	atomic_fetch_add_explicit(&a->failed, 1, memory_order_relaxed);

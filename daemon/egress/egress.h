@@ -29,6 +29,8 @@ struct egress_addr {
 	atomic_uint_fast64_t connects;     /* connections that were made from it */
 	atomic_uint_fast64_t failed;       /* destinations that could not be connected to */
 	atomic_uint_fast64_t failed_binds; /* by connections, that then took another one */
+	atomic_uint_fast64_t bytes_up;     /* passed on for clients by flows that have ended, */
+	atomic_uint_fast64_t bytes_down;   /* and to them */
 };
 
 /* A list of the configuration. */
@@ -71,6 +73,8 @@ int egress_bind(const struct egress_choice *c, size_t place, int fd);
 /* A connection was made from it, and is closed. */
 void egress_take(struct egress_addr *a);
 void egress_put(struct egress_addr *a);
+/* What was passed on over it; where a flow ends, since workers share the counter. */
+void egress_moved(struct egress_addr *a, uint64_t bytes_up, uint64_t bytes_down);
 /* A destination could not be connected to. */
 void egress_failed(struct egress_addr *a);
 

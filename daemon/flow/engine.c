@@ -81,6 +81,7 @@ static void engine_pause(struct engine *e)
 	struct log_line line;
 
 	e->paused = true;
+	SHARED_ADD(e->counts.pauses, 1);
 	for (size_t i = 0; i < e->n_listeners; i++)
 		listener_pause(&e->listeners[i]);
 	loop_timer(&e->loop, &e->pause, PAUSE_MS, engine_pause_over);
@@ -98,6 +99,7 @@ static void engine_accept(struct listener *l, int fd, const struct addr *peer)
 	if (e->draining && !engine_has_room(e)) {
 		record_write_refused(peer, WHY_CUT, 0);
 		engine_flow_ended(e, WHY_CUT);
+		counts_dropped(e);
 		sock_close_reset(fd);
 		return;
 	}
@@ -193,6 +195,7 @@ int engine_use(struct engine *e, struct plan *plan, struct diag *d)
 		free(v);
 		return rc;
 	}
+	resolver_count(v->resolver, &e->counts.resolve);
 	v->engine = e;
 	v->plan = plan_ref(plan);
 	v->refs = 1;

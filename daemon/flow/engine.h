@@ -13,6 +13,7 @@
 #include "daemon/core/texts.h"
 #include "daemon/egress/guard.h"
 #include "daemon/flow/clients.h"
+#include "daemon/flow/counts.h"
 #include "daemon/flow/logins.h"
 #include "daemon/flow/plan.h"
 #include "daemon/flow/refusals.h"
@@ -94,7 +95,8 @@ struct engine {
 	size_t n_listeners;
 	bool paused, draining;
 	struct post drain, cut;
-	uint64_t ended[WHY_COUNT];           /* SHARED_GET() by other threads */
+	uint64_t ended[WHY_COUNT]; /* SHARED_GET() by other threads, as: */
+	struct counts counts;
 	void (*on_finish)(struct engine *e); /* on the engine's thread, once drained */
 	void *owner;
 	struct post finished; /* of the owner */

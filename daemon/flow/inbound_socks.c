@@ -24,6 +24,12 @@ static const struct users *socks_users(const struct session *s)
 	return s->view->plan->conf->auth.users;
 }
 
+static void socks_refuse(struct session *s, enum why why, enum acl_verdict verdict)
+{
+	counts_acl(s, verdict);
+	session_end(s, why, 0, acl_text(verdict));
+}
+
 /* Who the client is, is known: it is there itself, or a trusted proxy has named it. False: it has been ended. */
 static bool socks_admit(struct session *s)
 {
@@ -36,11 +42,10 @@ static bool socks_admit(struct session *s)
 		return false;
 	/* A stranger learns nothing, not even what is served here. A trusted proxy may look whether we are there. */
 	if (client != ACL_ALLOWED && !s->setup->unnamed) {
-		session_end(s, WHY_CLIENT_REFUSED, 0, acl_text(client));
+		socks_refuse(s, WHY_CLIENT_REFUSED, client);
 		return false;
 	}
 	s->setup->unnamed = client != ACL_ALLOWED;
-	socks_server_init(&s->setup->server, socks_users(s) != NULL);
 	if (s->refused)
 		setup_phase(s, WHY_CLIENT_LIMIT, REFUSED_MS);
 	return true;
@@ -51,6 +56,7 @@ static void socks_start(struct session *s)
 	const struct conf *c = s->view->plan->conf;
 
 	s->state = SES_REQUEST;
+	socks_server_init(&s->setup->server, socks_users(s) != NULL);
 	/* A trusted proxy may keep connections ready, as far as it can bring them without knowing of a flow. */
 	s->setup->header = acl_is_proxy(socks_acl(s), &s->client_addr);
 	setup_phase(s, WHY_REQUEST_TIMEOUT,
@@ -121,8 +127,8 @@ static void socks_go(struct session *s, const char *name)
 	enum acl_verdict v = acl_request(socks_acl(s), name, &s->dest, s->port);
 
 	if (v != ACL_ALLOWED)
-		return session_end(s, v == ACL_PORT_DENIED ? WHY_PORT_REFUSED : WHY_SITE_REFUSED, 0,
-				   acl_text(v));
+		return socks_refuse(s, v == ACL_PORT_DENIED ? WHY_PORT_REFUSED : WHY_SITE_REFUSED,
+				    v);
 	setup_start(s);
 }
 
@@ -181,7 +187,7 @@ static void socks_request(struct session *s)
 	if (socks_server_unknown(server))
 		return session_end(s, WHY_AUTH_FAILED, 0, "SOCKS4 has no passwords");
 	if (s->setup->unnamed)
-		return session_end(s, WHY_CLIENT_REFUSED, 0, acl_text(ACL_CLIENT));
+		return socks_refuse(s, WHY_CLIENT_REFUSED, ACL_CLIENT);
 	if (!socks_command_is_served(s))
 		return session_end(s, WHY_COMMAND_REFUSED, 0, "not in incoming.commands");
 	if (s->command != SOCKS5_CONNECT)
@@ -191,7 +197,7 @@ static void socks_request(struct session *s)
 		s->dest.port = dest->port;
 	}
 	if (s->name != NULL && acl_claim(socks_acl(s), s->name) != ACL_ALLOWED)
-		return session_end(s, WHY_SITE_REFUSED, 0, acl_text(ACL_SITE_DENIED));
+		return socks_refuse(s, WHY_SITE_REFUSED, ACL_SITE_DENIED);
 	if (dest->addr.family != AF_UNSPEC)
 		socks_go(s, NULL);
 	else

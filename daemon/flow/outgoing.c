@@ -62,8 +62,10 @@ void outgoing_failed(struct session *s, int source)
 
 void outgoing_leave(struct session *s)
 {
-	if (s->from != NULL)
-		egress_put(s->from);
+	if (s->from == NULL)
+		return;
+	egress_moved(s->from, s->client.nbytes, s->remote.nbytes);
+	egress_put(s->from);
 	s->from = NULL;
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+#include "daemon/core/shared.h"
 #include "daemon/flow/copy.h"
 #include "daemon/flow/splice.h"
 
@@ -187,10 +188,16 @@ static void relay_break(struct leg *leg, int err)
 	leg->err = err == EPIPE ? ECONNRESET : err;
 }
 
+static enum counts_direction relay_way(const struct session *s, const struct leg *from)
+{
+	return from == &s->client ? COUNTS_UP : COUNTS_DOWN;
+}
+
 /* The FIN goes on to the other side; the opposite direction lives on. */
 static void relay_pass_fin(struct session *s, struct leg *from, struct leg *to)
 {
 	from->finished = true;
+	counts_stream_over(s, relay_way(s, from));
 	s->active_ms = s->engine->loop.now_ms;
 	if (to->finished) /* that was the second one: closing both passes it on */
 		return;
@@ -249,11 +256,15 @@ static enum move relay_transfer(struct session *s, struct leg *from, struct leg 
 /* Moves one direction. True: it wants another turn. May end the session. */
 static bool relay_move(struct session *s, struct leg *from, struct leg *to)
 {
+	uint64_t before = from->nbytes;
+	enum move result;
 	int err = 0;
 
 	if (from->finished || to->broken)
 		return false;
-	switch (relay_transfer(s, from, to, &err)) {
+	result = relay_transfer(s, from, to, &err);
+	SHARED_ADD(s->engine->counts.ways[relay_way(s, from)].bytes, from->nbytes - before);
+	switch (result) {
 	case MOVE_BLOCKED:
 		return false;
 	case MOVE_MORE:

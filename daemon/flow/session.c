@@ -208,6 +208,7 @@ void session_end(struct session *s, enum why why, int err, const char *detail)
 	if (!session_was_refused(s, why) || refusals_say(&s->engine->refusals, why))
 		record_write(s, why, err, detail);
 	engine_flow_ended(s->engine, why);
+	counts_ended(s, why, err);
 	if (s->setup != NULL)
 		setup_stop(s);
 	timer_cancel(&s->timer);
@@ -366,6 +367,7 @@ void session_accept(struct engine *e, struct listener *l, int fd, const struct a
 		record_write_refused(peer, WHY_NO_MEMORY, errno);
 		sock_close_reset(fd);
 		engine_flow_ended(e, WHY_NO_MEMORY);
+		counts_dropped(e);
 		engine_flow_released(e);
 		return;
 	}

@@ -133,6 +133,7 @@ struct session {
 	struct session_rare *rare; /* or NULL; session_rare() */
 	uint32_t
 		held; /* bytes that both peers had not acknowledged at the last look; 0: not looked at yet */
+	uint32_t setup_ms;    /* from `start_ms`, where `granted` */
 	uint16_t port;        /* of the destination */
 	uint16_t rule;        /* that decided, 1 for the first one; 0: none */
 	uint16_t observed;    /* that only looked on, the same */
@@ -150,6 +151,7 @@ struct session {
 	bool stalled : 1;     /* given up because the other side takes nothing */
 	bool kept_alive : 1;  /* the remote end has keepalive too */
 	bool counted : 1;     /* in engine->budget->clients */
+	bool granted : 1;     /* it has what it asked for: counts_granted() */
 	bool refused : 1; /* the client is over its limit, and is told when it has made its request */
 };
 

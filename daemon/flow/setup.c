@@ -143,6 +143,8 @@ static void setup_timeout(struct timer *t)
 
 	if (why == WHY_CONNECT_TIMEOUT && p->dial.phase == DIAL_RESOLVE)
 		why = WHY_RESOLVE_TIMEOUT;
+	else if (why == WHY_CONNECT_TIMEOUT)
+		counts_dial(s->engine, COUNTS_DIAL_TIMEOUT, p->dial.connect_ms);
 	if (setup_is_over(s))
 		return session_end(s, WHY_SETUP_TIMEOUT, 0, why_rows[why].word);
 	if (s->state == SES_DIAL)
@@ -188,6 +190,7 @@ static void setup_established(struct session *s)
 			return session_end_failed(s, WHY_CLIENT_GONE, -rc);
 	}
 	timer_cancel(&s->timer);
+	counts_granted(s);
 	pool_put(&e->setups, s->setup);
 	s->setup = NULL;
 	s->state = SES_RELAY;
@@ -463,6 +466,8 @@ static void setup_dial_failed(struct session *s, const struct dial *d, int statu
 
 	if (d->phase == DIAL_REFUSED) {
 		setup_note_dest(s, &d->peer);
+		if (d->filter == &s->view->guard.filter)
+			counts_acl(s, (enum acl_verdict)d->refused);
 		return session_end(s, WHY_NETWORK_REFUSED, 0, setup_refused_text(s, d->refused));
 	}
 	if (!s->setup->proxied)
@@ -483,6 +488,9 @@ static void setup_dialled(struct dial *d, int status)
 {
 	struct session *s = d->owner;
 
+	if (d->phase == DIAL_CONNECT)
+		counts_dial(s->engine, status < 0 ? COUNTS_DIAL_FAILED : COUNTS_DIAL_CONNECTED,
+			    d->connect_ms);
 	if (status < 0)
 		return setup_dial_failed(s, d, status);
 	session_take_remote(s, d->won, d->events);

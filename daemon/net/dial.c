@@ -223,6 +223,8 @@ static void dial_next(struct dial *d)
 		int err, from;
 
 		d->phase = DIAL_CONNECT;
+		if (d->n_tried == 0)
+			d->connect_ms = d->loop->now_ms;
 		d->attempts[d->n_tried].source = NULL;
 		err = attempt_start(d, d->n_tried++, &from);
 		if (err == 0) {

@@ -55,7 +55,8 @@ struct dial {
 	int source;
 	int refused;
 	bool no_port;
-	enum dial_phase phase;            /* where it is, or where it failed */
+	enum dial_phase phase; /* where it is, or where it failed */
+	uint64_t connect_ms; /* when the first attempt at an address was made; after DIAL_RESOLVE */
 	const struct dial_filter *filter; /* NULL: none. Set before dialling, and stays */
 	dial_bind_fn *bind;               /* NULL: sock_bind_source(). The same */
 	void *owner;

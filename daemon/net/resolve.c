@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "daemon/core/log.h"
+#include "daemon/core/shared.h"
 #include "policy/strbuf.h"
 
 #define DNS_TIMEOUT_MS \
@@ -19,6 +20,7 @@
 struct resolve_request {
 	struct resolver *resolver;
 	struct resolve_entry *entry;
+	uint64_t asked_ms;
 };
 
 /* A socket of c-ares, which opens and closes it. */
@@ -41,7 +43,13 @@ struct resolver {
 	struct task task;
 	struct timer timer; /* set while c-ares has requests, never to a time after its next one */
 	size_t n_asking;
+	struct resolve_counts *counts; /* or NULL */
 };
+
+#define RESOLVE_WORD(id, word) [id] = word,
+const char *const resolve_from_words[RESOLVE_FROMS] = {RESOLVE_FROM_TABLE(RESOLVE_WORD)};
+const char *const resolve_result_words[RESOLVE_RESULTS] = {RESOLVE_RESULT_TABLE(RESOLVE_WORD)};
+#undef RESOLVE_WORD
 
 static pthread_once_t library_once = PTHREAD_ONCE_INIT;
 static int library_status;
@@ -254,6 +262,11 @@ int resolver_new(struct loop *loop, const struct addr_list *servers, const struc
 			"cannot set up name resolution: %s", ares_strerror(status));
 }
 
+void resolver_count(struct resolver *r, struct resolve_counts *counts)
+{
+	r->counts = counts;
+}
+
 void resolver_free(struct resolver *r)
 {
 	if (r == NULL)
@@ -336,6 +349,29 @@ static unsigned answer_fill(struct resolve_answer *a, const struct ares_addrinfo
 	return ttl > 0 ? (unsigned)ttl : 0;
 }
 
+static void count_answer(struct resolver *r, int status, uint64_t asked_ms)
+{
+	enum resolve_result result = status == 0            ? RESOLVE_FOUND
+				     : status == -ENOENT    ? RESOLVE_NONE
+				     : status == -ETIMEDOUT ? RESOLVE_TIMEOUT
+							    : RESOLVE_FAILED;
+
+	if (r->counts != NULL)
+		histogram_add(&r->counts->asked_ms[result], &histogram_waits,
+			      r->loop->now_ms - asked_ms);
+}
+
+static void count_query(struct resolver *r, bool known, enum resolve_use use)
+{
+	enum resolve_from from = known                ? RESOLVE_FROM_HERE
+				 : use == RESOLVE_ASK ? RESOLVE_FROM_SERVERS
+				 : use == RESOLVE_USE ? RESOLVE_FROM_CACHE
+						      : RESOLVE_FROM_STALE;
+
+	if (r->counts != NULL)
+		SHARED_ADD(r->counts->queries[from], 1);
+}
+
 static void on_addrinfo(void *arg, int status, int timeouts, struct ares_addrinfo *result)
 {
 	struct resolve_request *req = arg;
@@ -353,6 +389,8 @@ static void on_addrinfo(void *arg, int status, int timeouts, struct ares_addrinf
 		a.status = -ENOENT;
 	if (a.status < 0)
 		a.n = 0;
+	if (status != ARES_EDESTRUCTION)
+		count_answer(r, a.status, req->asked_ms);
 	pool_put(&r->requests, req);
 	r->n_asking--;
 	e->asking = false;
@@ -401,7 +439,7 @@ static int entry_ask(struct resolver *r, struct resolve_entry *e, const char *na
 	req = pool_get(&r->requests);
 	if (req == NULL)
 		return -ENOMEM;
-	*req = (struct resolve_request){.resolver = r, .entry = e};
+	*req = (struct resolve_request){.resolver = r, .entry = e, .asked_ms = r->loop->now_ms};
 	e->refs++;
 	e->asking = true;
 	r->n_asking++;
@@ -425,6 +463,7 @@ int query_start(struct resolver *r, struct query *q, const char *name, int famil
 		e->answer = here;
 	use = known ? RESOLVE_USE : resolve_entry_use(e, r->loop->now_ms);
 	*q = (struct query){.entry = e, .resolver = r, .done = done, .owner = owner};
+	count_query(r, known, use);
 	list_init(&one);
 	list_add_tail(use == RESOLVE_ASK ? &e->waiting : &one, &q->node);
 	if ((use == RESOLVE_ASK || use == RESOLVE_USE_AND_ASK) && !e->asking &&

@@ -9,6 +9,7 @@
  * for a short while. While they fail an answer that expired less than an hour ago is given, and a line in the log
  * says so. Queries about one name that come at the same time are asked once.
  */
+#include "daemon/core/histogram.h"
 #include "daemon/core/loop.h"
 #include "daemon/net/resolve_cache.h"
 #include "daemon/net/sock.h"
@@ -16,11 +17,39 @@
 #define RESOLVE_ASKING_MAX \
 	16384 /* names being asked for; c-ares numbers its queries with 16 bits */
 
+/* Where an answer comes from, and what became of what was asked; with the words that metrics have for it. */
+/* clang-format off */
+#define RESOLVE_FROM_TABLE(ROW) \
+	ROW(RESOLVE_FROM_HERE,    "here")    /* a literal, or localhost */ \
+	ROW(RESOLVE_FROM_CACHE,   "cache") \
+	ROW(RESOLVE_FROM_STALE,   "stale")   /* its time is up, but the servers fail */ \
+	ROW(RESOLVE_FROM_SERVERS, "servers") /* or /etc/hosts; also who waits for what was asked already */
+#define RESOLVE_RESULT_TABLE(ROW) \
+	ROW(RESOLVE_FOUND,   "found") \
+	ROW(RESOLVE_NONE,    "none") \
+	ROW(RESOLVE_TIMEOUT, "timeout") \
+	ROW(RESOLVE_FAILED,  "failed")
+/* clang-format on */
+#define RESOLVE_ID(id, word) id,
+enum resolve_from { RESOLVE_FROM_TABLE(RESOLVE_ID) RESOLVE_FROMS };
+enum resolve_result { RESOLVE_RESULT_TABLE(RESOLVE_ID) RESOLVE_RESULTS };
+#undef RESOLVE_ID
+extern const char *const resolve_from_words[RESOLVE_FROMS];
+extern const char *const resolve_result_words[RESOLVE_RESULTS];
+
+/* SHARED_GET() by other threads. */
+struct resolve_counts {
+	uint64_t queries[RESOLVE_FROMS];
+	struct histogram asked_ms[RESOLVE_RESULTS]; /* until the servers' answer */
+};
+
 struct resolver;
 
 /* `servers` may be empty (then /etc/resolv.conf). 0 or -errno with `d`. */
 int resolver_new(struct loop *loop, const struct addr_list *servers, const struct sock_options *o,
 		 struct resolver **out, struct diag *d);
+/* Counts into what outlives it; NULL: it does not count, as at first. */
+void resolver_count(struct resolver *r, struct resolve_counts *counts);
 /* Every query must have ended or been cancelled; not from a query_fn. NULL is fine. */
 void resolver_free(struct resolver *r);
 

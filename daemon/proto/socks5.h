@@ -72,9 +72,23 @@ enum proto_step socks5_client_step(struct socks5_client *c, const uint8_t *in, s
 
 #define SOCKS5_REQUEST_MAX (257 + 513 + 262) /* greeting, password and request sent together */
 
+/* What kind of address a request has. */
+enum socks5_address {
+	SOCKS5_ADDRESS_UNREAD, /* it never came, or is of no kind that there is */
+	SOCKS5_ADDRESS_IPV4,
+	SOCKS5_ADDRESS_IPV6,
+	SOCKS5_ADDRESS_NAME,
+	SOCKS5_ADDRESSES
+};
+
 struct socks5_server {
 	uint8_t state;  /* private */
 	bool passwords; /* private */
+	/* How far it has come, at any time: */
+	bool by_password; /* that method was chosen */
+	bool agreed;      /* the client is let in: it may make its request */
+	uint8_t address;  /* enum socks5_address, of a request that is there completely */
+	uint8_t reply;    /* enum socks5_reply, by which a request was refused; 0: it was not */
 	/* At PROTO_FAIL: */
 	const char *error; /* a constant sentence */
 	bool unknown;      /* the client could not say who it is, or is not believed */

@@ -22,6 +22,9 @@ void socks5_server_init(struct socks5_server *s, bool passwords)
 	s->passwords = passwords;
 	s->error = NULL;
 	s->unknown = false;
+	s->by_password = s->agreed = false;
+	s->address = SOCKS5_ADDRESS_UNREAD;
+	s->reply = 0;
 }
 
 static enum proto_step server_fail(struct socks5_server *s, const char *error)
@@ -49,6 +52,8 @@ static enum proto_step server_read_greeting(struct socks5_server *s, const uint8
 		return server_fail(s, s->passwords ? "the client offers no password"
 						   : "the client offers no method that is served");
 	}
+	s->by_password = s->passwords;
+	s->agreed = !s->passwords;
 	s->state = s->passwords ? SERVER_PASSWORD : SERVER_REQUEST;
 	return PROTO_SEND;
 }
@@ -106,6 +111,7 @@ static enum proto_step server_tell_verdict(struct socks5_server *s, uint8_t *out
 	s->unknown = !known;
 	if (!known)
 		return server_fail(s, s->error);
+	s->agreed = true;
 	s->state = SERVER_REQUEST;
 	return PROTO_SEND;
 }
@@ -114,7 +120,21 @@ static enum proto_step server_refuse(struct socks5_server *s, enum socks5_reply 
 				     const char *error, uint8_t *out, size_t *out_len)
 {
 	*out_len = socks5_server_reply(reply, NULL, out);
+	s->reply = reply;
 	return server_fail(s, error);
+}
+
+static enum socks5_address address_kind(enum socks5_atyp atyp)
+{
+	switch (atyp) {
+	case SOCKS5_ATYP_IPV4:
+		return SOCKS5_ADDRESS_IPV4;
+	case SOCKS5_ATYP_IPV6:
+		return SOCKS5_ADDRESS_IPV6;
+	case SOCKS5_ATYP_NAME:
+		return SOCKS5_ADDRESS_NAME;
+	}
+	return SOCKS5_ADDRESS_UNREAD;
 }
 
 static enum proto_step server_read_request(struct socks5_server *s, const uint8_t *in, size_t n,
@@ -131,6 +151,7 @@ static enum proto_step server_read_request(struct socks5_server *s, const uint8_
 	if (len == 0 || n < (size_t)len)
 		return PROTO_MORE;
 	*used = (size_t)len;
+	s->address = address_kind(in[3]);
 	/* Not before the address has been read: closing with bytes unread resets the connection, and
 	 * the client would lose the reply (RFC 1122 section 4.2.2.13). */
 	if (in[1] < SOCKS5_CONNECT || in[1] > SOCKS5_UDP_ASSOCIATE)

@@ -196,8 +196,11 @@ class Addresses(Egress):
             while len(reply) < 13:
                 reply += sock.recv(100)
             self.assertEqual(self.status()[EGRESS[0]], {
-                "address": EGRESS[0], "state": "ok", "flows": 1, "connects": 1, "failed": 0, "failed_binds": 0})
+                "address": EGRESS[0], "state": "ok", "flows": 1, "connects": 1, "failed": 0, "failed_binds": 0,
+                "bytes_up": 0, "bytes_down": 0})
         lab.wait_until(lambda: self.status()[EGRESS[0]]["flows"] == 0)
+        ended = self.status()[EGRESS[0]]
+        self.assertEqual((ended["bytes_up"], ended["bytes_down"]), (1, 1))
         self.assertEqual(self.ask("10.91.0.2", "11.0.0.1", 9)[0], 5)
         self.assertEqual(self.status()[EGRESS[0]]["failed"], 1)
         text = t.proxy.run(lab.BUILD / "usocksd", "-f", t.usocksd.config, "--status").stdout

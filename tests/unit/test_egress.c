@@ -384,6 +384,10 @@ static void test_reload(void **state)
 	world_close(&world);
 	assert_int_equal(atomic_load(&next->items[1]->flows), 1);
 	egress_put(next->items[1]);
+	egress_moved(next->items[1], 3, 40);
+	egress_moved(next->items[1], 500, 6000);
+	assert_int_equal(next->items[1]->bytes_up, 503);
+	assert_int_equal(next->items[1]->bytes_down, 6040);
 	egress_tell(next->items[1], 0);
 	egress_tell(next->items[1], 0);
 	assert_string_equal(egress_state_word(next->items[1]), "ok");

@@ -321,6 +321,49 @@ static void answers_expire(void **state)
 		assert_int_equal(ask_servers(&p, brief[i], AF_INET), 1);
 }
 
+static uint64_t answers_of(const struct histogram *h)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(h->counts); i++)
+		n += h->counts[i];
+	return n;
+}
+
+/* Who asks is counted by where the answer came from; the servers' answers, and their time, by what they were. */
+static void queries_are_counted(void **state)
+{
+	struct resolve_counts counts = {.queries = {0}};
+	struct probe p = {.answers = 0}, q = {.answers = 0};
+
+	(void)state;
+	ask_servers(&p, "both.test", AF_INET); /* not counted yet */
+	resolver_count(resolver, &counts);
+	ask_servers(&p, "both.test", AF_INET);
+	ask_servers(&p, "both.test", AF_INET6);
+	ask_servers(&p, "192.0.2.77", AF_INET);
+	ask_servers(&p, "localhost", AF_INET6);
+	ask_servers(&p, "nowhere.test", AF_INET);
+	ask_servers(&p, "broken.test", AF_INET);
+	ask(&p, "slow.test", AF_INET);
+	ask(&q, "slow.test", AF_INET);
+	loop_run(&loop);
+	ask_servers(&p, "brief.test", AF_INET);
+	run_for(1100);
+	dns.rcode = 2;
+	ask_servers(&p, "brief.test", AF_INET);
+	ask_servers(&p, "brief.test", AF_INET);
+	assert_int_equal(counts.queries[RESOLVE_FROM_HERE], 2);
+	assert_int_equal(counts.queries[RESOLVE_FROM_CACHE], 1);
+	assert_int_equal(counts.queries[RESOLVE_FROM_STALE], 1);
+	assert_int_equal(counts.queries[RESOLVE_FROM_SERVERS], 7);
+	assert_int_equal(answers_of(&counts.asked_ms[RESOLVE_FOUND]), 3);
+	assert_int_equal(answers_of(&counts.asked_ms[RESOLVE_NONE]), 1);
+	assert_int_equal(answers_of(&counts.asked_ms[RESOLVE_FAILED]), 2);
+	assert_int_equal(answers_of(&counts.asked_ms[RESOLVE_TIMEOUT]), 0);
+	assert_true(counts.asked_ms[RESOLVE_FOUND].sum >= 95); /* slow.test takes 100 ms */
+}
+
 /* RFC 8767: addresses that have expired are better than none. What was never there stays a failure. */
 static void failing_servers_leave_old_answers(void **state)
 {
@@ -468,6 +511,7 @@ int main(void)
 		RESOLVE_TEST(many_at_once),
 		RESOLVE_TEST(answers_are_kept),
 		RESOLVE_TEST(answers_expire),
+		RESOLVE_TEST(queries_are_counted),
 		RESOLVE_TEST(failing_servers_leave_old_answers),
 		RESOLVE_TEST(silent_servers_leave_old_answers),
 		RESOLVE_TEST(waiting_is_shared),

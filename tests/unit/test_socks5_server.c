@@ -360,6 +360,66 @@ static void test_passwords(void **state)
 	}
 }
 
+/* How far the handshake came, whatever became of it. */
+static void test_progress(void **state)
+{
+	static const struct {
+		const uint8_t *in;
+		size_t in_len;
+		bool passwords, by_password, agreed;
+		enum socks5_address address;
+		enum socks5_reply reply;
+	} progress[] = {
+		{BYTES(""), false, false, false, SOCKS5_ADDRESS_UNREAD, 0},
+		{BYTES("\x05\x01\x02"), false, false, false, SOCKS5_ADDRESS_UNREAD, 0},
+		{BYTES("\x05\x01\x00"), false, false, true, SOCKS5_ADDRESS_UNREAD, 0},
+		{BYTES("\x05\x01\x00"), true, false, false, SOCKS5_ADDRESS_UNREAD, 0},
+		{BYTES("\x05\x01\x02"), true, true, false, SOCKS5_ADDRESS_UNREAD, 0},
+		{BYTES("\x05\x01\x02\x01\x01u\x01p"), true, true, true, SOCKS5_ADDRESS_UNREAD, 0},
+		{BYTES("\x05\x01\x02\x01\x01u\x01q"), true, true, false, SOCKS5_ADDRESS_UNREAD, 0},
+		{BYTES("\x05\x01\x00\x05\x01\x00\x01\x0b\0\0\x01\0\x50"), false, false, true,
+		 SOCKS5_ADDRESS_IPV4, 0},
+		{BYTES("\x05\x01\x00\x05\x01\x00\x03\x01"
+		       "a\0\x50"),
+		 false, false, true, SOCKS5_ADDRESS_NAME, 0},
+		{BYTES("\x05\x01\x00\x05\x01\x00\x04"
+		       "0123456789abcdef\0\x50"),
+		 false, false, true, SOCKS5_ADDRESS_IPV6, 0},
+		{BYTES("\x05\x01\x00\x05\x01\x00\x04"
+		       "0123456789abcdef\0"),
+		 false, false, true, SOCKS5_ADDRESS_UNREAD, 0},
+		{BYTES("\x05\x01\x00\x05\x01\x00\x05\x0b\0\0\x01\0\x50"), false, false, true,
+		 SOCKS5_ADDRESS_UNREAD, SOCKS5_BAD_ADDRESS_TYPE},
+		{BYTES("\x05\x01\x00\x05\x09\x00\x01\x0b\0\0\x01\0\x50"), false, false, true,
+		 SOCKS5_ADDRESS_IPV4, SOCKS5_BAD_COMMAND},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(progress); i++) {
+		const uint8_t *in = progress[i].in;
+		uint8_t out[SOCKS5_OUT_MAX];
+		size_t at = 0, used, n;
+		struct socks5_server s;
+		enum proto_step step;
+
+		memset(&s, 0xee, sizeof(s));
+		socks5_server_init(&s, progress[i].passwords);
+		do {
+			step = socks5_server_step(&s, in + at, progress[i].in_len - at, &used, out,
+						  &n);
+			at += used;
+			if (socks5_server_asks(&s)) {
+				socks5_server_verdict(&s, s.password[0] == 'p' ? NULL : "no");
+				step = PROTO_SEND;
+			}
+		} while (step == PROTO_SEND);
+		if (s.by_password != progress[i].by_password || s.agreed != progress[i].agreed ||
+		    s.address != progress[i].address || s.reply != progress[i].reply)
+			fail_msg("case %zu: %d %d %d %d", i, s.by_password, s.agreed, s.address,
+				 s.reply);
+	}
+}
+
 /* Everything at its longest: SOCKS5_REQUEST_MAX is enough for a buffer. */
 static void test_longest_password(void **state)
 {
@@ -500,13 +560,10 @@ static void test_client_meets_server(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_cases),
-		cmocka_unit_test(test_longest_messages),
-		cmocka_unit_test(test_passwords),
-		cmocka_unit_test(test_longest_password),
-		cmocka_unit_test(test_reply),
-		cmocka_unit_test(test_end_is_final),
-		cmocka_unit_test(test_client_meets_server),
+		cmocka_unit_test(test_cases),        cmocka_unit_test(test_longest_messages),
+		cmocka_unit_test(test_passwords),    cmocka_unit_test(test_longest_password),
+		cmocka_unit_test(test_progress),     cmocka_unit_test(test_reply),
+		cmocka_unit_test(test_end_is_final), cmocka_unit_test(test_client_meets_server),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
