@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What usocksd answers, byte by byte, and how the connection ends: a row for each kind of request."""
+import collections
 import concurrent.futures
 import ipaddress
 import os
@@ -367,7 +368,20 @@ class Replies(lab.TestCase):
             address, port = self.t.destination.seen.get(token, (b"", b"nowhere"))
             bound = port + address if row.steps[-1][1] == GRANTED4 else address + port
             wanted = wanted.replace(BOUND, bound)
-        return (got, ends, records[client]["end"], seconds < PATIENCE), (wanted, row.ends, row.why, True)
+        why = records[client]["end"] if client in records else row.why  # not every refused one has a line
+        return (got, ends, why, seconds < PATIENCE), (wanted, row.ends, row.why, True)
+
+    def told(self, daemon, rows):
+        """The access records by client, once the log tells of all rows: of some that were refused only their number."""
+        def ends():
+            sums = collections.Counter()
+            for line in daemon.lines():
+                sums[line.get("end")] += line.get("count", 1)
+            return {why: sums[why] for why in sums if why is not None}
+
+        lab.wait_until(lambda: sum(ends().values()) >= len(rows), 20, daemon.log)
+        self.assertEqual(ends(), dict(collections.Counter(row.why for row in rows)), daemon.name)
+        return {r["client_addr"]: r for r in daemon.lines(type="access")}
 
     def table(self, *kinds):
         t = self.start()
@@ -376,8 +390,8 @@ class Replies(lab.TestCase):
             became = list(pool.map(self.talk, range(len(rows)), rows))
         records = {}
         for port, daemon in t.daemons.items():
-            if count := sum(row.to == port for row in rows):
-                records[port] = {r["client_addr"]: r for r in daemon.wait_records(count, 20)}
+            if mine := [row for row in rows if row.to == port]:
+                records[port] = self.told(daemon, mine)
         judged = ((row.what, *self.judge(row, one, records[row.to])) for row, one in zip(rows, became))
         self.assertEqual([row for row in judged if row[1] != row[2]], [])
         self.assertNotIn("secret", "".join(d.log() for d in t.daemons.values()))
