@@ -22,6 +22,8 @@
 
 /* How often a daemon whose control path another one has asks for it. */
 #define CONTROL_RETRY_MS 1000
+/* Some may well come at once, also where there are to be few flows. */
+#define HALF_OPEN_MIN 16
 
 struct daemon {
 	const struct daemon_program *program;
@@ -63,9 +65,13 @@ static unsigned daemon_workers(const struct conf *c)
 
 static void daemon_use_limits(struct daemon *dm, const struct conf *c)
 {
-	atomic_store(&dm->budget.max, c->limits.max_flows > 0
-					      ? c->limits.max_flows
-					      : descriptors_flows(&dm->descriptors, c));
+	size_t max_flows = c->limits.max_flows > 0 ? c->limits.max_flows
+						   : descriptors_flows(&dm->descriptors, c);
+	size_t half_open = max_flows / 4 > HALF_OPEN_MIN ? max_flows / 4 : HALF_OPEN_MIN;
+
+	atomic_store(&dm->budget.max, max_flows);
+	atomic_store(&dm->budget.half_open.max,
+		     c->limits.max_handshakes > 0 ? c->limits.max_handshakes : half_open);
 }
 
 /* One listener for each worker. A default address whose family this host lacks is left out. */
@@ -110,7 +116,8 @@ static int daemon_make_engines(struct daemon *dm, struct diag *d)
 	if (dm->engines == NULL)
 		return diag_set(d, ENOMEM, NULL, 0, "out of memory");
 	dm->budget.n_workers = n;
-	rc = clients_init(&dm->budget.clients, descriptors_flows(&dm->descriptors, dm->conf), d);
+	rc = clients_init(&dm->budget.clients, descriptors_flows(&dm->descriptors, dm->conf),
+			  dm->conf->limits.client_ipv6_bits, d);
 	if (rc == 0)
 		rc = logins_init(&dm->budget.logins, d);
 	for (unsigned i = 0; i < n && rc == 0; i++) {

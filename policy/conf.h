@@ -92,9 +92,12 @@ struct conf {
 		int64_t keepalive;  /* TCP keepalive idle time on both legs */
 	} timeouts;
 
-	struct {                               /* for the whole daemon */
-		unsigned max_flows;            /* 0: what the descriptor limit allows */
-		unsigned max_flows_per_client; /* by address; 0: no limit */
+	struct {                                    /* for the whole daemon */
+		unsigned max_flows;                 /* 0: what the descriptor limit allows */
+		unsigned max_flows_per_client;      /* 0: no limit */
+		unsigned client_ipv6_bits;          /* what one client is */
+		unsigned max_handshakes;            /* usocksd; 0: a part of max_flows */
+		unsigned max_handshakes_per_client; /* usocksd: slow ones; 0: no limit */
 	} limits;
 
 	struct {

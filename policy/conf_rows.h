@@ -95,17 +95,24 @@
 			"timeouts.keepalive", timeouts.keepalive, "\"60s\"", KEEPALIVE_MAX,      \
 			"idle time before TCP keepalive asks whether the peer is there; 0: never")
 
-#define LIMIT_ROW(option_name, member, help_text)                                                  \
-	{                                                                                          \
-		.name = option_name, .type = &option_integer, .offset = FIELD(member), .def = "0", \
-		.min = 0, .max = FLOWS_MAX, .help = help_text,                                     \
+#define LIMIT_ROW(option_name, member, default_text, help_text)                        \
+	{                                                                              \
+		.name = option_name, .type = &option_integer, .offset = FIELD(member), \
+		.def = default_text, .min = 0, .max = FLOWS_MAX, .help = help_text,    \
 	}
 
-#define ROWS_LIMITS                                                                   \
-	LIMIT_ROW("limits.max_flows", limits.max_flows,                               \
-		  "flows at once; 0: as many as the descriptor limit allows"),        \
-		LIMIT_ROW("limits.max_flows_per_client", limits.max_flows_per_client, \
-			  "flows at once of one client address; 0: no limit")
+/* Whether the other hosts of a network of IPv6 are other clients depends on where the clients are. */
+#define ROWS_LIMITS(default_ipv6_bits)                                                         \
+	LIMIT_ROW("limits.max_flows", limits.max_flows, "0",                                   \
+		  "flows at once; 0: as many as the descriptor limit allows"),                 \
+		LIMIT_ROW("limits.max_flows_per_client", limits.max_flows_per_client, "0",     \
+			  "flows at once of one client; 0: no limit"),                         \
+	{                                                                                      \
+		.name = "limits.client_ipv6_bits", .type = &option_integer,                    \
+		.offset = FIELD(limits.client_ipv6_bits), .def = default_ipv6_bits, .min = 16, \
+		.max = 128, .at_start = true,                                                  \
+		.help = "so many bits of an IPv6 address are a client",                        \
+	}
 
 #define ROW_DNS_SERVERS                                                                           \
 	{                                                                                         \

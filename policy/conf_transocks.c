@@ -80,7 +80,7 @@ static const struct option options[] = {
 	DURATION_ROW("timeouts.flow_setup", timeouts.flow_setup, "\"45s\"", PHASE_MAX,
 		     "all of that together; 0: no limit"),
 	ROWS_FLOW_TIMEOUTS,
-	ROWS_LIMITS,
+	ROWS_LIMITS("128"),
 	ROW_DNS_SERVERS,
 	{
 		.name = "sniff.ports",

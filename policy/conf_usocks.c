@@ -125,7 +125,11 @@ static const struct option options[] = {
 	DURATION_ROW("timeouts.connect", timeouts.connect, "\"10s\"", PHASE_MAX,
 		     "to resolve the destination and connect to it; 0: no limit"),
 	ROWS_FLOW_TIMEOUTS,
-	ROWS_LIMITS,
+	ROWS_LIMITS("64"),
+	LIMIT_ROW("limits.max_handshakes", limits.max_handshakes, "0",
+		  "connections without a request at once; 0: a quarter of max_flows"),
+	LIMIT_ROW("limits.max_handshakes_per_client", limits.max_handshakes_per_client, "64",
+		  "those of one client that are older than a second; 0: no limit"),
 	ROW_DNS_SERVERS,
 	{0},
 };

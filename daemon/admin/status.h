@@ -20,7 +20,8 @@
 	ROW(buffers_live,  "buffers in use, one of them the worker's own", e->bufs.live) \
 	ROW(buffers_idle,  "buffers kept for reuse",          e->bufs.idle) \
 	ROW(pipes_live,    "pipes in use, by bulky flows",    e->pipes.live) \
-	ROW(pipes_idle,    "pipes kept for reuse",            e->pipes.idle)
+	ROW(pipes_idle,    "pipes kept for reuse",            e->pipes.idle) \
+	ROW(half_open,     "usocksd: connections whose request has not come yet", e->half_open.n)
 /* clang-format on */
 
 struct status_row {

@@ -41,6 +41,7 @@ int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, st
 	timer_init(&e->sweep);
 	timer_init(&e->pause);
 	refusals_init(&e->refusals, &e->loop);
+	half_open_init(&e->half_open);
 	e->scratch = pool_get(&e->bufs);
 	e->listeners = calloc(max_listeners, sizeof(*e->listeners));
 	if (e->scratch == NULL || e->listeners == NULL) {
@@ -423,6 +424,7 @@ void engine_destroy(struct engine *e)
 	pool_put(&e->bufs, e->scratch);
 	free(e->listeners);
 	timer_cancel(&e->sweep);
+	timer_cancel(&e->half_open.timer);
 	pipes_destroy(&e->pipes);
 	owner_close(&e->owns);
 	own_addrs_destroy(&e->own_addrs);

@@ -14,6 +14,7 @@
 #include "daemon/egress/guard.h"
 #include "daemon/flow/clients.h"
 #include "daemon/flow/counts.h"
+#include "daemon/flow/half_open.h"
 #include "daemon/flow/logins.h"
 #include "daemon/flow/plan.h"
 #include "daemon/flow/refusals.h"
@@ -62,9 +63,10 @@ struct view {
  * a flow comes and when it goes. A worker looks after it has accepted, so each but the first may be over by one. */
 struct budget {
 	atomic_size_t live;
-	atomic_size_t max;            /* the main thread changes it at a reload */
-	unsigned n_workers;           /* constant */
-	struct clients clients;       /* where limits.max_flows_per_client is set */
+	atomic_size_t max;  /* the main thread changes it at a reload */
+	unsigned n_workers; /* constant */
+	struct clients clients;
+	struct half_open_budget half_open;
 	struct logins logins;         /* where auth.file is set */
 	atomic_uint_fast64_t said_ms; /* when it was last logged that new flows wait */
 };
@@ -91,6 +93,7 @@ struct engine {
 	struct timer pause;    /* until another worker's flow may have ended */
 	size_t n_refusing;     /* clients over their limit that are still to be told */
 	struct refusals refusals;
+	struct half_open half_open; /* usocksd */
 	struct listener *listeners;
 	size_t n_listeners;
 	bool paused, draining;

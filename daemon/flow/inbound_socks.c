@@ -61,8 +61,8 @@ static void socks_start(struct session *s)
 	s->setup->header = acl_is_proxy(socks_acl(s), &s->client_addr);
 	setup_phase(s, WHY_REQUEST_TIMEOUT,
 		    s->setup->header ? c->timeouts.request : c->timeouts.handshake);
-	if (!s->setup->header)
-		(void)socks_admit(s);
+	if (!s->setup->header && socks_admit(s))
+		(void)half_open_begin(s);
 }
 
 /* Handshake messages are far smaller than an empty send buffer, so one that is not taken whole is a
@@ -177,6 +177,7 @@ static void socks_request(struct session *s)
 	const struct socks_server *server = &s->setup->server;
 	const struct proto_dest *dest = socks_server_dest(server);
 
+	half_open_end(s);
 	s->state = SES_DIAL;
 	s->protocol = (uint8_t)socks_server_protocol(server);
 	s->command = (uint8_t)socks_server_command(server);
@@ -250,6 +251,8 @@ static void socks_login_done(struct login *l, enum login_result r)
 {
 	struct session *s = container_of(l, struct setup, login)->session;
 
+	if (r == LOGIN_OK)
+		half_open_end(s);
 	socks5_server_verdict(&s->setup->server.v5, login_error(r));
 	socks_client_ready(s);
 }
@@ -259,13 +262,14 @@ static bool socks_login(struct session *s)
 {
 	struct setup *p = s->setup;
 	struct socks5_server *v5 = &p->server.v5;
+	const struct addr client = clients_of(&s->engine->budget->clients, &s->client_addr);
 	const struct login_request q = {
 		.users = socks_users(s),
 		.user = v5->user,
 		.user_len = v5->user_len,
 		.password = v5->password,
 		.password_len = v5->password_len,
-		.client = &s->client_addr,
+		.client = &client,
 	};
 	enum login_result r = LOGIN_BUSY;
 
@@ -278,6 +282,8 @@ static bool socks_login(struct session *s)
 	explicit_bzero(v5->password, sizeof(v5->password));
 	if (r == LOGIN_WAITS)
 		return false;
+	if (r == LOGIN_OK)
+		half_open_end(s);
 	socks5_server_verdict(v5, login_error(r));
 	return true;
 }

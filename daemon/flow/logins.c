@@ -255,12 +255,6 @@ static struct login_digest digest_of(const struct logins *ls, const struct login
 	return digest;
 }
 
-/* An address of IPv6 is one of many that its owner has. */
-static bool same_client(const struct addr *a, const struct addr *b)
-{
-	return a->family == b->family && memcmp(a->ip, b->ip, a->family == AF_INET6 ? 8 : 4) == 0;
-}
-
 /* The job that asks just that; else a free one, NULL if there is none for this client. */
 static struct login_job *job_find(struct logins *ls, const struct login_digest *digest,
 				  const struct addr *client)
@@ -274,7 +268,7 @@ static struct login_job *job_find(struct logins *ls, const struct login_digest *
 			continue;
 		if (digest_equal(&job->digest, digest))
 			return job;
-		n += same_client(&job->client, client);
+		n += addr_equal_ip(&job->client, client);
 	}
 	if (n >= LOGINS_PER_CLIENT_MAX || list_empty(&ls->free))
 		return NULL;

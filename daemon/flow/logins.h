@@ -18,7 +18,7 @@
 
 #define LOGINS_THREADS        2
 #define LOGINS_JOBS_MAX       128
-#define LOGINS_PER_CLIENT_MAX 8     /* different ones, of one address; of IPv6 one /64 */
+#define LOGINS_PER_CLIENT_MAX 8     /* different ones */
 #define LOGINS_REMEMBER_MS    60000 /* since crypt(3) said so */
 #define LOGINS_SETS           256
 #define LOGINS_WAYS           4
@@ -87,7 +87,7 @@ struct login_request {
 	const struct users *users;
 	const char *user, *password; /* of any bytes; not used after the call */
 	size_t user_len, password_len;
-	const struct addr *client;
+	const struct addr *client; /* as clients_of() says */
 };
 
 /* On the worker's thread. LOGIN_WAITS: `fn` will be called with `l`, unless it is cancelled. */

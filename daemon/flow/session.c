@@ -97,7 +97,7 @@ static void session_release(struct dying *d)
 	session_drop_rare(s);
 	session_leave_upstream(s);
 	if (s->counted)
-		clients_put(&e->budget->clients, &s->client_addr);
+		clients_put(&e->budget->clients, &s->client_addr, CLIENT_FLOWS);
 	if (s->refused)
 		e->n_refusing--;
 	view_unref(s->view);
@@ -139,6 +139,7 @@ void session_leave_upstream(struct session *s)
 static void session_finish(struct session *s, bool reset)
 {
 	timer_cancel(&s->timer);
+	half_open_end(s);
 	leg_close(s->engine, &s->client, reset);
 	s->state = SES_ENDED;
 	list_del(&s->node);
@@ -197,7 +198,8 @@ void session_end(struct session *s, enum why why, int err, const char *detail)
 	const struct inbound *in = s->engine->inbound;
 	bool told;
 
-	if ((s->state == SES_LINGER || s->state == SES_FLUSH) && why == WHY_CUT)
+	if ((s->state == SES_LINGER || s->state == SES_FLUSH) &&
+	    (why == WHY_CUT || why == WHY_HANDSHAKE_LIMIT))
 		return session_finish(s, true);
 	if (s->state >= SES_FLUSH)
 		return;
@@ -342,7 +344,8 @@ bool session_admit(struct session *s)
 {
 	struct engine *e = s->engine;
 	unsigned limit = s->view->plan->conf->limits.max_flows_per_client;
-	int rc = limit > 0 ? clients_take(&e->budget->clients, &s->client_addr, limit) : 0;
+	int rc = limit > 0 ? clients_take(&e->budget->clients, &s->client_addr, CLIENT_FLOWS, limit)
+			   : 0;
 
 	s->counted = limit > 0 && rc == 0;
 	if (rc == -EDQUOT && e->inbound->answer != NULL && e->n_refusing < REFUSING_MAX) {

@@ -77,7 +77,10 @@ struct setup {
 	bool unnamed;            /* usocksd: a trusted proxy that names no client */
 	struct rule_verdict verdict;
 	struct login login;      /* usocksd */
-	struct session *session; /* whose set-up it is, while `login` waits */
+	struct session *session; /* usocksd: whose set-up it is */
+	struct list half_open;   /* usocksd */
+	uint64_t half_open_ms;   /* since when */
+	enum half_open_state half_open_state;
 	struct dial dial;
 	union {
 		struct { /* transocksd */

@@ -27,6 +27,7 @@
 	ROW(WHY_CLIENT_LIMIT,     "client-limit",       "accept",   WARNING, NOT_ALLOWED) \
 	ROW(WHY_CLIENT_REFUSED,   "client-refused",     "accept",   WARNING, NOT_ALLOWED) \
 	ROW(WHY_REQUEST_BAD,      "bad-request",        "request",  WARNING, GENERAL_FAILURE) \
+	ROW(WHY_HANDSHAKE_LIMIT,  "handshake-limit",    "request",  WARNING, NOT_ALLOWED) \
 	ROW(WHY_REQUEST_TIMEOUT,  "request-timeout",    "request",  INFO,    GENERAL_FAILURE) \
 	ROW(WHY_COMMAND_REFUSED,  "command-refused",    "request",  WARNING, BAD_COMMAND) \
 	ROW(WHY_AUTH_FAILED,      "auth-failed",        "auth",     WARNING, NOT_ALLOWED) \

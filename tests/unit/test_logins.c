@@ -187,11 +187,9 @@ static void test_what_waits_is_bounded(void **state)
 
 	f->logins.stopping = true; /* the threads leave everything as it is */
 	for (unsigned c = 0; c < LOGINS_JOBS_MAX / LOGINS_PER_CLIENT_MAX; c++) {
-		/* Of one /64 each, or one IPv4 address. */
+		snprintf(client, sizeof(client), c % 2 > 0 ? "10.91.0.%u" : "fd91:0:0:%x::", c);
+		assert_int_equal(addr_parse(&f->client, client), 0);
 		for (unsigned i = 0; i < LOGINS_PER_CLIENT_MAX; i++) {
-			snprintf(client, sizeof(client),
-				 c % 2 > 0 ? "10.91.0.%u" : "fd91:0:0:%x::%x", c, i);
-			assert_int_equal(addr_parse(&f->client, client), 0);
 			snprintf(password, sizeof(password), "wrong %u %u", c, i);
 			assert_int_equal(ask(f, &l[n++], "slow", password), LOGIN_WAITS);
 		}
