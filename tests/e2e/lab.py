@@ -39,7 +39,11 @@ CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x10000000, 0x
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 PR_SET_PDEATHSIG = 1
 
-TEST_SECONDS = 60  # a test that takes longer has hung
+# A slow machine with much else to do may take longer for everything. So what must come has many times as long as it
+# usually takes, and a test that waits for nothing else loses no time by that.
+PATIENCE = 10
+LONG = 60  # seconds, for a socket on which something must come
+TEST_SECONDS = 300  # a test that takes longer has hung
 EXIT_CANNOT = 75  # main(): this kernel gives us no namespaces
 
 SANITIZER = re.compile(r"ERROR: \w+Sanitizer|runtime error: |^BUG: ", re.M)
@@ -59,7 +63,8 @@ ONE_UID = _one_uid()
 # What the daemons become, and whose flows the rules skip. With one uid the client programs have it
 # as well, so there the rules are given a uid that nobody has and the mark alone prevents loops.
 DAEMON_USER = "root" if ONE_UID else "transocks"
-DAEMON_UID = 0 if ONE_UID else 64321
+# Each test process has its own: the kernel counts the pages of pipes, and more, by uid over all namespaces.
+DAEMON_UID = 0 if ONE_UID else 20000 + os.getpid() % 40000
 RULES_UID = "4242" if ONE_UID else "transocks"
 
 needs_uids = unittest.skipIf(
@@ -161,8 +166,8 @@ def _copy_tree(source, target):
 def _add_user(etc):
     passwd, group = etc / "passwd", etc / "group"
     for path, line in (
-        (passwd, "transocks:x:64321:64321::/nonexistent:/usr/sbin/nologin\n"),
-        (group, "transocks:x:64321:\n"),
+        (passwd, f"transocks:x:{DAEMON_UID}:{DAEMON_UID}::/nonexistent:/usr/sbin/nologin\n"),
+        (group, f"transocks:x:{DAEMON_UID}:\n"),
     ):
         kept = [x for x in path.read_text().splitlines(True) if not x.startswith("transocks:")]
         path.write_text("".join(kept) + line)
@@ -205,11 +210,11 @@ class Proc:
         self.popen.send_signal(number)
 
     def wait(self, seconds=10):
-        """The exit code; an AssertionError if it has not ended by then."""
+        """The exit code; an AssertionError if it has not ended by then, and PATIENCE."""
         try:
-            return self.popen.wait(seconds)
+            return self.popen.wait(seconds * PATIENCE)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name} still runs after {seconds} s") from None
+            raise AssertionError(f"{self.name} still runs after {seconds * PATIENCE} s\n{self.log()}") from None
 
     def wait_log(self, pattern, seconds=5, since=0):
         """The first match of a regular expression in the log, from offset `since` on."""
@@ -273,8 +278,8 @@ class Proc:
 
 
 def wait_until(condition, seconds=5, message="condition not met in time", alive=None):
-    """Polls until `condition()` is true and returns its value."""
-    end = time.monotonic() + seconds
+    """Polls until `condition()` is true and returns its value; `seconds` are multiplied by PATIENCE."""
+    end = time.monotonic() + seconds * PATIENCE
     while True:
         dead = alive is not None and not alive.alive()
         value = condition()
@@ -343,7 +348,7 @@ class Host:
 
         return enter_host
 
-    def run(self, *argv, check=True, user=None, env=None, stdin="", seconds=30):
+    def run(self, *argv, check=True, user=None, env=None, stdin="", seconds=120):
         """Runs a program to its end: a CompletedProcess with text in stdout and stderr."""
         argv = [str(a) for a in argv]
         done = subprocess.run(argv, input=stdin, capture_output=True, text=True, errors="replace",
@@ -389,7 +394,7 @@ class Host:
 
     # Sockets of the test itself
 
-    def connect(self, address, port, seconds=10, source=None):
+    def connect(self, address, port, seconds=LONG, source=None):
         """A connected socket on this host; `source` is an (address, port) to bind it to."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with self.inside():
@@ -404,7 +409,7 @@ class Host:
             raise
         return sock
 
-    def expect_reset(self, address, port, sends=b"", seconds=10):
+    def expect_reset(self, address, port, sends=b"", seconds=LONG):
         """Connects, sends, reads: must end in a reset, wherever that is seen. What was read."""
         got = b""
         try:
@@ -424,7 +429,7 @@ class Host:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address, port))
         sock.listen(backlog)
-        sock.settimeout(10)
+        sock.settimeout(LONG)
         return sock
 
     def sockets(self):
@@ -481,7 +486,7 @@ class Host:
             args += ["--uid", RULES_UID]
         return self.run(BUILD / "transocks-rules", *args, check=check, user=user)
 
-    def curl(self, *args, check=True, user=None, seconds=20):
+    def curl(self, *args, check=True, user=None, seconds=LONG):
         return self.run("curl", "-sS", "-m", seconds, *args, check=check, user=user)
 
 

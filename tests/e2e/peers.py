@@ -387,8 +387,8 @@ def one_transfer(address, port, number, sizes, start, results):
     order, up, down = sizes
     try:
         start.wait()
-        with socket.create_connection((address, port), timeout=30) as sock:
-            sock.settimeout(30)
+        with socket.create_connection((address, port), timeout=120) as sock:
+            sock.settimeout(120)
             sock.sendall(HEADER.pack(number, order, up, down))
             if order == CLIENT_ENDS_FIRST:
                 upload(sock, number, up)

@@ -79,7 +79,7 @@ class Egress(lab.TestCase):
 
     def status(self):
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(10)
+            sock.settimeout(lab.LONG)
             sock.connect("/run/transocks/usocksd.sock")
             sock.sendall(b"status\n")
             with sock.makefile("rb") as stream:

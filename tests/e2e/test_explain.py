@@ -112,11 +112,11 @@ class Host(ExplainCase):
         wires = [self.wire(t.inet, "host0")]
         t.host.rules("install")
         for target in TARGETS.values():
-            self.ask(t.host, wires, target, "--uid", "transocks", verdict="left-alone", uid=64321,
+            self.ask(t.host, wires, target, "--uid", "transocks", verdict="left-alone", uid=lab.DAEMON_UID,
                      rule="user of transocksd and usocksd")
-            self.ask(t.host, wires, target, "--uid", 64321, verdict="left-alone")
+            self.ask(t.host, wires, target, "--uid", lab.DAEMON_UID, verdict="left-alone")
             self.ask(t.host, wires, target, "--uid", 1234, verdict="taken", uid=1234)
-        t.host.nft("add rule inet transocks output meta skgid 64321 counter")  # seen, and passed
+        t.host.nft(f"add rule inet transocks output meta skgid {lab.DAEMON_UID} counter")  # seen, and passed
 
     def test_foreign_rules(self):
         t = self.build("host")
@@ -631,7 +631,7 @@ class Check(ExplainCase):
         before = self.state(t.host)[:2]
         result = self.check(t.host)
         self.assertEqual([s["text"] for s in result["steps"] if s["step"] == "reached"],
-                         [f"redirected to {LOOPBACK[f]}, accepted there by uid 64321" for f in (4, 6)])
+                         [f"redirected to {LOOPBACK[f]}, accepted there by uid {lab.DAEMON_UID}" for f in (4, 6)])
         self.assertEqual(self.state(t.host)[:2], before)
         self.only_the_daemon_speaks(wire)
         self.assertEqual({r["dest_addr"] for r in daemon.wait_records(2)},
@@ -799,8 +799,8 @@ class Check(ExplainCase):
         self.assertIn("flows with mark 0x1000: redirected by rule", result["error"])
         t.host.rules("install", "--uid", "4321")
         result = self.check(t.host, 1, user="failed")
-        self.assertIn("flows of uid 64321, the daemon's: redirected", result["error"])
-        self.assertIn("install --uid 64321", next(s["hint"] for s in result["steps"] if "hint" in s))
+        self.assertIn(f"flows of uid {lab.DAEMON_UID}, the daemon's: redirected", result["error"])
+        self.assertIn(f"install --uid {lab.DAEMON_UID}", next(s["hint"] for s in result["steps"] if "hint" in s))
         t.host.rules("install")
         t.host.nft("flush chain inet transocks guard")
         self.assertIn("are let in", self.check(t.host, 1, guard="failed")["error"])

@@ -218,7 +218,7 @@ class Case(lab.TestCase):
         got = b""
         try:
             with sock or self.t.host.connect(address, ECHO) as sock:
-                sock.settimeout(5)
+                sock.settimeout(lab.LONG)
                 sock.sendall(text)
                 sock.shutdown(socket.SHUT_WR)
                 while data := sock.recv(65536):
@@ -261,7 +261,7 @@ class Case(lab.TestCase):
                 bad.append(f"upload: {error}")
 
         with self.t.host.connect(address, TRANSFER) as sock:
-            sock.settimeout(10)
+            sock.settimeout(lab.LONG)
             sock.sendall(peers.HEADER.pack(number, peers.BOTH_AT_ONCE, up, down))
             thread = threading.Thread(target=upload, args=(sock,))
             thread.start()

@@ -42,7 +42,7 @@ class Upstream(threading.Thread):
                 sock = self.listener.accept()[0]
             except OSError:
                 return
-            sock.settimeout(60)
+            sock.settimeout(lab.LONG)
             mode = self.modes[len(self.served) % len(self.modes)]
             entry = [mode, 0]
             self.served.append(entry)

@@ -50,7 +50,7 @@ class FlushCase(FlowCase):
         four = self.server(t.router, "0.0.0.0", 1081)
         with t.router.inside():
             six = socket.create_server(("::", 1081), family=socket.AF_INET6)
-        six.settimeout(10)
+        six.settimeout(lab.LONG)
         self.addCleanup(six.close)
         t.proxies = {"11.1.2.3": four, "2a00:1:5::7": six}
         t.servers = {address: self.server(t.inet, address, 80) for address in t.proxies}

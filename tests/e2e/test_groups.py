@@ -51,7 +51,7 @@ class Groups(lab.TestCase):
     def status(self):
         """What the daemon says of itself. A program that asks would cost the flows too much."""
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(10)
+            sock.settimeout(lab.LONG)
             sock.connect("/run/transocks/transocksd.sock")
             sock.sendall(b"status\n")
             with sock.makefile("rb") as stream:

@@ -33,7 +33,7 @@ class Traffic(IptablesCase):
             with t.host.inside():
                 sock = socket.socket(server.family)
             with sock:
-                sock.settimeout(5)
+                sock.settimeout(lab.LONG)
                 sock.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
                 sock.connect((address, 81))
                 with server.accept()[0] as far:
@@ -193,7 +193,7 @@ class Traffic(IptablesCase):
             with sock, t.inet.inside(), socket.socket(sock.family, socket.SOCK_DGRAM) as server:
                 server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 server.bind((address, port))
-                server.settimeout(5)
+                server.settimeout(lab.LONG)
                 sock.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
                 sock.connect((address, port))
                 try:
@@ -219,7 +219,7 @@ class Traffic(IptablesCase):
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
         sock.bind(("::", 1081))
         sock.listen()
-        sock.settimeout(10)
+        sock.settimeout(lab.LONG)
         self.addCleanup(sock.close)
         return sock
 

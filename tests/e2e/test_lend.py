@@ -38,7 +38,7 @@ class Lend(lab.TestCase):
     def connect(self):
         sock = socket.socket(socket.AF_UNIX)
         self.addCleanup(sock.close)
-        sock.settimeout(10)
+        sock.settimeout(lab.LONG)
         sock.connect(str(PATH))
         return sock
 

@@ -178,7 +178,7 @@ class MatrixCase(lab.TestCase):
                 sock = socket.socket(socket.AF_INET6 if family == "ipv6" else socket.AF_INET, kind)
             finally:
                 os.seteuid(0)
-        sock.settimeout(5)
+        sock.settimeout(lab.LONG)
         if row.source:
             sock.bind((row.source, 0))
         if row.mark:
@@ -193,7 +193,7 @@ class MatrixCase(lab.TestCase):
                 self.socket(t, row, family, socket.SOCK_STREAM) as client:
             client.connect((to, port))
             with server.accept()[0] as far:
-                far.settimeout(5)
+                far.settimeout(lab.LONG)
                 for a, b in ((client, far), (far, client)):
                     a.sendall(b"alive")
                     self.assertEqual(b.recv(5, socket.MSG_WAITALL), b"alive")

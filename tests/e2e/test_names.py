@@ -198,7 +198,7 @@ class Waiting(lab.TestCase):
     def first_byte(self, t, port=80):
         started = time.monotonic()
         with t.host.connect(SITE, port) as client:
-            client.settimeout(20)
+            client.settimeout(lab.LONG)
             self.assertEqual(len(client.recv(1)), 1)
             elapsed = time.monotonic() - started
             while client.recv(65536):

@@ -54,7 +54,7 @@ class ProxyV2(lab.TestCase):
 
     def read(self, sock, enough):
         data = b""
-        sock.settimeout(10)
+        sock.settimeout(lab.LONG)
         while not enough or enough not in data:
             try:
                 more = sock.recv(65536)

@@ -219,8 +219,8 @@ class Mistakes(FlowCase):
         self.assertIn("useradd", line)
         passwd.write_text(text)
         self.assertEqual(host.ruleset(), "")
-        self.assertEqual(json.loads(host.run(RULES, "install", "--json").stdout)["uid"], 64321)
-        self.assertIn("skuid 64321 ", host.ruleset())
+        self.assertEqual(json.loads(host.run(RULES, "install", "--json").stdout)["uid"], lab.DAEMON_UID)
+        self.assertIn(f"skuid {lab.DAEMON_UID} ", host.ruleset())
 
     def test_usage(self):
         host = self.lonely()
@@ -328,7 +328,7 @@ class Traffic(FlowCase):
         self.addCleanup(client.close)
         if mark:
             client.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
-        client.settimeout(5)
+        client.settimeout(lab.LONG)
         client.connect((address, server.getsockname()[1]))
         peer = server.accept()[0]
         self.addCleanup(peer.close)
@@ -387,7 +387,7 @@ class Traffic(FlowCase):
         four = self.server(t.gateway, "0.0.0.0", 1081)
         with t.gateway.inside():
             six = socket.create_server(("::", 1081), family=socket.AF_INET6)
-        six.settimeout(10)
+        six.settimeout(lab.LONG)
         self.addCleanup(six.close)
         t.gateway.rules("install", "--gateway", "lan0")
         for server, address, near, far in ((four, "11.1.2.3", "10.91.1.1", "10.91.1.2"),

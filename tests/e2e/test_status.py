@@ -44,7 +44,7 @@ class Status(lab.TestCase):
     def connect(self, path=None):
         sock = socket.socket(socket.AF_UNIX)
         self.addCleanup(sock.close)
-        sock.settimeout(10)
+        sock.settimeout(lab.LONG)
         sock.connect(str(path or self.path()))
         return sock
 

@@ -171,7 +171,7 @@ class SurvivalCase(lab.TestCase):
                 t.on.run("ip", ip, *line.split())
         t.on.nft(self.plain)
         for sock in socks:
-            self.assertFalse(talk(sock) and talk(sock))
+            self.assertFalse(talk(sock, seconds=2) and talk(sock, seconds=2))
 
     def test_control_gateway(self):
         self.control("gateway")
@@ -216,7 +216,7 @@ class OwnFlows(lab.TestCase):
             with t.host.inside():
                 sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
             with sock:
-                sock.settimeout(5)
+                sock.settimeout(lab.LONG)
                 if mark is not None:
                     sock.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
                 sock.connect((address, 81))

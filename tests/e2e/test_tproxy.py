@@ -110,7 +110,7 @@ class Tproxy(lab.TestCase):
             with t.host.inside():
                 sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
             with sock:
-                sock.settimeout(5)
+                sock.settimeout(lab.LONG)
                 sock.setsockopt(socket.SOL_SOCKET, SO_MARK, 0x1000)
                 sock.connect((address, 80))
                 sock.sendall(b"GET / HTTP/1.0\r\n\r\n")

@@ -41,7 +41,7 @@ class WatchCase(lab.TestCase):
         with host.inside():
             sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
         with sock:
-            sock.settimeout(10)
+            sock.settimeout(lab.LONG)
             sock.bind((0, 0))
             sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
             host.run("nft", *command)
