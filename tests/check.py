@@ -31,7 +31,7 @@ UNIT_SECONDS = 120  # for one binary
 E2E_SECONDS = 400  # for one file
 # End-to-end files that are run with the plain build alone: test_lab has none of our programs in it, and the others ask
 # many times over what the kernel does with packets; what the programs do for it, other files have sanitized.
-PLAIN_ONLY = {"test_lab", "test_bench", "test_foreign", "test_iptables_traffic", "test_matrix", "test_storm",
+PLAIN_ONLY = {"test_lab", "test_bench", "test_clients", "test_foreign", "test_iptables_traffic", "test_matrix", "test_storm",
               "test_survival", "test_vanished"}
 E2E_CANNOT = 75  # as in lab.py
 JOBS = os.cpu_count() or 1

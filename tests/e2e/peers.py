@@ -2,7 +2,8 @@
 """
 Servers and clients to test against, one per process: peers.py KIND ADDRESS PORT [ARGUMENT...]
 
-    http                    pages: / says who asked whom, /bytes/N sends N bytes of the pattern
+    http                    pages: / says who asked whom, /bytes/N sends N bytes of the pattern, /both/N both, one
+                            behind the other
     https CERT KEY          the same by TLS, with a certificate and its key from these files
     echo                    sends back what it gets, and ends when the client has ended
     transfer                the far end of `load`; prints a line for each transfer
@@ -70,17 +71,17 @@ async def http(reader, writer, _):
     path = request.split()[1].decode()
     peer, here = writer.get_extra_info("peername")[0], writer.get_extra_info("sockname")[0]
     say(f"http {bare(peer)} {path}")
-    if path.startswith("/bytes/"):
-        length = int(path.split("/")[2])
-        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % length)
-        for position in range(0, length, PERIOD):
-            writer.write(pattern(0, position, min(PERIOD, length - position)))
-            await writer.drain()
-    else:
-        page = f"This is {bare(here)}, and you came from {bare(peer)}.\n".encode()
-        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/plain\r\n"
-                     b"Content-Length: %d\r\n\r\n" % len(page) + page)
+    kind, _, length = path.strip("/").partition("/")
+    length = int(length) if kind in ("bytes", "both") else 0
+    page = b"" if kind == "bytes" else who(bare(here), bare(peer))
+    writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+                 b"Content-Length: %d\r\n\r\n" % (len(page) + length) + page)
+    await send_pattern(writer, 0, length)
     await writer.drain()
+
+
+def who(here, peer):
+    return f"This is {here}, and you came from {peer}.\n".encode()
 
 
 async def echo(reader, writer, _):
