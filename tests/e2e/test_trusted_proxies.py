@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """usocksd behind a gateway with transocksd: whoever is named in its PROXY v2 header is the client."""
 import ipaddress
+import json
 import struct
 import time
 
+import flow
 import lab
 import test_usocksd
 
@@ -26,13 +28,15 @@ def header(client, port=40000, authority=None, dest="11.0.0.1"):
     return b"\r\n\r\n\0\r\nQUIT\n\x21" + (b"\x11" if len(a) == 4 else b"\x21") + struct.pack("!H", len(body)) + body
 
 
-class Trusted(lab.TestCase):
+class Behind(lab.TestCase):
     """usocksd on `proxy`, its clients behind `gateway`."""
 
-    def start(self, usocksd=USOCKSD, names=()):
+    def start(self, usocksd=USOCKSD, names=(), egress=()):
         t = self.build("gateway")
+        t.proxy.ip("".join(f"addr add {a}/24 dev wan0\n" for a in egress))
         t.client.ip("".join(f"addr add {a}/24 dev eth0\n" for a in HOSTS[1:]))
         t.inet.peer("http", "::", 80)
+        t.inet.peer("echo", "11.0.0.1", 7)
         t.inet.peer("dns", "11.0.0.53", 53, *names)
         t.usocksd = t.proxy.usocksd("workers = 1\n" + usocksd + '[dns]\nservers = ["11.0.0.53"]\n')
         t.count = 0
@@ -59,6 +63,8 @@ class Trusted(lab.TestCase):
                                             f'proxy_protocol = true\n{more}')
         t.gateway.rules("install", "--gateway", "lan0")
 
+
+class Trusted(Behind):
     def test_three_clients(self):
         t = self.start()
         self.gateway(t)
@@ -70,29 +76,6 @@ class Trusted(lab.TestCase):
             self.assertEqual(record["via"].rpartition(":")[0], "10.91.2.2")
         t.client.curl("http://[2a00:1::1]/")
         self.assertIn("[fd91:0:1::", t.usocksd.wait_records(4)[-1]["client_addr"])
-
-    def test_limits_are_of_the_client(self):
-        t = self.start(USOCKSD + "[limits]\nmax_flows_per_client = 2\n")
-        self.gateway(t)
-        socks = []
-        for host in HOSTS:
-            for _ in range(2):
-                sock = t.client.connect("11.0.0.1", 80, source=(host, 0))
-                self.addCleanup(sock.close)
-                sock.sendall(b"GET / HTTP/1.1\r\nHost: 11.0.0.1\r\n\r\n")
-                self.assertTrue(sock.recv(100).startswith(b"HTTP/1.1 200"))
-                socks.append(sock)
-        for host in HOSTS:
-            with t.client.connect("11.0.0.1", 80, source=(host, 0)) as sock:
-                with self.assertRaises(ConnectionResetError):
-                    sock.sendall(b"GET / HTTP/1.1\r\nHost: 11.0.0.1\r\n\r\n")
-                    sock.recv(100)
-        record = t.usocksd.wait_line(type="access", end="client-limit")
-        self.assertEqual(record["client_addr"].rpartition(":")[0], HOSTS[0])
-        socks[0].close()
-        lab.wait_until(lambda: [r for r in t.usocksd.lines(type="access") if r["end"] != "client-limit"], 5,
-                       "the flow does not end")
-        self.assertIn("you came from", t.client.curl("--interface", HOSTS[0], "http://11.0.0.1/").stdout)
 
     def test_rules_are_of_the_client(self):
         t = self.start(USOCKSD.replace("10.91.1.0/24", "10.91.1.2"))
@@ -231,6 +214,73 @@ class Trusted(lab.TestCase):
         for sent in (b"", LOCAL, header(HOSTS[0]), header(HOSTS[0])[:20], header(HOSTS[0]) + GREETING):
             self.talk(t, sent)
             self.assertEqual(self.record(t)["end"], "request-timeout")
+
+
+class Networks(Behind):
+    """Three networks of clients behind one gateway, for usocksd with three addresses."""
+
+    # By the hash of a client's address each of these has another one.
+    CLIENTS = {"10.91.11.6": "10.91.3.11", "10.91.12.6": "10.91.3.13", "10.91.13.7": "10.91.3.12"}
+    EGRESS = tuple(CLIENTS.values())
+    INCOMING = '[incoming]\nallow_from = ["10.91.11.0/24", "10.91.12.0/23"]\ntrusted_proxies = ["10.91.2.2"]\n'
+
+    def start_networks(self, outgoing="", more=""):
+        t = self.start(f"{self.INCOMING}[outgoing]\naddresses = {json.dumps(self.EGRESS)}\n{outgoing}\n{more}",
+                       egress=self.EGRESS)
+        for net in (11, 12, 13):
+            t.gateway.ip(f"addr add 10.91.{net}.1/24 dev lan0")
+            t.client.ip("".join(f"addr add 10.91.{net}.{h}/24 dev eth0\n" for h in range(5, 10)))
+        self.gateway(t)
+        return t
+
+    def came_from(self, t, client, dest="11.0.0.1"):
+        page = t.client.curl("--interface", client, f"http://{dest}/").stdout
+        self.assertTrue(page.startswith(f"This is {dest}, and you came from "), page)
+        return page.split()[-1].rstrip(".")
+
+    def test_three_egress_addresses(self):
+        t = self.start_networks()
+        for number, (client, egress) in enumerate(self.CLIENTS.items()):
+            seen = {self.came_from(t, client, f"11.0.0.{i}") for i in range(1, 6)}
+            self.assertEqual(seen, {egress})
+            for record in t.usocksd.wait_records(5 * (number + 1))[-5:]:
+                hosts = [record[k].rpartition(":")[0] for k in ("client_addr", "via", "src_addr")]
+                self.assertEqual(hosts, [client, "10.91.2.2", egress])
+
+    def test_limits_are_of_each(self):
+        t = self.start_networks(more="[limits]\nmax_flows_per_client = 2\n")
+        held = {client: [self.flow(t, client) for _ in range(2)] for client in self.CLIENTS}
+        # Six flows of one gateway; each client is at its limit, and one more of any is its own matter.
+        self.assertEqual({e["address"]: e["flows"] for e in flow.status(t.proxy, t.usocksd)["egress"]},
+                         dict.fromkeys(self.EGRESS, 2))
+        for client in self.CLIENTS:
+            self.assertRaises(ConnectionResetError, self.flow, t, client)
+        refused = t.usocksd.wait_line(type="access", end="client-limit")  # of those that follow at once, the number
+        self.assertEqual([refused[k].rpartition(":")[0] for k in ("client_addr", "via")],
+                         [next(iter(self.CLIENTS)), "10.91.2.2"])
+        # One ends, and it is that client's.
+        first, *others = self.CLIENTS
+        held[first][0].close()
+        t.usocksd.wait_line(type="access", end="done")
+        self.flow(t, first)
+        for client in others:
+            self.assertRaises(ConnectionResetError, self.flow, t, client)
+
+    def flow(self, t, client):
+        """One that has carried bytes both ways, and stays."""
+        sock = t.client.connect("11.0.0.1", 7, source=(client, 0))
+        self.addCleanup(sock.close)
+        sock.sendall(client.encode())
+        got = sock.recv(100)
+        self.assertEqual(got, client.encode())
+        return sock
+
+    def test_a_network_with_an_address_of_its_own(self):
+        users = "".join(f'[[outgoing.users]]\nclients = ["10.91.{net}.0/24"]\naddresses = ["{egress}"]\n'
+                        for net, egress in zip((11, 12, 13), reversed(self.EGRESS)))
+        t = self.start_networks(users)
+        for net, egress in zip((11, 12, 13), reversed(self.EGRESS)):
+            self.assertEqual({self.came_from(t, f"10.91.{net}.{h}") for h in range(5, 10)}, {egress})
 
 
 if __name__ == "__main__":
