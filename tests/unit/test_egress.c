@@ -200,28 +200,57 @@ static void test_choice_is_fixed(void **state)
 	world_close(&world);
 }
 
+/* The first `n` of a network, with weights 1, 2, 3, 4 in turn or with none. */
+static void world_open_many(struct world *w, size_t n, bool weights)
+{
+	const char *texts[N_MAX + 1] = {NULL};
+	char mem[N_MAX][48];
+
+	for (size_t i = 0; i < n; i++) {
+		if (weights)
+			snprintf(mem[i], sizeof(mem[i]), "203.0.113.%zu weight=%zu", i + 1,
+				 i % 4 + 1);
+		else
+			snprintf(mem[i], sizeof(mem[i]), "203.0.113.%zu", i + 1);
+		texts[i] = mem[i];
+	}
+	world_open(w, texts);
+}
+
+/* What the busiest address has, where 1000 is its fair part. */
+static size_t busiest(size_t n, bool weights, unsigned clients)
+{
+	size_t counts[N_MAX] = {0}, sum = 0, most = 0;
+
+	world_open_many(&world, n, weights);
+	for (unsigned i = 0; i < clients; i++)
+		counts[place_of(world.all, i, AF_INET)]++;
+	for (size_t i = 0; i < n; i++)
+		sum += world.entries[i].weight;
+	for (size_t i = 0; i < n; i++) {
+		size_t part = 1000 * counts[i] * sum / (clients * (size_t)world.entries[i].weight);
+
+		most = part > most ? part : most;
+	}
+	world_close(&world);
+	return most;
+}
+
 static void test_spread(void **state)
 {
-	static const size_t sizes[] = {2, 4, 8, 32};
-	const char *texts[N_MAX + 1] = {NULL};
-	char mem[N_MAX][32];
-
 	(void)state;
-	for (size_t s = 0; s < ARRAY_LEN(sizes); s++) {
-		unsigned counts[N_MAX] = {0};
+	for (size_t n = 2; n <= N_MAX; n++) {
+		size_t most = busiest(n, false, CLIENTS);
 
-		for (size_t i = 0; i < sizes[s]; i++) {
-			snprintf(mem[i], sizeof(mem[i]), "203.0.113.%zu", i + 1);
-			texts[i] = mem[i];
-		}
-		texts[sizes[s]] = NULL;
-		world_open(&world, texts);
-		for (unsigned i = 0; i < CLIENTS; i++)
-			counts[place_of(world.all, i, AF_INET)]++;
-		for (size_t i = 0; i < sizes[s]; i++)
-			assert_in_range(counts[i], CLIENTS / sizes[s] * 85 / 100,
-					CLIENTS / sizes[s] * 115 / 100);
-		world_close(&world);
+		print_message("%zu addresses: %zu\n", n, most);
+		assert_in_range(most, 1000, 1150);
+	}
+	/* A part by weight may be that of few clients, and chance is greater there: more clients. */
+	for (size_t n = 4; n <= N_MAX; n *= 2) {
+		size_t most = busiest(n, true, 10 * CLIENTS);
+
+		print_message("%zu addresses with weights: %zu\n", n, most);
+		assert_in_range(most, 1000, 1150);
 	}
 }
 
@@ -267,6 +296,70 @@ static void test_only_its_clients_move(void **state)
 		assert_int_equal(place_of(world.all, i, AF_INET), was);
 	}
 	assert_in_range(moved, CLIENTS / 4 * 85 / 100, CLIENTS / 4 * 115 / 100);
+	world_close(&other);
+	world_close(&world);
+}
+
+/* Of 4 to 32 addresses any one goes, for each of the reasons that one can have. */
+static void test_whichever_goes(void **state)
+{
+	(void)state;
+	for (size_t n = 4; n <= N_MAX; n *= 2) {
+		static int was[CLIENTS];
+
+		world_open_many(&world, n, true);
+		for (unsigned i = 0; i < CLIENTS; i++)
+			was[i] = place_of(world.all, i, AF_INET);
+		for (size_t gone = 0; gone < n; gone += n / 4) {
+			struct egress_addr *a = world.all->items[gone];
+			atomic_bool *why = gone % 8 ? &a->absent : &a->listed;
+			unsigned moved = 0;
+
+			atomic_store(why, true);
+			for (unsigned i = 0; i < CLIENTS; i++) {
+				bool moves = place_of(world.all, i, AF_INET) != was[i];
+
+				assert_int_equal(moves, was[i] == (int)gone);
+				moved += moves;
+			}
+			assert_in_range(moved, 1, CLIENTS - 1);
+			atomic_store(why, false);
+		}
+		world_close(&world);
+	}
+}
+
+/* Over a reload that reorders the list, and a restart. */
+static void test_clients_keep_theirs(void **state)
+{
+	static const char *const texts[] = {
+		"203.0.113.1", "203.0.113.2 weight=2", "203.0.113.3", "2001:db8::1",
+		"2001:db8::2", "2001:db8:1::/64",      NULL};
+	static const char *const again[] = {
+		"2001:db8:1::/64", "203.0.113.3", "2001:db8::2", "203.0.113.2 weight=2",
+		"2001:db8::1",     "203.0.113.1", NULL};
+	struct world third;
+
+	(void)state;
+	world_open(&world, texts);
+	world_fill(&other, again);
+	assert_int_equal(egress_new(&other.conf, world.all, &other.all, NULL), 0);
+	world_open(&third, again);
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		struct egress_choice before, reloaded, restarted;
+		struct addr client = client_of(i);
+
+		egress_choose(world.all, &client, &before);
+		client.port = (uint16_t)(client.port + 7);
+		egress_choose(other.all, &client, &reloaded);
+		egress_choose(third.all, &client, &restarted);
+		assert_int_equal(before.list.n, 6);
+		for (size_t k = 0; k < 6; k++) {
+			assert_true(addr_equal(&before.addrs[k], &reloaded.addrs[k]));
+			assert_true(addr_equal(&before.addrs[k], &restarted.addrs[k]));
+		}
+	}
+	world_close(&third);
 	world_close(&other);
 	world_close(&world);
 }
@@ -423,6 +516,8 @@ int main(void)
 		cmocka_unit_test(test_spread),
 		cmocka_unit_test(test_weights),
 		cmocka_unit_test(test_only_its_clients_move),
+		cmocka_unit_test(test_whichever_goes),
+		cmocka_unit_test(test_clients_keep_theirs),
 		cmocka_unit_test(test_list),
 		cmocka_unit_test(test_users),
 		cmocka_unit_test(test_tries_are_bounded),
