@@ -2,7 +2,9 @@
 """Own addresses that a DNS blocklist has: only their clients move, and nothing else is taken for an entry."""
 import ipaddress
 
+import flow
 import lab
+import test_usocksd
 from test_egress import EGRESS, EGRESS6, Egress, toml
 
 LIST = 'dnsbl_domain = "bl.test"\ndnsbl_interval = "1s"\n'
@@ -42,14 +44,32 @@ class Dnsbl(Egress):
 
 
 class Entries(Dnsbl):
+    def hold(self, client):
+        """A flow that stays."""
+        self.t.inet.peer("echo", "::", 7)
+        sock = self.t.host.connect("10.91.3.2", 1080, source=(client, 0))
+        self.addCleanup(sock.close)
+        self.t.count += 1
+        sock.sendall(test_usocksd.GREETING + test_usocksd.request("11.0.0.1", 7))
+        reply = b""
+        while len(reply) < 12:
+            reply += sock.recv(12 - len(reply))
+        self.assertEqual(ipaddress.ip_address(reply[6:10]), ipaddress.ip_address(EGRESS[1]))
+        return sock
+
     def test_a_listed_address_moves_only_its_clients(self):
         t = self.start(toml(EGRESS))
         first = self.everybody()
+        its_client = next(c for c in first if first[c] == EGRESS[1])
+        live = self.hold(its_client)
         self.answer(e1="127.0.0.2")
         self.reload(toml(EGRESS) + LIST)
         self.wait_states("ok", "listed", "ok", "ok")
         after = self.everybody()
         self.assertNotIn(EGRESS[1], after.values())
+        # To one address for all destinations; the flow that was there goes on.
+        self.assertEqual({self.egress(its_client, f"11.0.0.{i}") for i in range(1, 51)}, {after[its_client]})
+        self.assertTrue(flow.talk(live))
         self.assertEqual({c for c in first if after[c] != first[c]}, {c for c in first if first[c] == EGRESS[1]})
         line = t.usocksd.wait_line(egress=EGRESS[1], answer="127.0.0.2", dnsbl="bl.test", seconds=SECONDS)
         self.assertEqual(line["severity"], "warning")
