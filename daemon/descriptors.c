@@ -32,11 +32,12 @@ static size_t max_pipes(size_t nofile)
 	return by_memory < by_nofile ? by_memory : by_nofile;
 }
 
-/* Some are for what is not a flow: epoll, event, log, DNS, news of addresses, attempts that race. */
+/* Some are for what is not a flow: epoll, event, log, DNS, news of addresses, attempts that race, whoever has just
+ * connected to the port of a BIND. */
 void descriptors_share(struct descriptors *ds, const struct conf *c, unsigned n_workers)
 {
 	size_t nofile = nofile_raise();
-	size_t reserve = 16 + CONTROL_CLIENTS_MAX + 1 + n_workers * (6 + c->listen.n);
+	size_t reserve = 16 + CONTROL_CLIENTS_MAX + 1 + n_workers * (7 + c->listen.n);
 
 	ds->n_pipes = max_pipes(nofile);
 	reserve += 2 * ds->n_pipes;

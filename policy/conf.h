@@ -83,6 +83,7 @@ struct conf {
 		int64_t handshake; /* usocksd: from accept to the end of the client's request */
 		int64_t request;   /* usocksd: the same where the client is a trusted proxy */
 		int64_t connect; /* to the upstream, or to the destination where no upstream is used */
+		int64_t bind;    /* usocksd: for the peer of a BIND to come */
 		int64_t greeting;   /* transocksd: the upstream's first answer */
 		int64_t reply;      /* transocksd: until the upstream has reached the destination */
 		int64_t flow_setup; /* all of that together */

@@ -124,6 +124,8 @@ static const struct option options[] = {
 		     "the same for connections of trusted proxies, kept ready; 0: no limit"),
 	DURATION_ROW("timeouts.connect", timeouts.connect, "\"10s\"", PHASE_MAX,
 		     "to resolve the destination and connect to it; 0: no limit"),
+	DURATION_ROW("timeouts.bind", timeouts.bind, "\"2m\"", PHASE_MAX,
+		     "that a BIND waits for its peer to connect; 0: no limit"),
 	ROWS_FLOW_TIMEOUTS,
 	ROWS_LIMITS("64"),
 	LIMIT_ROW("limits.max_handshakes", limits.max_handshakes, "0",

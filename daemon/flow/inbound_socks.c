@@ -76,6 +76,12 @@ static int socks_send(struct session *s, const uint8_t *bytes, size_t n)
 	return (size_t)sent == n ? 0 : -EAGAIN;
 }
 
+/* What the reply names: our own end, but where a peer has connected to us that peer. */
+static const struct addr *socks_bound(const struct session *s)
+{
+	return s->command == SOCKS5_BIND && s->remote.source != NULL ? &s->dest : &s->src_addr;
+}
+
 static int socks_answer(struct session *s, enum why why, int err)
 {
 	uint8_t out[SOCKS5_OUT_MAX];
@@ -85,7 +91,7 @@ static int socks_answer(struct session *s, enum why why, int err)
 		return why == WHY_REQUEST_BAD || why == WHY_AUTH_FAILED ? 0 : -EPROTO;
 	n = socks_server_reply(&s->setup->server,
 			       why == WHY_DONE ? SOCKS5_SUCCEEDED : why_reply(why, err),
-			       why == WHY_DONE ? &s->src_addr : NULL, out);
+			       why == WHY_DONE ? socks_bound(s) : NULL, out);
 	return socks_send(s, out, n);
 }
 
@@ -129,7 +135,10 @@ static void socks_go(struct session *s, const char *name)
 	if (v != ACL_ALLOWED)
 		return socks_refuse(s, v == ACL_PORT_DENIED ? WHY_PORT_REFUSED : WHY_SITE_REFUSED,
 				    v);
-	setup_start(s);
+	if (s->command == SOCKS5_BIND)
+		bind_start(s);
+	else
+		setup_start(s);
 }
 
 /* The request is by name, which takes the place of what a proxy may have claimed. */
@@ -191,7 +200,7 @@ static void socks_request(struct session *s)
 		return socks_refuse(s, WHY_CLIENT_REFUSED, ACL_CLIENT);
 	if (!socks_command_is_served(s))
 		return session_end(s, WHY_COMMAND_REFUSED, 0, "not in incoming.commands");
-	if (s->command != SOCKS5_CONNECT)
+	if (s->command == SOCKS5_UDP_ASSOCIATE)
 		return session_end(s, WHY_COMMAND_REFUSED, 0, NULL);
 	if (dest->addr.family != AF_UNSPEC) {
 		s->dest = dest->addr;

@@ -14,6 +14,8 @@ static const char *record_phase(const struct session *s, const struct why_row *r
 		return "request";
 	case SES_DIAL:
 		return s->setup->dial.phase == DIAL_RESOLVE ? "resolve" : "connect";
+	case SES_BIND:
+		return bind_is_resolving(&s->setup->bind) ? "resolve" : "bind";
 	case SES_HANDSHAKE:
 		return handshake_greeting(&s->setup->handshake) ? "greeting" : "reply";
 	case SES_RELAY:
@@ -91,6 +93,8 @@ static const char *record_hint(const struct session *s, enum why why)
 	if (why == WHY_RULE_REFUSED && s->name == NULL &&
 	    record_rule(s, s->rule)->domain_set != NULL)
 		return "no name was known; see option rule.unknown_name";
+	if (why == WHY_BIND_TIMEOUT && s->setup->bind.n_strangers > 0)
+		return "others connected to the port, but not the peer that the request names";
 	if (s->state == SES_HANDSHAKE && h->refused_user)
 		return "see option upstream.auth_file, or user and password in the URL";
 	if (record_no_answer(s, why))

@@ -242,6 +242,7 @@ static void session_client_event(struct source *src, uint32_t events)
 			s->engine->inbound->client_ready(s);
 		break;
 	case SES_DIAL:
+	case SES_BIND:
 	case SES_HANDSHAKE:
 		/* A FIN alone is a client that has said all it wants to say; it may still read. */
 		if (s->client.broken)

@@ -6,12 +6,13 @@
  * the worker's thread.
  *
  *   [SES_REQUEST] --> SES_DIAL --> [SES_HANDSHAKE] --> SES_RELAY --> end
- *                          ^---next upstream---'           (usocksd, set-up failed: SES_LINGER --> end)
- *                                                        (remote end lost: SES_FLUSH --> end)
+ *             |            ^---next upstream---'     |     (usocksd, set-up failed: SES_LINGER --> end)
+ *             '----------> [SES_BIND] ---------------'   (remote end lost: SES_FLUSH --> end)
  *
  * What only set-up needs lives in struct setup and goes back to its pool when the relay begins.
  */
 #include "daemon/egress/name_guard.h"
+#include "daemon/flow/bind.h"
 #include "daemon/flow/engine.h"
 #include "daemon/net/dial.h"
 #include "daemon/proto/socks_server.h"
@@ -21,6 +22,7 @@
 enum session_state {
 	SES_REQUEST,   /* waiting for what the client wants, or says first */
 	SES_DIAL,      /* connecting to the upstream or the destination */
+	SES_BIND,      /* usocksd: the peer that the client has named is to connect to us */
 	SES_HANDSHAKE, /* with the upstream */
 	SES_RELAY,
 	SES_FLUSH, /* the remote end was lost; the client takes what came before that, then a reset */
@@ -95,6 +97,7 @@ struct setup {
 		struct { /* usocksd */
 			struct socks_server server;
 			struct egress_choice egress;
+			struct bind bind;
 		};
 	};
 };

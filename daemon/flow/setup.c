@@ -52,6 +52,8 @@ void setup_stop(struct session *s)
 {
 	login_cancel(&s->setup->login);
 	dial_cancel(&s->setup->dial);
+	if (s->state == SES_BIND)
+		bind_stop(&s->setup->bind);
 	setup_abandon(s);
 }
 
@@ -179,7 +181,7 @@ void setup_phase(struct session *s, enum why timeout_why, int64_t ms)
 		loop_timer(&s->engine->loop, &s->timer, end > now ? end - now : 0, setup_timeout);
 }
 
-static void setup_established(struct session *s)
+void setup_established(struct session *s)
 {
 	struct engine *e = s->engine;
 	int rc;
@@ -459,11 +461,22 @@ static void setup_note_dest(struct session *s, const struct addr *peer)
 		s->rare->dialled = *peer;
 }
 
+void setup_resolve_failed(struct session *s, int status)
+{
+	enum upstream_failure kind = UPSTREAM_FAILED_RESOLVE;
+
+	if (status == -ENOENT)
+		setup_blame(s, kind, WHY_RESOLVE_FAILED, 0, "the name has no address");
+	else if (status == -ETIMEDOUT)
+		setup_blame(s, kind, WHY_RESOLVE_TIMEOUT, 0, "no name server answered");
+	else if (status == -EIO)
+		setup_blame(s, kind, WHY_RESOLVE_FAILED, 0, "the name servers refuse or fail");
+	else
+		setup_blame(s, kind, WHY_RESOLVE_FAILED, -status, NULL);
+}
+
 static void setup_dial_failed(struct session *s, const struct dial *d, int status)
 {
-	enum upstream_failure kind =
-		d->phase == DIAL_CONNECT ? UPSTREAM_FAILED_CONNECT : UPSTREAM_FAILED_RESOLVE;
-
 	if (d->phase == DIAL_REFUSED) {
 		setup_note_dest(s, &d->peer);
 		if (d->filter == &s->view->guard.filter)
@@ -473,15 +486,10 @@ static void setup_dial_failed(struct session *s, const struct dial *d, int statu
 	if (!s->setup->proxied)
 		outgoing_failed(s, d->source);
 	if (d->phase == DIAL_CONNECT)
-		setup_blame(s, kind, WHY_CONNECT_FAILED, -status, setup_source_trouble(s, status));
-	else if (status == -ENOENT)
-		setup_blame(s, kind, WHY_RESOLVE_FAILED, 0, "the name has no address");
-	else if (status == -ETIMEDOUT)
-		setup_blame(s, kind, WHY_RESOLVE_TIMEOUT, 0, "no name server answered");
-	else if (status == -EIO)
-		setup_blame(s, kind, WHY_RESOLVE_FAILED, 0, "the name servers refuse or fail");
+		setup_blame(s, UPSTREAM_FAILED_CONNECT, WHY_CONNECT_FAILED, -status,
+			    setup_source_trouble(s, status));
 	else
-		setup_blame(s, kind, WHY_RESOLVE_FAILED, -status, NULL);
+		setup_resolve_failed(s, status);
 }
 
 static void setup_dialled(struct dial *d, int status)

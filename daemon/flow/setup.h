@@ -20,5 +20,11 @@ void setup_phase(struct session *s, enum why timeout_why, int64_t ms);
 /* SES_HANDSHAKE: the upstream's socket has news. */
 void setup_remote_ready(struct session *s);
 
+/* The remote end is there: the client is told so, and the relay begins. Gives `setup` back. */
+void setup_established(struct session *s);
+
+/* Ends, or tries the next upstream: the name that was to be connected to led nowhere, `status` as of query_fn. */
+void setup_resolve_failed(struct session *s, int status);
+
 /* The session ends before the relay has begun: gives up what is under way. */
 void setup_stop(struct session *s);

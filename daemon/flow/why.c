@@ -12,7 +12,7 @@ const struct why_row why_rows[WHY_COUNT] = {
 
 enum socks5_reply why_reply(enum why why, int err)
 {
-	if (why != WHY_CONNECT_FAILED)
+	if (why != WHY_CONNECT_FAILED && why != WHY_BIND_FAILED)
 		return why_rows[why].reply;
 	switch (err) {
 	case ECONNREFUSED:

@@ -40,6 +40,8 @@
 	ROW(WHY_RESOLVE_TIMEOUT,  "resolve-timeout",    "resolve",  WARNING, HOST_UNREACHABLE) \
 	ROW(WHY_CONNECT_FAILED,   "connect-failed",     "connect",  WARNING, GENERAL_FAILURE) \
 	ROW(WHY_CONNECT_TIMEOUT,  "connect-timeout",    "connect",  WARNING, TTL_EXPIRED) \
+	ROW(WHY_BIND_FAILED,      "bind-failed",        "bind",     WARNING, GENERAL_FAILURE) \
+	ROW(WHY_BIND_TIMEOUT,     "bind-timeout",       "bind",     WARNING, TTL_EXPIRED) \
 	ROW(WHY_GREETING_FAILED,  "greeting-failed",    "greeting", ERROR,   GENERAL_FAILURE) \
 	ROW(WHY_GREETING_TIMEOUT, "greeting-timeout",   "greeting", ERROR,   TTL_EXPIRED) \
 	ROW(WHY_REPLY_FAILED,     "reply-failed",       "reply",    ERROR,   GENERAL_FAILURE) \
@@ -64,5 +66,5 @@ struct why_row {
 extern const struct why_row why_rows[WHY_COUNT];
 
 /* The reply for a flow that ended so; `err` (errno, 0: none) decides where the connection to the
- * destination failed (RFC 1928 section 6). */
+ * destination, or a port for it, failed (RFC 1928 section 6). */
 enum socks5_reply why_reply(enum why why, int err);

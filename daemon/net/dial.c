@@ -148,13 +148,11 @@ static int attempt_bind(struct dial *d, int fd, size_t place)
  * the kernel chooses. */
 static int attempt_connect(struct dial *d, const struct addr *to, int place)
 {
-	const char *iface = d->options.iface;
-	int fd = sock_stream(to->family, &d->options), err = 0;
+	int fd = sock_stream(to->family, &d->options), err;
 
 	if (fd < 0)
 		return fd;
-	if (iface != NULL && iface[0] != '\0' && !addr_is_loopback(to))
-		err = sock_bind_iface(fd, iface);
+	err = sock_take_iface(fd, &d->options, to);
 	if (err == 0 && place >= 0) {
 		err = attempt_bind(d, fd, (size_t)place);
 		if (err < 0 && !sock_is_shortage(-err))

@@ -174,6 +174,13 @@ int sock_bind_iface(int fd, const char *iface)
 	return setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, iface, len) < 0 ? -errno : 0;
 }
 
+int sock_take_iface(int fd, const struct sock_options *o, const struct addr *peer)
+{
+	if (o->iface == NULL || o->iface[0] == '\0' || addr_is_loopback(peer))
+		return 0;
+	return sock_bind_iface(fd, o->iface);
+}
+
 int sock_connect(int fd, const struct addr *to)
 {
 	struct sockaddr_storage ss;
@@ -224,6 +231,27 @@ uint64_t sock_unanswered_ms(int fd)
 	/* A segment that brings data need not count as an acknowledgement. */
 	return i.tcpi_last_data_recv < i.tcpi_last_ack_recv ? i.tcpi_last_data_recv
 							    : i.tcpi_last_ack_recv;
+}
+
+int sock_route(const struct sock_options *o, const struct addr *to, struct addr *own)
+{
+	int fd = socket(to->family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), rc;
+	struct addr a;
+
+	if (fd < 0)
+		return -errno;
+	rc = sock_mark(fd, &o->mark);
+	if (rc == 0)
+		rc = sock_take_iface(fd, o, to);
+	if (rc == 0)
+		rc = sock_connect(fd, to);
+	a = sock_local(fd);
+	close(fd);
+	if (rc < 0)
+		return rc;
+	a.port = 0;
+	*own = a;
+	return 0;
 }
 
 struct addr sock_local(int fd)

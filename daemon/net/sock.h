@@ -61,6 +61,12 @@ int sock_bind_foreign(int fd, const struct addr *source);
 
 /* SO_BINDTODEVICE, which any user may do once (Linux 5.7). 0 or -errno; -ENODEV: there is none of that name. */
 int sock_bind_iface(int fd, const char *iface);
+/* The same with that of the options, for a socket whose peer is `peer`. */
+int sock_take_iface(int fd, const struct sock_options *o, const struct addr *peer);
+
+/* The address of this host, with port 0, that a connection to `to` would be made from if no source were named. Nothing is
+ * sent. 0 or -errno. */
+int sock_route(const struct sock_options *o, const struct addr *to, struct addr *own);
 
 /* connect(2) without waiting: 0 connected, -EINPROGRESS, or another -errno. */
 int sock_connect(int fd, const struct addr *to);

@@ -11,7 +11,7 @@ demo='iproute2 nftables curl python3 procps util-linux'
 check='clang clang-format libclang-rt-14-dev libcmocka-dev mandoc iptables microsocks dante-server redsocks haproxy
 	squid tinyproxy openssl vsftpd
 	connect-proxy dante-client ncat netcat-openbsd openssh-client openssh-server proxychains4 python3-socks socat torsocks
-	tsocks'
+	tnftp tsocks'
 
 packages="$build $demo"
 case "${1-}" in

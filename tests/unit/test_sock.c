@@ -393,6 +393,41 @@ static void transparent_listener(void **state)
 	close(fd);
 }
 
+/* What a host has towards itself it has everywhere, and nothing is asked for at the other end. */
+static void route_is_the_own_address(void **state)
+{
+	static const char *const ips[] = {"127.0.0.9", "::1"};
+	struct addr to, own = {.family = AF_UNSPEC};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(ips); i++) {
+		to = loopback(ips[i]);
+		if (i == 1 && !sock_is_own(&to))
+			skip(); /* a host without IPv6 */
+		assert_int_equal(sock_route(&options, &to, &own), 0);
+		assert_int_equal(own.family, to.family);
+		assert_int_equal(own.port, 0);
+		assert_true(addr_is_loopback(&own));
+	}
+}
+
+static void interface_is_taken_but_not_for_loopback(void **state)
+{
+	const struct sock_options o = {.iface = "no-such-if"}, none = {.iface = ""};
+	struct addr near = loopback("127.0.0.1"), far = loopback("192.0.2.1"), own = {.port = 7};
+	int fd = sock_stream(AF_INET, &o);
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(sock_take_iface(fd, &o, &near), 0);
+	assert_int_equal(sock_take_iface(fd, &none, &far), 0);
+	assert_int_equal(sock_take_iface(fd, &options, &far), 0);
+	assert_int_equal(sock_take_iface(fd, &o, &far), -ENODEV);
+	assert_int_equal(sock_route(&o, &far, &own), -ENODEV);
+	assert_int_equal(own.port, 7);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -409,6 +444,8 @@ int main(void)
 		cmocka_unit_test(refusal_is_the_pending_error),
 		cmocka_unit_test(closing_with_reset),
 		cmocka_unit_test(mark_is_set_or_refused),
+		cmocka_unit_test(route_is_the_own_address),
+		cmocka_unit_test(interface_is_taken_but_not_for_loopback),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
