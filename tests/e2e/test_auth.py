@@ -97,7 +97,7 @@ class Auth(lab.TestCase):
             (b"\x04\x01\x00\x50\x0b\x00\x00\x01bob\0", b"\x00\x5b" + bytes(6), "auth-failed", "bob",
              "SOCKS4 has no passwords"),
             (OFFER + right + b"\x05\x09" + REQUEST[2:], CHOSEN + KNOWN + b"\x05\x07\x00\x01", "bad-request", "bob",
-             "the client asks for a command other than CONNECT"))
+             "the request has an unknown command"))
         wanted = {}
         for sent, expected, *rest in rows:
             with self.subTest(sent):
