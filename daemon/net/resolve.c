@@ -11,10 +11,12 @@
 #include "daemon/core/shared.h"
 #include "policy/strbuf.h"
 
-#define DNS_TIMEOUT_MS \
-	2000 /* of the first try at a server; c-ares doubles it for the second round */
-#define DNS_TRIES 2
-#define DNS_PORT  53
+/* c-ares asks one server after the other, and all of them again with twice the patience: three shares of the time for
+ * each server. An answer that comes later than its server's share is taken all the same. */
+#define DNS_TRIES        2
+#define DNS_SHARES       3
+#define DNS_SHARE_MIN_MS 250 /* also where there are many servers */
+#define DNS_PORT         53
 
 /* A query inside c-ares, which cannot give up a single one: it goes on when nobody waits for it any more. */
 struct resolve_request {
@@ -43,6 +45,7 @@ struct resolver {
 	struct task task;
 	struct timer timer; /* set while c-ares has requests, never to a time after its next one */
 	size_t n_asking;
+	int share_ms;                  /* of the first try at a server */
 	struct resolve_counts *counts; /* or NULL */
 };
 
@@ -79,20 +82,20 @@ static int status_errno(int status)
 
 static void on_timer(struct timer *t);
 
-/* Whatever c-ares does, its next timeout is at least DNS_TIMEOUT_MS away, so a timer that is set is
+/* Whatever c-ares does, its next timeout is at least `share_ms` away, so a timer that is set is
  * set early enough; ares_timeout() walks through all queries and is asked only when it fires. */
 static void timer_arm(struct resolver *r)
 {
 	if (r->n_asking == 0)
 		timer_cancel(&r->timer);
 	else if (!timer_is_set(&r->timer))
-		loop_timer(r->loop, &r->timer, DNS_TIMEOUT_MS, on_timer);
+		loop_timer(r->loop, &r->timer, (uint64_t)r->share_ms, on_timer);
 }
 
 static void on_timer(struct timer *t)
 {
 	struct resolver *r = container_of(t, struct resolver, timer);
-	struct timeval most = {.tv_sec = DNS_TIMEOUT_MS / 1000}, left;
+	struct timeval most = {.tv_sec = RESOLVE_MS / 1000}, left;
 	struct timeval *next;
 
 	ares_process_fd(r->channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
@@ -203,28 +206,64 @@ static int servers_set(ares_channel channel, const struct addr_list *servers)
 	return status;
 }
 
-static int channel_open(struct resolver *r, const struct addr_list *servers)
+/* Where nobody has named them, those of resolv.conf; 0 or a status of c-ares. */
+static int servers_count(ares_channel channel, size_t *n)
+{
+	struct ares_addr_port_node *list = NULL;
+	int status = ares_get_servers_ports(channel, &list);
+
+	*n = 0;
+	for (const struct ares_addr_port_node *at = list; at != NULL; at = at->next)
+		++*n;
+	ares_free_data(list);
+	return status;
+}
+
+static int channel_open(struct resolver *r, size_t n_servers)
 {
 	static char lookups[] = "fb"; /* the hosts file, then DNS */
 	struct ares_options options = {
 		/* No search domains and no HOSTALIASES: a name means the same on every host. */
 		.flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES,
-		.timeout = DNS_TIMEOUT_MS,
+		.timeout = RESOLVE_MS / DNS_SHARES / (int)n_servers,
 		.tries = DNS_TRIES,
 		.lookups = lookups,
 		.sock_state_cb = on_socket_state,
 		.sock_state_cb_data = r,
 	};
-	int status = ares_init_options(&r->channel, &options,
-				       ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES |
-					       ARES_OPT_LOOKUPS | ARES_OPT_DOMAINS |
-					       ARES_OPT_SOCK_STATE_CB);
+	int status;
 
+	if (options.timeout < DNS_SHARE_MIN_MS)
+		options.timeout = DNS_SHARE_MIN_MS;
+	r->share_ms = options.timeout;
+	status = ares_init_options(&r->channel, &options,
+				   ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES |
+					   ARES_OPT_LOOKUPS | ARES_OPT_DOMAINS |
+					   ARES_OPT_SOCK_STATE_CB);
 	if (status != ARES_SUCCESS)
 		return status;
 	ares_set_socket_configure_callback(r->channel, on_socket_configure, r);
 	ares_set_socket_callback(r->channel, on_socket_new, r);
-	status = servers_set(r->channel, servers);
+	return ARES_SUCCESS;
+}
+
+/* How many there are in resolv.conf is known only once it has been read. */
+static int channel_open_for(struct resolver *r, const struct addr_list *servers)
+{
+	size_t n = servers->n > 0 ? servers->n : 1;
+	int status = channel_open(r, n);
+
+	if (status == ARES_SUCCESS && servers->n == 0) {
+		status = servers_count(r->channel, &n);
+		if (status == ARES_SUCCESS && n > 1) {
+			ares_destroy(r->channel);
+			return channel_open(r, n);
+		}
+	} else if (status == ARES_SUCCESS) {
+		status = servers_set(r->channel, servers);
+	} else {
+		return status;
+	}
 	if (status != ARES_SUCCESS)
 		ares_destroy(r->channel);
 	return status;
@@ -251,7 +290,7 @@ int resolver_new(struct loop *loop, const struct addr_list *servers, const struc
 	if (status == ARES_SUCCESS && resolve_cache_init(&r->cache) < 0)
 		status = ARES_ENOMEM;
 	if (status == ARES_SUCCESS)
-		status = channel_open(r, servers);
+		status = channel_open_for(r, servers);
 	if (status == ARES_SUCCESS) {
 		*out = r;
 		return 0;

@@ -14,6 +14,8 @@
 #include "daemon/net/resolve_cache.h"
 #include "daemon/net/sock.h"
 
+/* All servers together have so long, unless there are more than six. */
+#define RESOLVE_MS 4500
 #define RESOLVE_ASKING_MAX \
 	16384 /* names being asked for; c-ares numbers its queries with 16 bits */
 

@@ -161,6 +161,26 @@ static void silence_is_a_timeout(void **state)
 }
 
 /* A name server's port where nobody listens: told by ICMP, no waiting. */
+/* However many there are, they share the time: a client waits for the answer. */
+static void more_servers_have_no_more_time(void **state)
+{
+	const struct sock_options o = {.mark = {0}};
+	struct addr addrs[3] = {dns.addr, dns.addr, dns.addr};
+	struct addr_list servers = {.addrs = addrs, .n = 3};
+	struct resolver *usual = resolver;
+	struct probe p = {.answers = 0};
+	uint64_t began_ms = loop.now_ms;
+
+	(void)state;
+	assert_int_equal(resolver_new(&loop, &servers, &o, &resolver, NULL), 0);
+	ask(&p, "silent.test", AF_INET);
+	loop_run(&loop);
+	assert_int_equal(p.status, -ETIMEDOUT);
+	assert_in_range(loop.now_ms - began_ms, RESOLVE_MS - 100, 2 * RESOLVE_MS);
+	resolver_free(resolver);
+	resolver = usual;
+}
+
 static void a_dead_server_fails_and_the_next_is_asked(void **state)
 {
 	const struct sock_options o = {.mark = {0}};
@@ -504,6 +524,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		RESOLVE_TEST(answers_become_addresses),
 		RESOLVE_TEST(silence_is_a_timeout),
+		RESOLVE_TEST(more_servers_have_no_more_time),
 		RESOLVE_TEST(a_dead_server_fails_and_the_next_is_asked),
 		RESOLVE_TEST(an_answer_after_the_cancel_is_dropped),
 		RESOLVE_TEST(ending_with_an_orphan_leaks_nothing),
