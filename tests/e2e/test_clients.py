@@ -251,7 +251,8 @@ class Clients(lab.TestCase):
         users.chmod(0o640)
         shutil.chown(users, 0, lab.DAEMON_UID)
         outgoing = '[dns]\nservers = ["11.0.0.53"]\n'
-        t.open = t.proxy.usocksd('[incoming]\nallow_from = ["10.91.0.0/16"]\n' + outgoing)
+        t.open = t.proxy.usocksd('[incoming]\nallow_from = ["10.91.0.0/16"]\n[outgoing]\n'
+                                 'deny_ports = [25]\n' + outgoing)
         t.closed = t.proxy.usocksd('control = ""\n[incoming]\nport = 1081\n' + outgoing +
                                    f'[auth]\nfile = "{users}"\n', ports=(1081,))
         t.host.nft(redirects())
@@ -347,6 +348,30 @@ class Clients(lab.TestCase):
         self.assertEqual(record["client_addr"].rpartition(":")[0], "10.91.0.2")
         self.assertEqual(record["src_addr"].rpartition(":")[0].strip("[]"), own)
         self.assertGreater(record["bytes_down"], LENGTH)
+
+    def test_refusals(self):
+        """Each client gets the answer that tells why, and ends; none waits."""
+        self.need("curl", "ncat", "nc.openbsd", "socat", "connect-proxy")
+        curl5, curl4 = CURL + f"-x socks5h://{PROXY}", CURL + f"-x socks4a://{PROXY}"
+        rejected = r"\(91\), request rejected or failed"
+        for command, host, says in (
+                (curl5, "11.0.0.1:81", r"\(5\)"), (curl5, "11.0.0.1:25", r"\(2\)"), (curl5, "127.0.0.1", r"\(2\)"),
+                (curl5, "none.test", r"\(4\)"), (curl5, "[2a00:1::1]:81", r"\(5\)"),
+                (curl4, "11.0.0.1:81", rejected), (curl4, "none.test", rejected), (curl4, "127.0.0.1", rejected),
+                (CURL + f"-x socks4://{WITH_LOGIN}", "11.0.0.1", rejected),
+                (CURL + f"-x socks5://{WITH_LOGIN}", "11.0.0.1", "No authentication method was acceptable"),
+                (CURL + f"-x socks5://bob:wrong@{WITH_LOGIN}", "11.0.0.1", "User was rejected by the SOCKS5 server"),
+                (NCAT.format(PROXY, "socks5"), "none.test", "Host unreachable"),
+                (NCAT.format(PROXY, "socks4"), "127.0.0.1", "Proxy connection failed"),
+                (f"nc.openbsd -X 5 -x {PROXY} {{host}} 25", "11.0.0.1", "Connection not allowed by ruleset"),
+                (f"nc.openbsd -X 4 -x {PROXY} {{host}} 25", "11.0.0.1", "Request rejected or failed"),
+                ("socat - SOCKS4A:10.91.3.2:{host}:80,socksport=1080", "none.test", "rejected or failed"),
+                (CONNECT.format(5, PROXY, "remote"), "none.test", "Host unreachable")):
+            with self.subTest(command=command, host=host):
+                argv = [word.format(host=host, url=f"http://{host}/") for word in shlex.split(command)]
+                done = self.t.host.run(*argv, check=False, stdin="GET / HTTP/1.0\r\n\r\n")
+                self.assertNotEqual(done.returncode, 0)
+                self.assertRegex(done.stderr, says)
 
 
 def add_tests():
