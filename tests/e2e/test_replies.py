@@ -3,21 +3,15 @@
 import collections
 import concurrent.futures
 import ipaddress
-import os
-import pathlib
 import socket
 import struct
 import threading
 import time
 import typing
-import warnings
 
 import lab
+import test_auth
 import test_socks4
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import crypt
 
 # The daemons of the table, by port.
 OPEN, AUTH, HASTY, STRICT, HOMELESS, CALM = range(1080, 1680, 100)
@@ -302,11 +296,7 @@ class Replies(lab.TestCase):
             route add unreachable 2a00:1:11::/48
             route add prohibit 2a00:1:12::/48""")
         t.host.sysctl("net.ipv4.tcp_syn_retries", 1)
-        path = lab.WORK / "users"
-        path.write_text("bob:" + crypt.crypt("secret", "$5$rounds=1000$salt") + "\n")
-        path.chmod(0o640)
-        if lab.DAEMON_USER != "root":
-            os.chown(path, 0, lab.DAEMON_UID)
+        path = test_auth.users_file(test_auth.line("bob", "secret"))
         t.daemons = {
             OPEN: self.daemon(OPEN, outgoing=DENIED),
             AUTH: self.daemon(AUTH, extra=f'[auth]\nfile = "{path}"\n'),
