@@ -334,6 +334,8 @@ static int conf_read_lists(struct conf *c, struct diag *d)
 		r = conf_read_rule(c, &c->rules.rules[i], d);
 	if (r == 0 && is_named(c->auth.file))
 		r = conf_read_users(c, d);
+	if (r == 0)
+		r = egress_check_users(&c->egress, c->auth.users, d);
 	return r;
 }
 

@@ -9,6 +9,7 @@
 #define SITES_MAX    100000
 #define PORTS_MAX    1024
 #define USERS_MAX    1024
+#define LOGINS_MAX   100000
 
 #define COMMANDS_MAX 16 /* words in a list, the same one twice among them */
 
@@ -148,6 +149,14 @@ static const struct option users_options[] = {
 		.min = 1,
 		.max = NETWORKS_MAX,
 		.help = "networks and addresses of the clients that this is for",
+	},
+	{
+		.name = "outgoing.users.users",
+		.type = &option_logins,
+		.offset = USERS(users),
+		.min = 1,
+		.max = LOGINS_MAX,
+		.help = "users of auth.file that this is for; with clients as well: both",
 	},
 	{
 		.name = "outgoing.users.addresses",

@@ -167,13 +167,43 @@ int egress_finish(struct egress_conf *c, const char *file, struct diag *d)
 	for (size_t i = 0; i < c->n_users && r == 0; i++) {
 		struct egress_users *u = &c->users[i];
 
-		if (u->clients.n > 0 && u->addresses.n > 0)
+		if (u->clients.n + u->users.n > 0 && u->addresses.n > 0)
 			r = users_compile(u, d);
 		else
 			r = diag_set(d, EINVAL, u->place.file, u->place.line,
-				     "[[outgoing.users]] without \"%s\"",
-				     u->clients.n == 0 ? "clients" : "addresses");
+				     "[[outgoing.users]] without %s",
+				     u->addresses.n == 0 ? "\"addresses\""
+							 : "\"clients\" or \"users\"");
 	}
+	return r;
+}
+
+static int users_check(const struct egress_users *u, const struct users *known, struct diag *d)
+{
+	for (size_t i = 0; i < u->users.n; i++) {
+		const char *name = u->users.strings[i];
+
+		if (known == NULL)
+			return diag_set(
+				d, EINVAL, u->place.file, u->place.line,
+				"[[outgoing.users]] with \"users\", but without \"auth.file\" "
+				"nobody logs in");
+		if (users_find(known, name, strlen(name)) == NULL)
+			return diag_set(
+				d, EINVAL, u->place.file, u->place.line,
+				"[[outgoing.users]]: there is no user \"%s\" in the file that "
+				"\"auth.file\" names",
+				name);
+	}
+	return 0;
+}
+
+int egress_check_users(const struct egress_conf *c, const struct users *known, struct diag *d)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < c->n_users && r == 0; i++)
+		r = users_check(&c->users[i], known, d);
 	return r;
 }
 
@@ -185,10 +215,25 @@ void egress_release(struct egress_conf *c)
 	}
 }
 
-size_t egress_users_of(const struct egress_conf *c, const struct addr *client)
+static int order_name(const void *name, const void *string)
 {
-	for (size_t i = 0; i < c->n_users; i++)
-		if (prefix_set_contains(c->users[i].set, client))
+	return strcmp(name, *(char *const *)string);
+}
+
+static bool users_has(const struct string_list *users, const char *user)
+{
+	return user != NULL &&
+	       bsearch(user, users->strings, users->n, sizeof(*users->strings), order_name) != NULL;
+}
+
+size_t egress_users_of(const struct egress_conf *c, const struct addr *client, const char *user)
+{
+	for (size_t i = 0; i < c->n_users; i++) {
+		const struct egress_users *u = &c->users[i];
+
+		if ((u->clients.n == 0 || prefix_set_contains(u->set, client)) &&
+		    (u->users.n == 0 || users_has(&u->users, user)))
 			return i;
+	}
 	return EGRESS_NO_USERS;
 }

@@ -10,6 +10,7 @@
 #include "policy/place.h"
 #include "policy/prefix_set.h"
 #include "policy/redirect.h"
+#include "policy/users.h"
 
 #define EGRESS_WEIGHT_MAX 1000
 /* So that the nibbles of an IPv6 address have room in front of it. */
@@ -35,7 +36,8 @@ struct egress_list {
 struct egress_users {
 	struct place place;
 	struct places places;
-	struct prefix_list clients;
+	struct prefix_list clients; /* empty: any */
+	struct string_list users;   /* who have logged in, in byte order; empty: any, or nobody */
 	struct egress_list addresses;
 	struct prefix_set *set; /* of `clients`, compiled */
 };
@@ -67,6 +69,10 @@ int egress_finish(struct egress_conf *c, const char *file, struct diag *d);
 /* Frees what egress_finish() built; the written fields belong to their options. */
 void egress_release(struct egress_conf *c);
 
+/* Whether all users that are named can log in; `known` NULL: nobody can. 0, or -EINVAL with `d`. */
+int egress_check_users(const struct egress_conf *c, const struct users *known, struct diag *d);
+
 #define EGRESS_NO_USERS SIZE_MAX
-/* The index in `users` that the client is in, or EGRESS_NO_USERS. */
-size_t egress_users_of(const struct egress_conf *c, const struct addr *client);
+/* The index in `users` of the first that has the client and `user`, as which it has logged in (NULL: it has not), or
+ * EGRESS_NO_USERS. */
+size_t egress_users_of(const struct egress_conf *c, const struct addr *client, const char *user);

@@ -318,6 +318,36 @@ static const struct option_list users_list = {
 const struct option_type option_users =
 	LIST_TYPE(users_list, "list of strings and integers", "USER,...");
 
+static int login_parse(const struct option *o, void *out, const struct toml_item *item,
+		       struct diag *d)
+{
+	int r = check_entry(o, item, d);
+
+	if (r < 0)
+		return r;
+	if (item->len == 0 || item->len > USERS_NAME_MAX || memchr(item->string, ':', item->len))
+		return bad_entry(o, item, "a user of auth.file (1..255 bytes, no ':')", d);
+	return string_copy(o, out, item, item->string, item->len, d);
+}
+
+static int login_order(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static size_t logins_tidy(void *entries, size_t n)
+{
+	qsort(entries, n, sizeof(char *), login_order);
+	return n;
+}
+
+static const struct option_list logins_list = {.size = sizeof(char *),
+					       .parse = login_parse,
+					       .dump = string_dump,
+					       .strings = true,
+					       .tidy = logins_tidy};
+const struct option_type option_logins = LIST_TYPE(logins_list, "list of strings", "USER,...");
+
 /* "a/b": at least one name, none of them empty or a way upwards. */
 static bool is_cgroup_path(const char *path, size_t len)
 {

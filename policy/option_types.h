@@ -34,6 +34,8 @@ extern const struct option_type option_dns_servers;
 extern const struct option_type option_interfaces;
 /* struct string_list, min..max entries; names of users, or their numbers as strings or integers */
 extern const struct option_type option_users;
+/* struct string_list, min..max entries; users of auth.file, 1..USERS_NAME_MAX bytes. Kept sorted */
+extern const struct option_type option_logins;
 /* struct string_list, min..max entries; control groups as paths, kept without "/sys/fs/cgroup" and the
  * slashes around them */
 extern const struct option_type option_cgroups;

@@ -124,6 +124,7 @@ def option_names(root, program):
     whole = re.sub(r"^#([\[a-z])", r"\1", sample, flags=re.M)
     if "[[upstream]]" in whole:
         whole = re.sub(r"^proxy_url = .*", "", whole, flags=re.M)  # the short form of one
+    whole = re.sub(r"^users = .*", "", whole, flags=re.M)  # of an auth.file; the dump shows the name nevertheless
     with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
         file.write(whole)
         file.flush()

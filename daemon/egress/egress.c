@@ -195,9 +195,10 @@ static void egress_choose_family(const struct egress_pool *pool, const struct ad
 	}
 }
 
-void egress_choose(const struct egress *e, const struct addr *client, struct egress_choice *out)
+void egress_choose(const struct egress *e, const struct addr *client, const char *user,
+		   struct egress_choice *out)
 {
-	size_t users = egress_users_of(&e->conf->egress, client);
+	size_t users = egress_users_of(&e->conf->egress, client, user);
 	const struct egress_pool *pool =
 		users == EGRESS_NO_USERS ? &e->addresses : &e->users[users];
 

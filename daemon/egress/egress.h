@@ -63,9 +63,10 @@ int egress_new(struct conf *conf, struct egress *previous, struct egress **out, 
 struct egress *egress_ref(struct egress *e);
 void egress_unref(struct egress *e); /* NULL is fine */
 
-/* The addresses of a client, of each family those that can be used, then those that are listed, then the others, each
+/* The addresses of a client that has logged in as `user` (NULL: it has not), of each family those that can be used, then those that are listed, then the others, each
  * part in the client's own order. */
-void egress_choose(const struct egress *e, const struct addr *client, struct egress_choice *out);
+void egress_choose(const struct egress *e, const struct addr *client, const char *user,
+		   struct egress_choice *out);
 
 /* Binds `fd` to the choice at `place`, and notes whether that works. 0 or -errno. */
 int egress_bind(const struct egress_choice *c, size_t place, int fd);

@@ -16,7 +16,7 @@ struct sock_options outgoing_options(struct session *s)
 
 	if (e == NULL)
 		return o;
-	egress_choose(e, &s->client_addr, &p->egress);
+	egress_choose(e, &s->client_addr, socks_server_login(&p->server), &p->egress);
 	p->dial.bind = outgoing_bind;
 	o.source = &p->egress.list;
 	return o;

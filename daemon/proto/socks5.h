@@ -95,7 +95,7 @@ struct socks5_server {
 	/* At PROTO_DONE: */
 	enum socks5_command command;
 	struct proto_dest dest;
-	/* While socks5_server_asks(): bytes of any value. */
+	/* From socks5_server_asks() on, the password until the verdict: bytes of any value. */
 	uint8_t user_len, password_len;
 	char user[256], password[256]; /* NUL-terminated, but a NUL inside is possible */
 };

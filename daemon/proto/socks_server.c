@@ -82,6 +82,11 @@ const char *socks_server_user(const struct socks_server *s)
 	return s->version == 4 ? s->v4.user : "";
 }
 
+const char *socks_server_login(const struct socks_server *s)
+{
+	return s->version == 5 && s->passwords ? s->v5.user : NULL;
+}
+
 size_t socks_server_reply(const struct socks_server *s, enum socks5_reply reply,
 			  const struct addr *bound, uint8_t out[SOCKS5_OUT_MAX])
 {

@@ -39,6 +39,9 @@ const struct proto_dest *socks_server_dest(const struct socks_server *s);
 /* What a client of SOCKS4 says of itself; "" if that is nothing. At PROTO_DONE. */
 const char *socks_server_user(const struct socks_server *s);
 
+/* As whom the client has logged in; NULL: it did not have to. At PROTO_DONE. */
+const char *socks_server_login(const struct socks_server *s);
+
 /* The answer to a request, once the version is known: SOCKS4 has one code for all failures. `bound` is our own end of the
  * new connection, with a failure it may be NULL. Returns its length. */
 size_t socks_server_reply(const struct socks_server *s, enum socks5_reply reply,

@@ -8,6 +8,7 @@ import signal
 import socket
 
 import lab
+import test_auth
 import test_usocksd
 
 CLIENTS = 60
@@ -238,19 +239,58 @@ addresses = ["fd91:0:33::/64"]
         self.assertEqual(self.egress(t.clients[10]), EGRESS[2])
         self.assertEqual(self.ask(t.clients[0], "11.0.0.1")[0], 3)
 
+    def test_by_login(self):
+        """Which user has which, from wherever; and who from some clients alone."""
+        path = test_auth.users_file("".join(test_auth.line(user, "secret") for user in ("alice", "bob", "carol")))
+        text = f"""
+[[outgoing.users]]
+users = ["carol", "alice"]
+addresses = ["10.91.3.13"]
+[[outgoing.users]]
+users = ["bob"]
+clients = ["10.91.0.128/26"]
+addresses = ["10.91.3.14"]
+"""
+        auth = f'[auth]\nfile = "{path}"\n'
+        t = self.start(toml(EGRESS[:2]) + text + auth)
+        near, far = t.clients[0], t.clients[-1]  # 10.91.0.100, 10.91.0.159
+
+        def egress(client, user):
+            with t.host.connect("10.91.3.2", 1080, source=(client, 0)) as sock:
+                sock.sendall(b"\x05\x01\x02" + test_auth.login(user, "secret") + test_usocksd.request("11.0.0.1", 80))
+                reply = b""
+                while data := sock.recv(100):
+                    reply += data
+            self.assertEqual(reply[:8], b"\x05\x02\x01\x00\x05\x00\x00\x01")
+            return str(ipaddress.ip_address(reply[8:12]))
+        for client in (near, far):
+            self.assertEqual((egress(client, "alice"), egress(client, "carol")), (EGRESS[2], EGRESS[2]))
+        self.assertEqual(egress(far, "bob"), EGRESS[3])
+        self.assertIn(egress(near, "bob"), EGRESS[:2])
+        self.assertEqual({(r["user"], r["src_addr"].split(":")[0]) for r in t.usocksd.wait_records(6)
+                          if r["user"] != "bob"}, {("alice", EGRESS[2]), ("carol", EGRESS[2])})
+        # A user who goes is missed.
+        path.write_text(test_auth.line("bob", "secret"))
+        t.usocksd.signal(signal.SIGHUP)
+        t.usocksd.wait_log("reload failed.*there is no user .*alice.* in the file that .*auth.file.* names")
+        self.assertEqual(egress(near, "alice"), EGRESS[2])
+
     def test_configuration(self):
         host = self.lonely()
 
         def run(flag, text):
             return host.run(lab.BUILD / "usocksd", flag, "-f", "/dev/stdin", check=False, stdin="[outgoing]\n" + text)
         dumped = run("--dump-config", self.OUTGOING).stdout
-        self.assertIn('\n[[outgoing.users]]\nclients = ["10.91.0.110/32", "10.91.0.128/26"]\n'
+        self.assertIn('\n[[outgoing.users]]\nclients = ["10.91.0.110/32", "10.91.0.128/26"]\n#users =\n'
                       'addresses = ["10.91.3.13", "fd91:0:3::13"]\n', dumped)
         again = host.run(lab.BUILD / "usocksd", "--dump-config", "-f", "/dev/stdin", stdin=dumped).stdout
         self.assertEqual(again, dumped)
         for text, error in (
                 ('[[outgoing.users]]\nclients = ["10.0.0.0/8"]\n', 'without "addresses"'),
                 ('[[outgoing.users]]\naddresses = ["10.0.0.1"]\n', 'without "clients"'),
+                ('[[outgoing.users]]\nusers = ["bob"]\naddresses = ["10.0.0.1"]\n', 'without "auth.file" nobody logs in'),
+                ('[[outgoing.users]]\nusers = ["a:b"]\n', "is not a user of auth.file"),
+                ('[[outgoing.users]]\nusers = [7]\n', "strings in its list"),
                 ('[[outgoing.user]]\nclients = ["10.0.0.0/8"]\n', "did you mean [[outgoing.users]]?"),
                 ('[outgoing.users]\nclients = ["10.0.0.0/8"]\n', "write [[outgoing.users]]"),
                 ('users = ["10.0.0.0/8"]\n', "write [[outgoing.users]]"),

@@ -89,7 +89,7 @@ static int place_of(const struct egress *e, unsigned client, int family)
 	const struct addr addr = client_of(client);
 	struct egress_choice c;
 
-	egress_choose(e, &addr, &c);
+	egress_choose(e, &addr, NULL, &c);
 	for (size_t i = 0; i < c.list.n; i++) {
 		if (c.addrs[i].family != family)
 			continue;
@@ -374,12 +374,12 @@ static void test_list(void **state)
 
 	(void)state;
 	world_open(&world, texts);
-	egress_choose(world.all, &client, &c);
+	egress_choose(world.all, &client, NULL, &c);
 	assert_int_equal(c.list.n, 3);
 	assert_ptr_equal(c.list.addrs, c.addrs);
 	for (size_t i = 0; i < world.all->n; i++)
 		atomic_store(&world.all->items[i]->absent, i != 2);
-	egress_choose(world.all, &client, &c);
+	egress_choose(world.all, &client, NULL, &c);
 	assert_int_equal(c.list.n, 3);
 	assert_ptr_equal(c.items[0], world.all->items[2]);
 	assert_ptr_equal(c.items[1], world.all->items[0]);
@@ -387,7 +387,7 @@ static void test_list(void **state)
 	world_close(&world);
 
 	world_open(&world, none);
-	egress_choose(world.all, &client, &c);
+	egress_choose(world.all, &client, NULL, &c);
 	assert_int_equal(c.list.n, 0);
 	world_close(&world);
 }
@@ -436,6 +436,77 @@ static void test_users(void **state)
 	egress_release(&world.conf.egress);
 }
 
+/* By login: all that is written of a table must match, and the first table counts. */
+static void test_users_by_login(void **state)
+{
+	static const char *const texts[] = {"203.0.113.1", NULL};
+	char *both[] = {(char *)"alice", (char *)"bob"}, *carol[] = {(char *)"carol"};
+	const struct {
+		const char *net; /* "": any */
+		struct string_list users;
+	} tables[] = {
+		{"10.0.0.0/8", {both, 2}},
+		{"", {carol, 1}},
+		{"", {both, 1}},
+		{"10.0.0.7/32", {NULL, 0}},
+	};
+	static const struct {
+		const char *client, *user;
+		size_t users;
+	} rows[] = {
+		{"10.0.0.1", "alice", 0},
+		{"10.0.0.1", "bob", 0},
+		{"10.0.0.1", "carol", 1},
+		{"11.0.0.1", "carol", 1},
+		{"11.0.0.1", "alice", 2},
+		{"11.0.0.1", "bob", EGRESS_NO_USERS},
+		{"10.0.0.7", "bob", 0},
+		{"10.0.0.7", "dave", 3},
+		{"10.0.0.7", NULL, 3},
+		{"10.0.0.1", NULL, EGRESS_NO_USERS},
+		{"10.0.0.1", "", EGRESS_NO_USERS},
+		{"10.0.0.1", "bo", EGRESS_NO_USERS},
+		{"10.0.0.1", "bobby", EGRESS_NO_USERS},
+		{"10.0.0.1", "Bob", EGRESS_NO_USERS},
+	};
+	static struct user known[] = {{.name = "alice"}, {.name = "bob"}, {.name = "carol"}};
+	struct users file = {.items = known, .n = ARRAY_LEN(known)};
+	struct egress_users users[ARRAY_LEN(tables)] = {0};
+	struct prefix prefixes[ARRAY_LEN(tables)];
+	struct diag d = {0};
+
+	(void)state;
+	world_fill(&world, texts);
+	for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
+		if (tables[i].net[0] != '\0') {
+			assert_int_equal(prefix_parse(&prefixes[i], tables[i].net), 0);
+			users[i].clients = (struct prefix_list){.prefixes = &prefixes[i], .n = 1};
+		}
+		users[i].users = tables[i].users;
+		users[i].addresses = world.conf.egress.addresses;
+		users[i].place = (struct place){.file = "f.toml", .line = 10 + (int)i};
+	}
+	world.conf.egress.users = users;
+	world.conf.egress.n_users = ARRAY_LEN(users);
+	assert_int_equal(egress_finish(&world.conf.egress, "file", &d), 0);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct addr client;
+
+		addr_parse(&client, rows[i].client);
+		assert_true(egress_users_of(&world.conf.egress, &client, rows[i].user) ==
+			    rows[i].users);
+	}
+	assert_int_equal(egress_check_users(&world.conf.egress, &file, &d), 0);
+	file.n = 2;
+	assert_int_equal(egress_check_users(&world.conf.egress, &file, &d), -EINVAL);
+	assert_int_equal(d.line, 11);
+	assert_non_null(strstr(d.text, "no user \"carol\""));
+	assert_int_equal(egress_check_users(&world.conf.egress, NULL, &d), -EINVAL);
+	assert_int_equal(d.line, 10);
+	assert_non_null(strstr(d.text, "nobody logs in"));
+	egress_release(&world.conf.egress);
+}
+
 /* Of many no more are tried than there is room for. */
 static void test_tries_are_bounded(void **state)
 {
@@ -450,7 +521,7 @@ static void test_tries_are_bounded(void **state)
 		texts[i] = mem[i];
 	}
 	world_open(&world, texts);
-	egress_choose(world.all, &client, &c);
+	egress_choose(world.all, &client, NULL, &c);
 	assert_int_equal(c.list.n, 2 * EGRESS_TRIES_MAX);
 	for (size_t i = 0; i < c.list.n; i++)
 		assert_int_equal(c.addrs[i].family, i < EGRESS_TRIES_MAX ? AF_INET : AF_INET6);
@@ -520,6 +591,7 @@ int main(void)
 		cmocka_unit_test(test_clients_keep_theirs),
 		cmocka_unit_test(test_list),
 		cmocka_unit_test(test_users),
+		cmocka_unit_test(test_users_by_login),
 		cmocka_unit_test(test_tries_are_bounded),
 		cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
 		cmocka_unit_test(test_has),
