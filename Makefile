@@ -2,7 +2,7 @@
 #
 #   make                 build/transocksd, build/usocksd, build/transocks-rules
 #   make check           everything that must hold: warnings, unit tests, end-to-end tests
-#   make bench           how fast, beside kernel NAT and redsocks (root); BENCH="--plot FILE.svg ..."
+#   make bench           how fast, beside what others use (root); BENCH="--plot FILE.svg ..."
 #   make demo            the main job, shown in namespaces (root)
 #   make fuzz            every parser, FUZZ_SECONDS each (clang)
 #   make install         PREFIX=/usr/local DESTDIR=; make uninstall takes it back
@@ -114,7 +114,7 @@ $(BUILD)/faults.so $(BUILD)/netlink.so: $(BUILD)/%.so: tests/faults/%.c
 	$(Q)$(CC) -D_GNU_SOURCE -std=gnu17 -O2 -g $(WARN) $(WARN_C) -fPIC -shared -o $@ $<
 
 benchtools: $(BENCH_BIN)
-$(BUILD)/bench/load: $(call obj,tests/bench/load.c tests/bench/flow.c tests/bench/common.c)
+$(BUILD)/bench/load: $(call obj,tests/bench/load.c tests/bench/flow.c tests/bench/socks_client.c tests/bench/common.c)
 $(BUILD)/bench/endpoint: $(call obj,tests/bench/endpoint.c tests/bench/common.c)
 $(BUILD)/bench/sets: $(call obj,tests/bench/sets.c) $(BUILD)/libpolicy.a
 $(BENCH_BIN):

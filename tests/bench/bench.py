@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """
-How fast transocksd is, beside kernel NAT and redsocks: `make bench`, as root.
+How fast transocksd is, beside kernel NAT and redsocks, and usocksd, beside microsocks and danted: `make bench`, as
+root.
 
 Method. Each way has three namespaces, client - gateway - server, joined by veth. On the server one
 program (endpoint.c) answers directly and as SOCKS5 server that serves the data itself; on the client
@@ -10,6 +11,8 @@ splice, transocksd with one and two workers at log level warning, and with one w
 access log (level info) to a file. Each measurement has a fresh proxy and a warm-up that is not
 counted. The ways take turns within each case, in another order each round; the figure is the median
 of the rounds, and ratios are of medians. One failed or wrong answer makes the whole run fail.
+
+The same of SOCKS servers, which the clients ask themselves.
 
 Beside that, what a decision costs where a rule has a large list of domains or networks (sets.c).
 
@@ -34,187 +37,7 @@ import lab
 
 import plot
 import sets
-
-TOOLS = lab.BUILD / "bench"
-SERVER, SOCKS_PORT = "10.91.2.1", 1080
-DEST = "11.0.0.1"  # and those after it
-SOURCES = ["10.91.1.2", "10.91.1.3", "10.91.1.4", "10.91.1.5"]  # as many clients, a destination each
-PORT = 1081
-REDSOCKS_MAX_IDLE = 2400  # it takes 2,500 flows where there are 20,000 descriptors
-
-NAT = """
-table ip bench {
-    chain post {
-        type nat hook postrouting priority 100
-        oifname "wan0" masquerade
-    }
-}
-"""
-REDIRECT = f"""
-table ip bench {{
-    chain pre {{
-        type nat hook prerouting priority -100
-        iifname "lan0" meta l4proto tcp redirect to :{PORT}
-    }}
-}}
-"""
-REDSOCKS = """
-base {{
-    log_debug = off; log_info = off; log = "stderr"; daemon = off; redirector = iptables;
-    rlimit_nofile = {nofile};
-}}
-redsocks {{
-    local_ip = 0.0.0.0; local_port = {port}; ip = {server}; port = {socks}; type = socks5;
-    listenq = 4096; splice = true;
-}}
-"""
-TRANSOCKSD = """
-listen = ":{port}"
-proxy_url = "socks5://{server}:{socks}"
-workers = {workers}
-[log]
-filename = "{file}"
-level = "{level}"
-"""
-
-
-class Failed(Exception):
-    """A measurement that is not one: errors, or nothing came through."""
-
-
-# --------------------------------------------------------------------------------------------------
-# The network, and what is in its middle
-
-
-class Net(lab.Topology):
-    """client --- gateway --- server, which answers for every address of 11.0.0.0/8."""
-
-    def __init__(self, congestion):
-        super().__init__("client", "gateway", "server")
-        try:
-            self._build(congestion)
-        except BaseException:
-            self.close()
-            raise
-
-    def _build(self, congestion):
-        client, gateway, server = self.client, self.gateway, self.server
-        for a, name_a, b, name_b in ((client, "eth0", gateway, "lan0"),
-                                     (gateway, "wan0", server, "eth0")):
-            a.ip(f"link add {name_a} type veth peer name {name_b} netns /proc/self/fd/{b.fd}")
-        gateway.sysctl("net.ipv4.ip_forward", 1)
-        client.ip("\n".join(["link set eth0 up", *(f"addr add {a}/24 dev eth0" for a in SOURCES),
-                             "route add default via 10.91.1.1"]))
-        gateway.ip(f"""
-            link set lan0 up
-            link set wan0 up
-            addr add 10.91.1.1/24 dev lan0
-            addr add 10.91.2.2/24 dev wan0
-            route add default via {SERVER}""")
-        server.ip(f"""
-            link set eth0 up
-            addr add {SERVER}/24 dev eth0
-            route add local 11.0.0.0/8 dev lo""")
-        for host in (client, gateway, server):
-            host.sysctl("net.ipv4.tcp_congestion_control", congestion)
-        # Tens of thousands of connections a second end here, and whoever closes first keeps the
-        # port for a minute. All ways get the same remedy.
-        for host in (client, gateway):
-            host.sysctl("net.ipv4.ip_local_port_range", "10000 65535")
-            host.sysctl("net.ipv4.tcp_tw_reuse", 1)
-        proc = server.spawn(TOOLS / "endpoint", len(os.sched_getaffinity(0)))
-        proc.wait_log("^ready$")
-
-    def shorten_conntrack(self):
-        """As above, for the gateway's table; it is there once a rule needs it."""
-        self.gateway.sysctl("net.netfilter.nf_conntrack_tcp_timeout_time_wait", 2)
-
-
-class Way:
-    """What is on the gateway. Its network lives as long as it does, a proxy as long as one case."""
-
-    name = "nat"
-    max_idle = None
-
-    def __init__(self, congestion="reno"):
-        self.net = Net(congestion)
-        with self.proxy():  # transocks-rules insists that there is one
-            self.rules()
-        self.net.shorten_conntrack()
-
-    def rules(self):
-        self.net.gateway.nft(NAT)
-
-    def start(self):
-        """The proxy, or None."""
-        return None
-
-    def wait_port(self, proc):
-        def listening():
-            return self.net.gateway.run("ss", "-Hltn", f"sport = :{PORT}").stdout
-        lab.wait_until(listening, 10, f"nobody listens on port {PORT}", proc)
-        return proc
-
-    @contextlib.contextmanager
-    def proxy(self):
-        proc = self.start()
-        try:
-            yield proc
-            if proc is not None and not proc.alive():
-                raise Failed(f"{proc.name} ended with {proc.popen.returncode}:\n{proc.tail()}")
-        finally:
-            if proc is not None:
-                proc.kill()
-                self.net.gateway.procs.remove(proc)
-                trouble = proc.trouble()
-                if trouble:
-                    raise Failed(f"{proc.name}: {trouble}\n{proc.log()}")
-                proc.path.unlink()
-
-
-class Redsocks(Way):
-    name = "redsocks"
-    max_idle = REDSOCKS_MAX_IDLE
-
-    def rules(self):
-        self.net.gateway.nft(REDIRECT)
-
-    def start(self):
-        nofile = int(subprocess.run(["sh", "-c", "ulimit -Hn"], capture_output=True, text=True,
-                                    check=True).stdout.replace("unlimited", "1000000"))
-        config = lab.WORK / "redsocks.conf"
-        config.write_text(REDSOCKS.format(port=PORT, server=SERVER, socks=SOCKS_PORT,
-                                          nofile=min(nofile, 20000)))
-        return self.wait_port(self.net.gateway.spawn("redsocks", "-c", config))
-
-
-class Transocksd(Way):
-    name = "transocksd-1"
-    workers, level = 1, "warning"
-
-    def rules(self):
-        self.net.gateway.rules("install", "--gateway", "lan0")
-
-    def start(self):
-        log = lab.WORK / "transocksd.log"
-        log.unlink(missing_ok=True)
-        text = TRANSOCKSD.format(port=PORT, server=SERVER, socks=SOCKS_PORT, workers=self.workers,
-                                 level=self.level, file=log)
-        return self.wait_port(self.net.gateway.transocksd(text, "-logformat", "plain", wait=False))
-
-
-class TwoWorkers(Transocksd):
-    name = "transocksd-2"
-    workers = 2
-
-
-class AccessLog(Transocksd):
-    name = "transocksd-1-info"
-    level = "info"
-
-
-WAYS = {way.name: way for way in (Way, Redsocks, Transocksd, TwoWorkers, AccessLog)}
-
+from gateways import (AccessLog, DEST, Danted, Failed, Microsocks, PEERS, Redsocks, SOURCES, TOOLS, WAYS, Way, processes)
 
 # --------------------------------------------------------------------------------------------------
 # Cases: each runs once by one way and returns {key: figure}
@@ -222,6 +45,10 @@ WAYS = {way.name: way for way in (Way, Redsocks, Transocksd, TwoWorkers, AccessL
 
 def load_argv(way, proc, mode, *options):
     argv = [str(TOOLS / "load"), mode, DEST, "-d", len(SOURCES), "-b", ",".join(SOURCES), *options]
+    if way.socks is not None:
+        argv += ["-x", way.socks]
+    if not way.half_close:
+        argv.append("-c")
     if proc is not None:
         argv += ["-p", proc.pid]
     return way.net.client, [str(a) for a in argv]
@@ -292,17 +119,21 @@ def beside(way, proc, chosen):
 
 def memory(proc):
     """(private, proportional) bytes of user memory, or None where the kernel does not tell."""
-    try:
-        text = pathlib.Path(f"/proc/{proc.pid}/smaps_rollup").read_text(encoding="ascii")
-    except OSError:
-        return None
-    kib = {key: int(n) for key, n in re.findall(r"^(\w+): +(\d+) kB", text, re.M)}
-    return (kib["Private_Clean"] + kib["Private_Dirty"]) * 1024, kib["Pss"] * 1024
+    private = pss = 0
+    for pid in processes(proc.pid):
+        try:
+            text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+        except OSError:
+            return None
+        kib = {key: int(n) for key, n in re.findall(r"^(\w+): +(\d+) kB", text, re.M)}
+        private += kib["Private_Clean"] + kib["Private_Dirty"]
+        pss += kib["Pss"]
+    return private * 1024, pss * 1024
 
 
 def descriptors(proc):
     try:
-        return len(os.listdir(f"/proc/{proc.pid}/fd"))
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in processes(proc.pid))
     except OSError:
         return None
 
@@ -328,6 +159,7 @@ CASES = {"crc": crc, "pingpong": pingpong, "down-1": bulk("bulk-down", 1),
          "idle": idle, "beside": beside}
 
 SETS = "sets"  # the other kind of case: no way through a network
+SOCKS = "usocksd"  # the table of SOCKS servers
 
 # case, key, what it is, form, whether the peers' figures make a ratio
 ROWS = (
@@ -363,6 +195,10 @@ def belongs(case, way):
     return way != AccessLog.name or case == "crc"
 
 
+def is_ours(way):
+    return way.startswith(WAYS[way].table)
+
+
 # --------------------------------------------------------------------------------------------------
 # The run
 
@@ -390,12 +226,12 @@ def medians(found):
 
 
 def ratios(middle):
-    """{case: {way: {peer: ratio of rates}}} for transocksd's ways."""
+    """{case: {way: {peer: ratio of rates}}} for our ways."""
     result = {}
     for case, ways in middle.items():
         for way in ways:
-            for peer in (Redsocks.name, Way.name):
-                if way.startswith("transocksd") and "rate" in ways[way] and peer in ways:
+            for peer in PEERS[WAYS[way].table] if is_ours(way) and "rate" in ways[way] else ():
+                if peer in ways:
                     ratio = ways[way]["rate"] / ways[peer]["rate"]
                     result.setdefault(case, {}).setdefault(way, {})[peer] = ratio
     return result
@@ -427,11 +263,11 @@ def table(found, names):
     return lines
 
 
-def ratio_table(middle):
+def ratio_table(middle, names):
     every = ratios(middle)
-    names = [n for n in WAYS if any(n in ways for ways in every.values())]
-    heads = [(n, peer) for n in names for peer in (Redsocks.name, Way.name)]
-    if not names:
+    heads = [(n, peer) for n in names for peer in PEERS[WAYS[n].table]
+             if is_ours(n) and any(peer in ways.get(n, {}) for ways in every.values())]
+    if not heads:
         return []
     lines = ["", f"{'ratios of medians':<35}" + "".join(f"{n:>20}" for n, _ in heads),
              " " * 35 + "".join(f"{'/ ' + peer:>20}" for _, peer in heads)]
@@ -481,8 +317,9 @@ def options(argv=None):
                         help="TCP congestion control everywhere (default reno, which is always "
                              "allowed and does not pace)")
     parser.add_argument("--idle-flows", type=int, default=9000)
-    parser.add_argument("--only", type=words([*CASES, SETS]), default=[*CASES, SETS],
-                        metavar="CASE,...", help=", ".join([*CASES, SETS]))
+    parser.add_argument("--only", type=words([*CASES, SETS, SOCKS]), default=[],
+                        metavar="CASE,...", help=", ".join([*CASES, SETS]) + f"; {SOCKS}: with it the "
+                        "cases are those of the SOCKS servers, all if none is named")
     parser.add_argument("--ways", type=words(WAYS), default=list(WAYS), metavar="WAY,...",
                         help=", ".join(WAYS))
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="all figures")
@@ -493,16 +330,38 @@ def options(argv=None):
     chosen = parser.parse_args(argv)
     if chosen.rounds < 1 or chosen.seconds <= 0 or chosen.warmup < 0 or chosen.idle_flows < 1:
         parser.error("rounds, seconds and flows must be more than zero")
+    choose(chosen)
     if chosen.smoke:
         chosen.rounds, chosen.seconds, chosen.warmup, chosen.idle_flows = 1, 0.2, 0.05, 100
     return chosen
 
 
+def choose(chosen):
+    """What --only means: chosen.cases, and which of the ways."""
+    cases = [word for word in chosen.only if word in CASES]
+    chosen.sets = SETS in chosen.only or not chosen.only
+    chosen.cases = cases or (list(CASES) if SOCKS in chosen.only or not chosen.only else [])
+    if chosen.only:
+        table = SOCKS if SOCKS in chosen.only else "transocksd"
+        chosen.ways = [name for name in chosen.ways if WAYS[name].table == table]
+
+
 def missing(name):
     """Why a way cannot be had, or None."""
-    if name == Redsocks.name and shutil.which("redsocks", path=lab.PATH) is None:
-        return "redsocks is not installed"
+    if name in (Redsocks.name, Microsocks.name, Danted.name) and shutil.which(name, path=lab.PATH) is None:
+        return f"{name} is not installed"
     return None
+
+
+def run_table(names, chosen, say, found):
+    """Adds to `found`, and gives the lines of the table."""
+    ways = [WAYS[name](chosen.congestion) for name in names]
+    figures = measure(ways, chosen.cases, chosen, say)
+    for way in ways:
+        way.net.close()
+    for case, by_way in figures.items():
+        found.setdefault(case, {}).update(by_way)
+    return table(figures, names) + ratio_table(medians(figures), names) + [""]
 
 
 def run(chosen):
@@ -511,12 +370,13 @@ def run(chosen):
         print(f"without {name}: {missing(name)}")
         chosen.ways.remove(name)
     say = (lambda line: None) if chosen.quiet else lambda line: print(line, file=sys.stderr)
-    cases = [case for case in chosen.only if case != SETS]
-    ways = [WAYS[name](chosen.congestion) for name in chosen.ways] if cases else []
-    found = measure(ways, cases, chosen, say)
+    found, lines = {}, []
+    for part in PEERS:
+        names = [name for name in chosen.ways if WAYS[name].table == part]
+        if chosen.cases and names:
+            lines += run_table(names, chosen, say, found)
     middle = medians(found)
-    large = sets.measure(TOOLS / "sets", chosen.smoke) if SETS in chosen.only else None
-    lines = table(found, chosen.ways) + ratio_table(middle) if cases else []
+    large = sets.measure(TOOLS / "sets", chosen.smoke) if chosen.sets else None
     print("\n".join(lines + (sets.table(large) if large else [])))
     ended = machine()
     print(f"\n{ended['cpus']} CPUs, Linux {ended['kernel']}, {chosen.congestion}, {chosen.rounds} rounds "

@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define SOCKS_EVENTS (EPOLLIN | EPOLLOUT | EPOLLET)
+
 static bool measured(uint64_t t)
 {
 	return t >= opt.begin_ns && t < opt.end_ns;
@@ -48,11 +50,12 @@ void flow_fail(struct worker *w, struct flow *f, int err)
 
 static int flow_connect(struct worker *w, struct flow *f)
 {
-	struct sockaddr_in to = opt.dest;
+	const struct sockaddr_in *to = opt.proxy.sin_family != 0 ? &opt.proxy : &f->dest;
 	uint32_t turn = w->nconnects++;
 	int on = 1;
 
-	to.sin_addr.s_addr = htonl(ntohl(opt.dest.sin_addr.s_addr) + turn % opt.ndests);
+	f->dest = opt.dest;
+	f->dest.sin_addr.s_addr = htonl(ntohl(opt.dest.sin_addr.s_addr) + turn % opt.ndests);
 	/* Without this option bind() takes a port for itself, and there are 64 Ki of them in all. */
 	if (opt.nsources > 0 &&
 	    (setsockopt(f->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on)) < 0 ||
@@ -62,16 +65,18 @@ static int flow_connect(struct worker *w, struct flow *f)
 	if (opt.mode->port != PORT_CRC &&
 	    setsockopt(f->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0)
 		return -errno;
-	if (connect(f->fd, (struct sockaddr *)&to, sizeof(to)) < 0 && errno != EINPROGRESS)
+	if (connect(f->fd, (const struct sockaddr *)to, sizeof(*to)) < 0 && errno != EINPROGRESS)
 		return -errno;
 	return 0;
 }
 
 void flow_open(struct worker *w, struct flow *f)
 {
-	struct epoll_event ev = {.events = opt.mode->events, .data.ptr = f};
+	bool socks = opt.proxy.sin_family != 0;
+	struct epoll_event ev = {.events = socks ? SOCKS_EVENTS : opt.mode->events, .data.ptr = f};
 	int err;
 
+	f->socks = (struct socks_client){.phase = socks ? SOCKS_CONNECTING : SOCKS_DONE};
 	f->state = FLOW_LIVE;
 	f->sent = false;
 	f->got = 0;
@@ -84,6 +89,29 @@ void flow_open(struct worker *w, struct flow *f)
 		flow_fail(w, f, -err);
 	else if (epoll_ctl(w->epoll, EPOLL_CTL_ADD, f->fd, &ev) < 0)
 		die("epoll_ctl");
+}
+
+/* True: the SOCKS server has connected it to where it goes. */
+static bool flow_handshake(struct worker *w, struct flow *f)
+{
+	struct epoll_event ev = {.events = opt.mode->events, .data.ptr = f};
+	int rc = socks_client_step(&f->socks, f->fd, &f->dest);
+
+	if (rc < 0)
+		flow_fail(w, f, rc == -EPROTO ? E_SOCKS : rc == -ENODATA ? E_EOF : -rc);
+	if (rc != 1)
+		return false;
+	if (ev.events != SOCKS_EVENTS && epoll_ctl(w->epoll, EPOLL_CTL_MOD, f->fd, &ev) < 0)
+		die("epoll_ctl");
+	return true;
+}
+
+void flow_ready(struct worker *w, struct flow *f, uint32_t events)
+{
+	if (f->socks.phase == SOCKS_DONE)
+		opt.mode->ready(w, f, events);
+	else if (flow_handshake(w, f))
+		opt.mode->ready(w, f, EPOLLOUT);
 }
 
 /* A request was answered. */

@@ -13,6 +13,7 @@
 
 #include "tests/bench/common.h"
 #include "tests/bench/hist.h"
+#include "tests/bench/socks_client.h"
 
 #define SECOND      1000000000ull
 #define MAX_SOURCES 64
@@ -24,6 +25,7 @@ enum {
 	E_STALLED,
 	E_BAD_BYTES,
 	E_LOST_BYTES,
+	E_SOCKS,
 	E_COUNT,
 };
 
@@ -38,6 +40,8 @@ struct flow {
 	uint64_t since_ns; /* the request began, or the stream has moved */
 	uint64_t pos;      /* in the stream of all bytes sent, or for bulk-down received */
 	uint64_t reads;
+	struct sockaddr_in dest;
+	struct socks_client socks;
 	uint8_t tail[sizeof(struct trailer)]; /* what came last */
 };
 
@@ -66,10 +70,12 @@ struct mode {
 struct options {
 	const struct mode *mode;
 	struct sockaddr_in dest;
+	struct sockaddr_in proxy; /* SOCKS5; sin_family 0: none */
 	struct sockaddr_in sources[MAX_SOURCES];
 	uint32_t nsources, ndests, nthreads, nflows;
 	uint32_t message; /* bytes */
-	int pid;          /* whose CPU time is measured, or 0 */
+	int pid;          /* whose CPU time is measured, with that of its children, or 0 */
+	bool closes;      /* bulk streams end without a comparison */
 	double seconds, warmup;
 	uint64_t begin_ns, end_ns;
 };
@@ -89,6 +95,9 @@ const struct mode *mode_find(const char *name);
 
 /* True for the mode that run_idle() is for. */
 bool mode_is_idle(const struct mode *m);
+
+/* Its socket has news. */
+void flow_ready(struct worker *w, struct flow *f, uint32_t events);
 
 /* Connects a flow that is not open. A failure is counted. */
 void flow_open(struct worker *w, struct flow *f);

@@ -15,19 +15,23 @@
  *   -n FLOWS  -s SECONDS (measured)  -w SECONDS (before that, not counted)  -m BYTES  -t THREADS
  *   -d COUNT   use so many addresses, from ADDRESS on, in turn
  *   -b A,B,..  connect from these local addresses, in turn
- *   -p PID     measure the CPU time of that process, too
+ *   -x A:PORT  through the SOCKS5 server at that address, with a handshake step by step
+ *   -c         end bulk streams by closing them: what is in between knows no half-close
+ *   -p PID     measure the CPU time of that process and those below it, too
  *
  * The result is a line of JSON. Only what was answered completely, and with the right bytes, within
  * the measured time is counted; everything else is in "errors", by name. Beside those of errno(3):
  * "eof" (an end too early), "stalled" (nothing for a second), "bad-bytes" (not what was sent),
- * "lost-bytes" (at its end a bulk stream had another length on the other side).
+ * "lost-bytes" (at its end a bulk stream had another length on the other side), "socks" (the SOCKS server
+ * refuses, or says what is no SOCKS).
  *
- * A bulk stream is counted here, in the steady state. Its length is compared at the end.
+ * A bulk stream is counted here, in the steady state. Its length is compared at the end, but with -c.
  */
 #include "tests/bench/flow.h"
 
 #include <arpa/inet.h>
 #include <getopt.h>
+#include <glob.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -65,7 +69,7 @@ static void work(struct worker *w, uint64_t until_ns, bool wait)
 		if (n < 0 && errno != EINTR)
 			die("epoll_wait");
 		for (int i = 0; i < n; i++)
-			opt.mode->ready(w, events[i].data.ptr, events[i].events);
+			flow_ready(w, events[i].data.ptr, events[i].events);
 	}
 }
 
@@ -92,7 +96,7 @@ static void end_all(struct worker *w)
 			continue;
 		f->state = FLOW_ENDING;
 		w->nwaiting++;
-		if (opt.mode->end != NULL)
+		if (opt.mode->end != NULL && !opt.closes)
 			opt.mode->end(w, f);
 		else
 			flow_over(w, f);
@@ -153,36 +157,64 @@ static void idle_again(struct worker *w, struct flow *f)
  * Result
  */
 
-/* CPU seconds that the process opt.pid has used; 0 without one. */
-static double cpu_read(void)
+/* The clock ticks that a process has used, and those of its children that have ended and that it has waited for. 0: it is gone. */
+static unsigned long ticks_own(int pid)
 {
 	char path[64], text[1024];
-	unsigned long user, system;
+	unsigned long user, system, waited_user, waited_system;
 	const char *at;
 	size_t len;
 	FILE *f;
 
-	if (opt.pid == 0)
-		return 0;
-	snprintf(path, sizeof(path), "/proc/%d/stat", opt.pid);
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
 	f = fopen(path, "re");
 	if (f == NULL)
-		die(path);
+		return 0;
 	len = fread(text, 1, sizeof(text) - 1, f);
 	fclose(f);
 	text[len] = '\0';
 	at = strrchr(text, ')'); /* the end of the program's name (proc(5)) */
-	if (at == NULL || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
-				 &user, &system) != 2) {
-		fprintf(stderr, "load: no CPU times in %s\n", path);
-		exit(1);
+	if (at == NULL ||
+	    sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %lu %lu", &user,
+		   &system, &waited_user, &waited_system) != 4)
+		return 0;
+	return user + system + waited_user + waited_system;
+}
+
+/* The same with those of all that are below it now: what one of them has used is its own, or once it has ended its parent's. */
+static unsigned long ticks_all(int pid)
+{
+	unsigned long ticks = ticks_own(pid);
+	glob_t threads;
+	char path[64];
+	int child;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/*/children", pid);
+	if (glob(path, 0, NULL, &threads) != 0)
+		return ticks;
+	for (size_t i = 0; i < threads.gl_pathc; i++) {
+		FILE *f = fopen(threads.gl_pathv[i], "re");
+
+		while (f != NULL && fscanf(f, "%d", &child) == 1)
+			ticks += ticks_all(child);
+		if (f != NULL)
+			fclose(f);
 	}
-	return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+	globfree(&threads);
+	return ticks;
+}
+
+/* CPU seconds that the process opt.pid has used; 0 without one. */
+static double cpu_read(void)
+{
+	if (opt.pid == 0)
+		return 0;
+	return (double)ticks_all(opt.pid) / (double)sysconf(_SC_CLK_TCK);
 }
 
 static const char *error_name(int err)
 {
-	static const char *const own[] = {"eof", "stalled", "bad-bytes", "lost-bytes"};
+	static const char *const own[] = {"eof", "stalled", "bad-bytes", "lost-bytes", "socks"};
 	const char *name = err >= E_EOF ? own[err - E_EOF] : strerrorname_np(err);
 
 	return name != NULL ? name : "unknown";
@@ -300,7 +332,7 @@ __attribute__((noreturn)) static void usage(void)
 {
 	fprintf(stderr, "usage: load crc|pingpong|bulk-down|bulk-up|idle ADDRESS [-n FLOWS]"
 			" [-s SECONDS] [-w SECONDS]\n            [-m BYTES] [-t THREADS]"
-			" [-d COUNT] [-b ADDRESS,...] [-p PID]\n");
+			" [-d COUNT] [-b ADDRESS,...] [-x ADDRESS:PORT] [-c] [-p PID]\n");
 	exit(64);
 }
 
@@ -315,11 +347,24 @@ static void parse_sources(char *list)
 	}
 }
 
+static void parse_proxy(char *text)
+{
+	char *colon = strchr(text, ':');
+
+	if (colon == NULL)
+		usage();
+	*colon = '\0';
+	opt.proxy.sin_family = AF_INET;
+	opt.proxy.sin_port = htons((uint16_t)atoi(colon + 1));
+	if (inet_pton(AF_INET, text, &opt.proxy.sin_addr) != 1)
+		usage();
+}
+
 static void parse(int argc, char **argv)
 {
 	int c;
 
-	while ((c = getopt(argc, argv, "n:s:w:m:t:d:b:p:")) >= 0) {
+	while ((c = getopt(argc, argv, "n:s:w:m:t:d:b:x:cp:")) >= 0) {
 		switch (c) {
 		case 'n':
 			opt.nflows = (uint32_t)atoi(optarg);
@@ -341,6 +386,12 @@ static void parse(int argc, char **argv)
 			break;
 		case 'b':
 			parse_sources(optarg);
+			break;
+		case 'x':
+			parse_proxy(optarg);
+			break;
+		case 'c':
+			opt.closes = true;
 			break;
 		case 'p':
 			opt.pid = atoi(optarg);

@@ -50,6 +50,31 @@ class Bench(lab.TestCase):
     def test_transocksd_two_workers(self):
         self.smoke("transocksd-2")
 
+    @lab.needs_program("microsocks")
+    def test_microsocks(self):
+        self.smoke("microsocks")
+
+    @lab.needs_program("danted")
+    def test_danted(self):
+        self.smoke("danted")
+
+    def test_usocksd(self):
+        found = self.smoke("usocksd-2")
+        self.assertEqual(found["idle"]["usocksd-2"].get("fds"), [2.0])
+
+    def test_what_only_means(self):
+        for words, cases, tables, with_sets in (
+                ([], list(bench.CASES), {"transocksd", "usocksd"}, True),
+                (["--only", "crc,sets"], ["crc"], {"transocksd"}, True),
+                (["--only", "usocksd"], list(bench.CASES), {"usocksd"}, False),
+                (["--only", "usocksd,crc"], ["crc"], {"usocksd"}, False),
+                (["--only", "sets"], [], {"transocksd"}, True)):
+            with self.subTest(words):
+                chosen = bench.options(words)
+                self.assertEqual(chosen.cases, cases)
+                self.assertEqual({bench.WAYS[name].table for name in chosen.ways}, tables)
+                self.assertEqual(chosen.sets, with_sets)
+
     def test_access_log(self):
         found = self.smoke("transocksd-1-info")
         self.assertEqual([case for case, ways in found.items() if ways], ["crc"])
@@ -66,6 +91,13 @@ class Bench(lab.TestCase):
         for mode in ("crc", "pingpong", "bulk-down", "bulk-up"):
             with self.subTest(mode=mode), self.assertRaisesRegex(bench.Failed, '"done": 0|"bytes": 0'):
                 bench.load(way, None, mode, "-n", 4, "-s", 0.1, "-w", 0)
+
+    def test_a_refusal_is_not_an_answer(self):
+        way = self.way("usocksd-1")
+        client, argv = bench.load_argv(way, None, "crc", "-n", 4, "-s", 0.1, "-w", 0, "-d", 1)
+        argv[argv.index(bench.DEST)] = "127.0.0.1"
+        with way.proxy(), self.assertRaisesRegex(bench.Failed, '"socks": '):
+            bench.checked(client.run(*argv).stdout, way, "crc")
 
 
 if __name__ == "__main__":
