@@ -349,10 +349,10 @@ static void test_clients_keep_theirs(void **state)
 		struct egress_choice before, reloaded, restarted;
 		struct addr client = client_of(i);
 
-		egress_choose(world.all, &client, &before);
+		egress_choose(world.all, &client, NULL, &before);
 		client.port = (uint16_t)(client.port + 7);
-		egress_choose(other.all, &client, &reloaded);
-		egress_choose(third.all, &client, &restarted);
+		egress_choose(other.all, &client, NULL, &reloaded);
+		egress_choose(third.all, &client, NULL, &restarted);
 		assert_int_equal(before.list.n, 6);
 		for (size_t k = 0; k < 6; k++) {
 			assert_true(addr_equal(&before.addrs[k], &reloaded.addrs[k]));
