@@ -246,10 +246,7 @@ class Clients(lab.TestCase):
         cls.started = {}
         for name, text in FILES.items():
             (lab.WORK / name).write_text(text)
-        users = lab.WORK / "users"
-        users.write_text(test_auth.line("bob", "secret"))
-        users.chmod(0o640)
-        shutil.chown(users, 0, lab.DAEMON_UID)
+        users = test_auth.users_file(test_auth.line("bob", "secret"))
         outgoing = '[dns]\nservers = ["11.0.0.53"]\n'
         t.open = t.proxy.usocksd('[incoming]\nallow_from = ["10.91.0.0/16"]\n[outgoing]\n'
                                  'deny_ports = [25]\n' + outgoing)
