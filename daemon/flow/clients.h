@@ -15,7 +15,8 @@
 /* What is counted. */
 enum client_count {
 	CLIENT_FLOWS,
-	CLIENT_SLOW, /* flows whose request does not come (half_open.h) */
+	CLIENT_SLOW,      /* flows whose request does not come (half_open.h) */
+	CLIENT_RESOLVING, /* flows that wait for name servers */
 	CLIENT_COUNTS,
 };
 

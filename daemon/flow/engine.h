@@ -18,6 +18,7 @@
 #include "daemon/flow/logins.h"
 #include "daemon/flow/plan.h"
 #include "daemon/flow/refusals.h"
+#include "daemon/flow/resolving.h"
 #include "daemon/flow/server_first.h"
 #include "daemon/flow/why.h"
 #include "daemon/net/listener.h"
@@ -67,6 +68,7 @@ struct budget {
 	unsigned n_workers; /* constant */
 	struct clients clients;
 	struct half_open_budget half_open;
+	struct resolving_budget resolving;
 	struct logins logins;         /* where auth.file is set */
 	atomic_uint_fast64_t said_ms; /* when it was last logged that new flows wait */
 };
@@ -94,6 +96,7 @@ struct engine {
 	size_t n_refusing;     /* clients over their limit that are still to be told */
 	struct refusals refusals;
 	struct half_open half_open; /* usocksd */
+	size_t n_resolving;         /* usocksd: flows that wait for name servers */
 	struct listener *listeners;
 	size_t n_listeners;
 	bool paused, draining;

@@ -4,7 +4,7 @@
  * Which of the flows that were turned away get a line in the log. Anybody can send such ones, at any rate, and a port scan
  * must not fill the disk: of each reason REFUSALS_BURST lines are written as they come, further ones one a second.
  * The others are counted and told together, so that the sum of all lines stays exact. A flow that has named its
- * destination is not concerned. One for each worker, on its thread.
+ * destination, and has not come at a bad moment for that, is not concerned. One for each worker, on its thread.
  */
 #include "daemon/core/loop.h"
 #include "daemon/flow/why.h"

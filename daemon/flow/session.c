@@ -186,10 +186,10 @@ static void session_flush_begin(struct session *s)
 	session_flush(&s->timer);
 }
 
-/* Before it had a destination: anybody can send such ones, at any rate. */
+/* Anybody can send such ones, at any rate: most of them had no destination yet. */
 static bool session_was_refused(const struct session *s, enum why why)
 {
-	return refusals_concern(why) ||
+	return refusals_concern(why) || why == WHY_RESOLVE_LIMIT ||
 	       (why == WHY_CLIENT_GONE && s->state == SES_REQUEST && s->dest.family == AF_UNSPEC);
 }
 

@@ -83,6 +83,7 @@ struct setup {
 	struct list half_open;   /* usocksd */
 	uint64_t half_open_ms;   /* since when */
 	enum half_open_state half_open_state;
+	bool resolving; /* usocksd: has a place among those that wait for name servers */
 	struct dial dial;
 	union {
 		struct { /* transocksd */

@@ -51,6 +51,7 @@ static void setup_abandon(struct session *s)
 void setup_stop(struct session *s)
 {
 	login_cancel(&s->setup->login);
+	resolving_end(s);
 	dial_cancel(&s->setup->dial);
 	if (s->state == SES_BIND)
 		bind_stop(&s->setup->bind);
@@ -496,6 +497,7 @@ static void setup_dialled(struct dial *d, int status)
 {
 	struct session *s = d->owner;
 
+	resolving_end(s);
 	if (d->phase == DIAL_CONNECT)
 		counts_dial(s->engine, status < 0 ? COUNTS_DIAL_FAILED : COUNTS_DIAL_CONNECTED,
 			    d->connect_ms);
@@ -546,12 +548,16 @@ static int setup_dial_dest(struct session *s)
 	struct loop *loop = &s->engine->loop;
 	struct sock_options o = outgoing_options(s);
 	bool by_name;
+	int rc;
 
 	s->direct = true;
 	by_name = s->name != NULL && (p->verdict.by_name || s->dest.family == AF_UNSPEC);
 
 	if (by_name) {
 		setup_guard_name(s);
+		rc = resolving_begin(s);
+		if (rc < 0)
+			return rc;
 		return dial_name(&s->setup->dial, loop, s->view->resolver, &o, s->name, s->port,
 				 setup_dialled, s);
 	}
@@ -581,7 +587,9 @@ static void setup_dial(struct session *s)
 	s->setup->warm = false;
 	setup_phase(s, WHY_CONNECT_TIMEOUT, s->view->plan->conf->timeouts.connect);
 	rc = s->setup->proxied ? setup_dial_upstream(s) : setup_dial_dest(s);
-	if (rc < 0)
+	if (rc == -EDQUOT)
+		session_end(s, WHY_RESOLVE_LIMIT, 0, "limits.max_resolving is reached");
+	else if (rc < 0)
 		session_end(s, WHY_NO_MEMORY, -rc, NULL);
 }
 

@@ -36,6 +36,7 @@
 	ROW(WHY_SITE_REFUSED,     "site-refused",       "rules",    INFO,    NOT_ALLOWED) \
 	ROW(WHY_PORT_REFUSED,     "port-refused",       "rules",    INFO,    NOT_ALLOWED) \
 	ROW(WHY_NETWORK_REFUSED,  "network-refused",    "rules",    INFO,    NOT_ALLOWED) \
+	ROW(WHY_RESOLVE_LIMIT,    "resolve-limit",      "resolve",  WARNING, GENERAL_FAILURE) \
 	ROW(WHY_RESOLVE_FAILED,   "resolve-failed",     "resolve",  WARNING, HOST_UNREACHABLE) \
 	ROW(WHY_RESOLVE_TIMEOUT,  "resolve-timeout",    "resolve",  WARNING, HOST_UNREACHABLE) \
 	ROW(WHY_CONNECT_FAILED,   "connect-failed",     "connect",  WARNING, GENERAL_FAILURE) \

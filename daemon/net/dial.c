@@ -291,6 +291,8 @@ static void on_answer(struct query *q, int status, const struct addr *addrs, siz
 		addrs_merge(d, addrs, n);
 	else if (query_rank(status) > query_rank(d->query_error))
 		d->query_error = status;
+	if (d->answered != NULL && !is_asking(d, QUERY_AAAA) && !is_asking(d, QUERY_A))
+		d->answered(d);
 
 	if (d->n_tried > 0) {
 		/* On the way already. What came in is tried when the timer says so. */

@@ -58,7 +58,9 @@ struct dial {
 	enum dial_phase phase; /* where it is, or where it failed */
 	uint64_t connect_ms; /* when the first attempt at an address was made; after DIAL_RESOLVE */
 	const struct dial_filter *filter; /* NULL: none. Set before dialling, and stays */
-	dial_bind_fn *bind;               /* NULL: sock_bind_source(). The same */
+	void (*answered)(
+		struct dial *d); /* no name server is waited for any more; or NULL. The same */
+	dial_bind_fn *bind;      /* NULL: sock_bind_source(). The same */
 	void *owner;
 
 	dial_fn *done; /* NULL: not dialling */

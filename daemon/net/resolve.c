@@ -514,6 +514,27 @@ int query_start(struct resolver *r, struct query *q, const char *name, int famil
 	return 0;
 }
 
+bool resolver_knows(const struct resolver *r, const char *name)
+{
+	static const int families[] = {AF_INET, AF_INET6};
+	size_t n_known = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(families); i++) {
+		const struct resolve_entry *e;
+		struct resolve_answer here;
+
+		if (answer_here(&here, name, families[i]))
+			return true;
+		e = resolve_cache_find(&r->cache, name, families[i]);
+		if (e == NULL || resolve_entry_use(e, r->loop->now_ms) == RESOLVE_ASK)
+			continue;
+		n_known++;
+		if (e->answer.status == 0)
+			return true;
+	}
+	return n_known == ARRAY_LEN(families);
+}
+
 void query_cancel(struct query *q)
 {
 	if (q->entry == NULL)

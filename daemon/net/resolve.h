@@ -75,6 +75,9 @@ struct query {
  * called then). */
 int query_start(struct resolver *r, struct query *q, const char *name, int family, query_fn *done,
 		void *owner);
+/* Whether a flow to that name can go on without a name server: addresses of one family are known, or that there
+ * are none of both. */
+bool resolver_knows(const struct resolver *r, const char *name);
 /* Fine for one that is not asking, if the struct was zeroed once. The name server is asked on; what
  * it answers is kept for others. */
 void query_cancel(struct query *q);

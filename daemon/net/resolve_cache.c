@@ -86,6 +86,23 @@ static void name_fold(char out[RESOLVE_NAME_MAX + 1], const char *name, size_t n
 	out[n] = '\0';
 }
 
+static struct list *cache_bucket(const struct resolve_cache *c, const char *folded, size_t n)
+{
+	return &c->buckets[hash_bytes(&c->key, folded, n) & (BUCKETS - 1)];
+}
+
+const struct resolve_entry *resolve_cache_find(const struct resolve_cache *c, const char *name,
+					       int family)
+{
+	char folded[RESOLVE_NAME_MAX + 1];
+	size_t n = strlen(name);
+
+	if (n > RESOLVE_NAME_MAX)
+		return NULL;
+	name_fold(folded, name, n);
+	return cache_find(cache_bucket(c, folded, n), folded, family);
+}
+
 struct resolve_entry *resolve_cache_get(struct resolve_cache *c, const char *name, int family,
 					bool keep)
 {
@@ -97,7 +114,7 @@ struct resolve_entry *resolve_cache_get(struct resolve_cache *c, const char *nam
 	if (!keep || n > RESOLVE_NAME_MAX)
 		return cache_new(c, "", family);
 	name_fold(folded, name, n);
-	bucket = &c->buckets[hash_bytes(&c->key, folded, n) & (BUCKETS - 1)];
+	bucket = cache_bucket(c, folded, n);
 	e = cache_find(bucket, folded, family);
 	if (e != NULL && e->refs++ == 0) {
 		list_del(&e->idle);

@@ -66,6 +66,9 @@ void resolve_cache_destroy(struct resolve_cache *c);
  * or with !keep: one that nobody else gets. NULL: no memory. */
 struct resolve_entry *resolve_cache_get(struct resolve_cache *c, const char *name, int family,
 					bool keep);
+/* The entry that there is, without a reference; or NULL. */
+const struct resolve_entry *resolve_cache_find(const struct resolve_cache *c, const char *name,
+					       int family);
 void resolve_cache_put(struct resolve_cache *c, struct resolve_entry *e);
 
 enum resolve_use {

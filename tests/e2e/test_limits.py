@@ -35,7 +35,7 @@ def ended(socks):
     return [by_fd[fd] for fd, _ in poll.poll(0)]
 
 
-class Limits(lab.TestCase):
+class Clients(lab.TestCase):
     """usocksd on `proxy`, its clients on `host`."""
 
     def start(self, config="", workers=1):
@@ -77,6 +77,15 @@ class Limits(lab.TestCase):
         """How many flows the log says have ended so."""
         return sum(line.get("count", 1) for line in t.usocksd.lines(end=word))
 
+    def number(self, t, name):
+        """One of the workers' numbers, of all of them."""
+        return sum(worker[name] for worker in flow.status(t.proxy, t.usocksd)["workers"])
+
+    def half_open(self, t):
+        return self.number(t, "half_open")
+
+
+class Limits(Clients):
     def test_few_lines_about_the_refused(self):
         """Whoever knocks writes few lines, but all of them count; flows that are served have their lines."""
         t = self.start(USOCKSD.replace("10.91.0.0/16", "10.91.0.2"), workers=2)
@@ -93,9 +102,6 @@ class Limits(lab.TestCase):
                 lab.wait_until(lambda w=word: self.told(t, w) == 100, 20, lambda w=word: f"{self.told(t, w)} of {w}")
                 self.assertEqual(self.ended(t, word), 100)
                 self.assertLess(len(t.usocksd.lines(end=word, type="access")), 100)
-
-    def half_open(self, t):
-        return sum(worker["half_open"] for worker in flow.status(t.proxy, t.usocksd)["workers"])
 
     def test_slow_clients(self):
         """More than so many of one client are not waited for. It is closed at once as long as it has that many; another

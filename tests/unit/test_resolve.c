@@ -181,6 +181,31 @@ static void more_servers_have_no_more_time(void **state)
 	resolver = usual;
 }
 
+/* Addresses of one family are enough to go on; that there are none has to be known of both. */
+static void what_needs_no_server(void **state)
+{
+	struct probe p = {.answers = 0};
+
+	(void)state;
+	assert_true(resolver_knows(resolver, "localhost"));
+	assert_true(resolver_knows(resolver, "192.0.2.1"));
+	assert_false(resolver_knows(resolver, "slow.test"));
+	ask(&p, "slow.test", AF_INET);
+	assert_false(resolver_knows(resolver, "slow.test")); /* asked, and waited for */
+	loop_run(&loop);
+	assert_int_equal(p.status, 0);
+	assert_true(resolver_knows(resolver, "Slow.Test"));
+	for (int family = AF_INET;; family = AF_INET6) {
+		assert_false(resolver_knows(resolver, "nosuch.test"));
+		ask(&p, "nosuch.test", family);
+		loop_run(&loop);
+		assert_int_equal(p.status, -ENOENT);
+		if (family == AF_INET6)
+			break;
+	}
+	assert_true(resolver_knows(resolver, "nosuch.test"));
+}
+
 static void a_dead_server_fails_and_the_next_is_asked(void **state)
 {
 	const struct sock_options o = {.mark = {0}};
@@ -524,6 +549,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		RESOLVE_TEST(answers_become_addresses),
 		RESOLVE_TEST(silence_is_a_timeout),
+		RESOLVE_TEST(what_needs_no_server),
 		RESOLVE_TEST(more_servers_have_no_more_time),
 		RESOLVE_TEST(a_dead_server_fails_and_the_next_is_asked),
 		RESOLVE_TEST(an_answer_after_the_cancel_is_dropped),

@@ -62,6 +62,7 @@ static void world_init(struct world *w)
 		e->pipes.live = 1015 + i;
 		e->pipes.idle = 1017 + i;
 		e->half_open.n = 1019 + i;
+		e->n_resolving = 1021 + i;
 		e->ended[WHY_DONE] = 100 + i;
 	}
 	w->engines[1].ended[WHY_CLIENT_LIMIT] = 3;

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * usocksd's flows that wait for name servers, limits.max_resolving for the whole daemon. While these are slow or dead,
+ * requests for names do not pile up: who would be one too many is told so at once. What is known already needs
+ * no place, nor do requests for addresses. One client has a quarter of all places at most.
+ *
+ * A place is given back with the answer, or with the end of the flow. The worker's thread.
+ */
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "daemon/net/dial.h"
+
+struct session;
+
+/* Of the daemon. */
+struct resolving_budget {
+	atomic_size_t live;
+};
+
+/* The flow is about to ask for `s->name`. 0; -EDQUOT: too many wait; -ENOMEM. */
+int resolving_begin(struct session *s);
+/* Fine where it does not wait. */
+void resolving_end(struct session *s);

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""usocksd where names are slow: name servers that do not answer, and names with many dead addresses."""
+import lab
+import test_limits
+import test_usocksd
+
+SILENT = [f"s{number}.test" for number in range(6)]
+ZONE = ("known.test=11.0.0.1", *(f"{name}=silent" for name in SILENT),
+        *(f"thirty.test=11.8.0.{number}" for number in range(1, 30)), "thirty.test=11.0.0.1")
+
+
+class Resolving(test_limits.Clients):
+    def start(self, config=""):
+        t = super().start(f'{test_limits.USOCKSD}[dns]\nservers = ["10.91.0.1"]\n{config}')
+        t.dns = t.inet.peer("dns", "10.91.0.1", 53, *ZONE)
+        t.host.ip("".join(f"addr add 10.91.0.{number}/24 dev eth0\n" for number in range(10, 15)))
+        return t
+
+    def ask(self, t, name, source=None):
+        return self.connect(t, test_usocksd.GREETING + test_usocksd.request(name, 80), source)
+
+    def code(self, sock):
+        """The reply code; what waits for a name server may take its time."""
+        sock.settimeout(30)
+        return self.read(sock, 12)[3]
+
+    def test_dead_name_servers(self):
+        """So many wait, a quarter of them of one client; the others hear that at once. What is known is served, and so are
+        addresses. Then those who wait are told, and it goes on."""
+        t = self.start("[limits]\nmax_resolving = 4\n")
+        self.assertEqual(self.code(self.ask(t, "known.test")), 0)
+        sources = [(f"10.91.0.{number}", 0) for number in range(10, 14)]
+        waiting = [self.ask(t, name, source) for name, source in zip(SILENT, sources)]
+        lab.wait_until(lambda: self.number(t, "resolving") == 4)
+        for source in (None, sources[0]):
+            self.assertEqual(self.code(self.ask(t, SILENT[4], source)), 1)
+            self.assertEqual(self.code(self.ask(t, "known.test", source)), 0)
+            self.assertEqual(self.code(self.ask(t, "127.0.0.1", source)), 2)
+            self.served(t, source)
+        waiting[0].close()  # its place is free at once
+        lab.wait_until(lambda: self.number(t, "resolving") == 3)
+        self.assertEqual(self.code(self.ask(t, SILENT[4], sources[1])), 1)  # it has its quarter
+        waiting[0] = self.ask(t, SILENT[5])
+        lab.wait_until(lambda: self.number(t, "resolving") == 4)
+        self.assertEqual([self.code(sock) for sock in waiting], [4] * 4)
+        lab.wait_until(lambda: self.number(t, "resolving") == 0)
+        self.assertEqual((self.ended(t, "resolve-limit"), self.ended(t, "resolve-timeout")), (3, 4))
+        self.assertEqual(t.usocksd.lines(end="resolve-limit")[0]["error"], "limits.max_resolving is reached")
+        self.assertEqual(self.code(self.ask(t, "nosuch.test", sources[0])), 4)
+
+
+if __name__ == "__main__":
+    lab.main()
