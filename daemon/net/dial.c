@@ -63,7 +63,7 @@ static void dial_stop(struct dial *d)
 	query_cancel(&d->queries[QUERY_A]);
 	timer_cancel(&d->timer);
 	loop_unqueue(&d->task);
-	for (size_t i = 0; i < d->n_tried; i++)
+	for (size_t i = 0; i < DIAL_OPEN_MAX; i++)
 		if (d->attempts[i].source != NULL)
 			attempt_close(d, &d->attempts[i]);
 }
@@ -133,7 +133,7 @@ static void on_attempt(struct source *src, uint32_t events)
 	src->on_event = NULL;
 	d->won = src;
 	d->events = events;
-	d->peer = d->addrs[at - d->attempts];
+	d->peer = d->addrs[at->place];
 	d->source = at->from;
 	dial_finish(d, 0);
 }
@@ -183,12 +183,30 @@ static int attempt_from(struct dial *d, const struct addr *to, int *from)
 	return fd;
 }
 
+/* One that is free, or becomes it. */
+static struct dial_attempt *attempt_slot(struct dial *d)
+{
+	struct dial_attempt *oldest = &d->attempts[0];
+
+	for (size_t i = 0; i < DIAL_OPEN_MAX; i++) {
+		struct dial_attempt *at = &d->attempts[i];
+
+		if (at->source == NULL)
+			return at;
+		if (at->place < oldest->place)
+			oldest = at;
+	}
+	dial_note_error(d, -ETIMEDOUT, oldest->from);
+	attempt_close(d, oldest);
+	return oldest;
+}
+
 /* `from` says which source address an error is about, too. */
 static int attempt_start(struct dial *d, size_t i, int *from)
 {
 	bool any = d->options.source == NULL || d->options.source->n == 0;
 	const struct addr *to = &d->addrs[i];
-	struct source *src;
+	struct dial_attempt *at;
 	int fd;
 
 	*from = -1;
@@ -196,14 +214,17 @@ static int attempt_start(struct dial *d, size_t i, int *from)
 	if (fd < 0)
 		return fd;
 	/* Watched after connect(2): before it the kernel would report a hang-up. */
-	src = loop_watch(d->loop, fd, LOOP_STREAM, on_attempt, &d->attempts[i]);
-	if (src == NULL) {
+	at = attempt_slot(d);
+	at->source = loop_watch(d->loop, fd, LOOP_STREAM, on_attempt, at);
+	if (at->source == NULL) {
 		int err = -errno;
 
 		close(fd);
 		return err;
 	}
-	d->attempts[i] = (struct dial_attempt){.source = src, .dial = d, .from = *from};
+	at->dial = d;
+	at->from = (int16_t)*from;
+	at->place = (uint8_t)i;
 	d->n_open++;
 	return 0;
 }
@@ -223,7 +244,6 @@ static void dial_next(struct dial *d)
 		d->phase = DIAL_CONNECT;
 		if (d->n_tried == 0)
 			d->connect_ms = d->loop->now_ms;
-		d->attempts[d->n_tried].source = NULL;
 		err = attempt_start(d, d->n_tried++, &from);
 		if (err == 0) {
 			if (d->n_tried < d->n_addrs || is_asking(d, QUERY_AAAA) ||
@@ -324,6 +344,8 @@ static void dial_begin(struct dial *d, struct loop *loop, const struct sock_opti
 	timer_init(&d->timer);
 	loop_task_init(&d->task);
 	d->n_addrs = d->n_tried = d->n_open = 0;
+	for (size_t i = 0; i < DIAL_OPEN_MAX; i++)
+		d->attempts[i].source = NULL;
 }
 
 void dial_addr(struct dial *d, struct loop *loop, const struct sock_options *o,

@@ -3,7 +3,8 @@
 /*
  * Connects to an address or to a name, as RFC 8305 says: both families are asked, AAAA preferred
  * (50 ms of patience for it), addresses of the two families in turn, a new attempt every 250 ms or
- * at once when one fails, the first that connects wins and the others are closed. Where
+ * at once when one fails, the first that connects wins and the others are closed. So the last of
+ * DIAL_ADDRS_MAX addresses has its turn within 8 seconds, and an attempt has two at least. Where
  * descriptors or memory run out (EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC) no further attempt is made;
  * without any on its way the dial ends with that error. There is no time limit of its own: the owner has
  * a timer and calls dial_cancel(). Same thread as its loop.
@@ -16,7 +17,8 @@
 #include "daemon/net/resolve.h"
 #include "daemon/net/sock.h"
 
-#define DIAL_ADDRS_MAX           16  /* of both families together; what is more is left out */
+#define DIAL_ADDRS_MAX           32 /* of both families together; what is more is left out */
+#define DIAL_OPEN_MAX            8  /* attempts at once; for a further one the oldest is given up */
 #define DIAL_ATTEMPT_DELAY_MS    250 /* RFC 8305 section 5, Connection Attempt Delay */
 #define DIAL_RESOLUTION_DELAY_MS 50  /* RFC 8305 section 3 */
 
@@ -44,7 +46,8 @@ typedef void dial_fn(struct dial *d, int status);
 struct dial_attempt {
 	struct source *source; /* NULL: not connecting */
 	struct dial *dial;
-	int from; /* as dial.source */
+	int16_t from;  /* as dial.source */
+	uint8_t place; /* of its address in `addrs` */
 };
 
 /* Embedded in what dials, zeroed once. The fields below `owner` are private. */
@@ -74,9 +77,9 @@ struct dial {
 	struct task task;   /* reports a failure */
 	size_t n_addrs, n_tried;
 	size_t n_open; /* attempts on their way */
-	/* In the order of trying; attempts[i] is the one at addrs[i]. These need not be zeroed. */
+	/* In the order of trying. These need not be zeroed. */
 	struct addr addrs[DIAL_ADDRS_MAX];
-	struct dial_attempt attempts[DIAL_ADDRS_MAX];
+	struct dial_attempt attempts[DIAL_OPEN_MAX];
 };
 
 /* `done` is called exactly once unless cancelled, and never from inside these calls. */

@@ -16,8 +16,8 @@
 #include "daemon/core/pool.h"
 #include "policy/addr.h"
 
-#define RESOLVE_ADDRS_MAX 16   /* of one answer; what is more is left out */
-#define RESOLVE_CACHE_MAX 4096 /* about 3 MiB */
+#define RESOLVE_ADDRS_MAX 32   /* of one answer; what is more is left out */
+#define RESOLVE_CACHE_MAX 4096 /* about 5 MiB */
 #define RESOLVE_NAME_MAX  255
 
 #define RESOLVE_TTL_MIN_S   1 /* also for names in /etc/hosts, which have none */

@@ -24,12 +24,18 @@ class Resolving(test_limits.Clients):
         sock.settimeout(30)
         return self.read(sock, 12)[3]
 
+    def connecting(self, t):
+        """Attempts on their way (SYN_SENT)."""
+        return sum(state == 2 for _, _, _, _, state, _ in t.proxy.sockets())
+
     def test_dead_name_servers(self):
         """So many wait, a quarter of them of one client; the others hear that at once. What is known is served, and so are
         addresses. Then those who wait are told, and it goes on."""
         t = self.start("[limits]\nmax_resolving = 4\n")
         self.assertEqual(self.code(self.ask(t, "known.test")), 0)
         sources = [(f"10.91.0.{number}", 0) for number in range(10, 14)]
+        many = self.ask(t, "thirty.test")
+        lab.wait_until(lambda: self.connecting(t) > 0)  # it waits for no name server any more
         waiting = [self.ask(t, name, source) for name, source in zip(SILENT, sources)]
         lab.wait_until(lambda: self.number(t, "resolving") == 4)
         for source in (None, sources[0]):
@@ -42,7 +48,15 @@ class Resolving(test_limits.Clients):
         self.assertEqual(self.code(self.ask(t, SILENT[4], sources[1])), 1)  # it has its quarter
         waiting[0] = self.ask(t, SILENT[5])
         lab.wait_until(lambda: self.number(t, "resolving") == 4)
+        lab.wait_until(lambda: self.connecting(t) == 8, 20)
         self.assertEqual([self.code(sock) for sock in waiting], [4] * 4)
+        # Meanwhile a flow is trying 29 dead addresses, a quarter of a second for each but few at once. The last one is good.
+        self.assertLessEqual(self.connecting(t), 8)
+        self.assertEqual(self.code(many), 0)
+        self.assertEqual(self.connecting(t), 0)
+        many.close()
+        record = t.usocksd.wait_line(dest_host="thirty.test", type="access")
+        self.assertEqual((record["end"], record["dest_addr"]), ("done", "11.0.0.1:80"))
         lab.wait_until(lambda: self.number(t, "resolving") == 0)
         self.assertEqual((self.ended(t, "resolve-limit"), self.ended(t, "resolve-timeout")), (3, 4))
         self.assertEqual(t.usocksd.lines(end="resolve-limit")[0]["error"], "limits.max_resolving is reached")

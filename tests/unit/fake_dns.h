@@ -11,7 +11,7 @@
 #include "daemon/core/loop.h"
 #include "daemon/net/sock.h"
 
-#define FAKE_ADDRS_MAX 20
+#define FAKE_ADDRS_MAX 33
 #define FAKE_REPLY_MAX 1024
 
 struct fake_name {
