@@ -228,7 +228,7 @@ def manuals_have_every_end(root):
             for word, phase in sorted(documented - rows)]
 
 
-STATUS_TABLES = {"transocksd.8": ("status.h", "upstream_status.h"), "usocksd.8": ("egress_status.h",)}
+STATUS_TABLES = {"transocksd.8": ("status.h", "upstream_status.h"), "usocksd.8": ("egress_status.h", "login_status.h")}
 
 
 def manuals_have_every_number(root):

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "daemon/admin/egress_status.h"
+#include "daemon/admin/login_status.h"
 #include "daemon/admin/upstream_status.h"
 #include "daemon/core/shared.h"
 #include "policy/json.h"
@@ -150,6 +151,8 @@ void status_json(const struct status *st, struct strbuf *out)
 	}
 	if (st->plan->egress != NULL)
 		egress_status_json(st->plan->egress, &j);
+	if (st->conf->auth.users != NULL)
+		login_status_json(&st->budget->logins, &j);
 	json_object_begin(&j, "ended");
 	for (size_t why = 0; why < WHY_COUNT; why++)
 		json_uint(&j, why_rows[why].word, status_ended(st, (enum why)why));
@@ -235,6 +238,8 @@ void status_text(const struct status *st, struct strbuf *out)
 	status_text_rules(st, out);
 	if (st->plan->egress != NULL)
 		egress_status_text(st->plan->egress, out);
+	if (st->conf->auth.users != NULL)
+		login_status_text(&st->budget->logins, out);
 	strbuf_printf(out, "\n%-18s  %12s\n", "ended", "flows");
 	for (size_t why = 0; why < WHY_COUNT; why++) {
 		uint64_t n = status_ended(st, (enum why)why);

@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "daemon/core/shared.h"
+
 #define NICE 10 /* flows come first */
 
 enum job_state { JOB_FREE, JOB_QUEUED, JOB_RUNNING };
@@ -136,6 +138,10 @@ static void job_free(struct logins *ls, struct login_job *job)
 {
 	explicit_bzero(job->password, sizeof(job->password));
 	explicit_bzero(job->hash, sizeof(job->hash));
+	if (job->state == JOB_QUEUED)
+		SHARED_SUB(ls->n_waiting, 1);
+	else
+		SHARED_SUB(ls->n_running, 1);
 	job->state = JOB_FREE;
 	list_del(&job->node);
 	list_add_tail(&ls->free, &job->node);
@@ -195,7 +201,9 @@ static void *logins_thread(void *arg)
 		}
 		job = container_of(node, struct login_job, node);
 		job->state = JOB_RUNNING;
-		ls->n_checked++;
+		SHARED_SUB(ls->n_waiting, 1);
+		SHARED_ADD(ls->n_running, 1);
+		SHARED_ADD(ls->n_checked, 1);
 		pthread_mutex_unlock(&ls->lock);
 		right = data != NULL && job_is_right(job, data);
 		pthread_mutex_lock(&ls->lock);
@@ -286,6 +294,7 @@ static void job_begin(struct logins *ls, struct login_job *job, const struct log
 	job->digest = *digest;
 	job->client = *q->client;
 	job->state = JOB_QUEUED;
+	SHARED_ADD(ls->n_waiting, 1);
 	list_del(&job->node);
 	list_add_tail(&ls->queue, &job->node);
 	pthread_cond_signal(&ls->wake);
@@ -317,6 +326,8 @@ enum login_result login_check(struct login *l, struct login_desk *desk,
 		list_add_tail(&job->waiting, &l->node);
 		result = LOGIN_WAITS;
 	}
+	if (result == LOGIN_BUSY)
+		SHARED_ADD(ls->n_refused, 1);
 	pthread_mutex_unlock(&ls->lock);
 	return result;
 }

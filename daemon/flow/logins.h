@@ -72,7 +72,10 @@ struct logins {
 		struct login_digest digest;
 		uint64_t until_ms;
 	} seen[LOGINS_SETS][LOGINS_WAYS];
+	/* Written under the lock; SHARED_GET() without it. Jobs, the first three. */
+	uint64_t n_waiting, n_running;
 	uint64_t n_checked; /* by crypt(3) */
+	uint64_t n_refused; /* LOGIN_BUSY */
 };
 
 /* 0 or -errno with `d`. */

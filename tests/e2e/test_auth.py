@@ -212,6 +212,8 @@ class Auth(lab.TestCase):
         # Bob has been here.
         for _ in range(20):
             self.assertEqual(self.talk(t, OFFER + login("bob", "bob's") + REQUEST)[0][:8], SERVED)
+        logins = flow.status(t.proxy, t.usocksd)["logins"]
+        self.assertLessEqual(logins["waiting"] + logins["running"], 8)
         # Alice has not; only so many guesses are before her.
         self.assertEqual(self.talk(t, OFFER + login("alice", "hers") + REQUEST)[0][:8], SERVED)
         for sock in flood:
@@ -220,7 +222,12 @@ class Auth(lab.TestCase):
                 got += data
             self.assertEqual(got, WRONG)
         t.usocksd.wait_line(22, end="done")
-        self.assertEqual(flow.status(t.proxy, t.usocksd)["ended"]["auth-failed"], 60)
+        status = flow.status(t.proxy, t.usocksd)
+        self.assertEqual(status["ended"]["auth-failed"], 60)
+        logins = status["logins"]
+        self.assertEqual((logins["waiting"], logins["running"]), (0, 0))
+        self.assertEqual(logins["checked"] + logins["refused"], 62)  # bob once and alice once are right
+        self.assertGreater(logins["refused"], 20)
         # Lines for the first of them, and for one a second.
         errors = [r["error"] for r in t.usocksd.lines(type="access", end="auth-failed")]
         self.assertLess(len(errors), 60)

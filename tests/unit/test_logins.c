@@ -198,6 +198,8 @@ static void test_what_waits_is_bounded(void **state)
 	assert_int_equal(addr_parse(&f->client, "10.92.0.1"), 0);
 	assert_int_equal(ask(f, &more, "slow", "one more"), LOGIN_BUSY);
 	assert_false(more.waiting);
+	assert_int_equal(f->logins.n_waiting, LOGINS_JOBS_MAX);
+	assert_int_equal(f->logins.n_refused, LOGINS_JOBS_MAX / LOGINS_PER_CLIENT_MAX + 1);
 	/* Who asks the same takes no room. Who is gone makes room. */
 	assert_int_equal(ask(f, &more, "slow", "wrong 0 0"), LOGIN_WAITS);
 	login_cancel(&l[0]);
@@ -209,6 +211,8 @@ static void test_what_waits_is_bounded(void **state)
 	assert_int_equal(ask(f, &more, "slow", "one more"), LOGIN_WAITS);
 	login_cancel(&more);
 	assert_int_equal(f->n_answers, 0);
+	assert_int_equal(f->logins.n_waiting, 0);
+	assert_int_equal(f->logins.n_running, 0);
 }
 
 static void test_cancelled(void **state)
