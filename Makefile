@@ -44,7 +44,7 @@ CXXFLAGS += -std=c++17 $(OPT) -Wall -Wextra -Werror $(HARDEN) -pthread
 LDFLAGS  += -pie -Wl,-z,relro,-z,now -Wl,--as-needed -pthread
 
 POLICY_LIBS := $(shell $(PKG_CONFIG) --libs libxxhash 2>/dev/null) -lm
-DAEMON_LIBS := $(shell $(PKG_CONFIG) --libs libcares libcap-ng 2>/dev/null)
+DAEMON_LIBS := $(shell $(PKG_CONFIG) --libs libcares libcap-ng libmicrohttpd 2>/dev/null)
 # Passwords of usocksd's users.
 CRYPT_LIBS  := -lcrypt
 RULES_LIBS  := $(shell $(PKG_CONFIG) --libs libnftnl libnetfilter_conntrack libmnl 2>/dev/null)

@@ -8,9 +8,12 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon/admin/control.h"
+#include "daemon/admin/http.h"
+#include "daemon/admin/metrics.h"
 #include "daemon/admin/status.h"
 #include "daemon/core/priv.h"
 #include "daemon/descriptors.h"
@@ -36,7 +39,9 @@ struct daemon {
 	struct timer drain_timer;
 	struct timer control_timer; /* until the control socket is ours */
 	uint64_t start_ms;          /* in the time of `loop` */
+	time_t started_s;           /* for people */
 	struct control control;
+	struct http *http; /* NULL: metrics are not served */
 	struct engine *engines;
 	struct budget budget;
 	struct probes *probes;       /* NULL: none are wanted, or not yet */
@@ -256,6 +261,7 @@ static void daemon_drain(struct daemon *dm)
 	probes_free(dm->probes);
 	dm->probes = NULL;
 	control_ending(&dm->control);
+	http_drain(dm->http);
 	log_text(LOG_LEVEL_INFO, "draining: no new flows, those under way may finish");
 	for (unsigned i = 0; i < dm->n_engines; i++)
 		engine_drain(&dm->engines[i]);
@@ -428,6 +434,7 @@ static void daemon_free(struct daemon *dm)
 	free(dm->engines);
 	clients_destroy(&dm->budget.clients);
 	control_stop(&dm->control);
+	http_free(dm->http);
 	probes_free(dm->probes);
 	egress_watch_free(dm->egress);
 	timer_cancel(&dm->drain_timer);
@@ -445,10 +452,9 @@ static void daemon_free(struct daemon *dm)
 	log_stop();
 }
 
-static void daemon_answer(void *ctx, enum control_request request, struct strbuf *out)
+static struct status daemon_status(const struct daemon *dm)
 {
-	const struct daemon *dm = ctx;
-	const struct status st = {
+	return (struct status){
 		.conf = dm->conf,
 		.plan = dm->plan,
 		.file = daemon_file(dm),
@@ -458,8 +464,25 @@ static void daemon_answer(void *ctx, enum control_request request, struct strbuf
 		.n_engines = dm->n_engines,
 		.now_ms = dm->loop.now_ms,
 		.uptime_ms = dm->loop.now_ms - dm->start_ms,
+		.started_s = dm->started_s,
 		.draining = dm->draining,
 	};
+}
+
+static void daemon_page(void *ctx, enum http_page page, struct strbuf *out)
+{
+	const struct status st = daemon_status(ctx);
+
+	if (page == HTTP_METRICS)
+		metrics_text(&st, out);
+	else
+		status_json(&st, out);
+}
+
+static void daemon_answer(void *ctx, enum control_request request, struct strbuf *out)
+{
+	const struct daemon *dm = ctx;
+	const struct status st = daemon_status(dm);
 
 	if (request == CONTROL_SUGGEST)
 		plan_suggest(dm->plan, out);
@@ -556,8 +579,12 @@ static int daemon_start(struct daemon *dm, struct diag *d)
 	    daemon_take_signals(dm, d) < 0 || daemon_make_engines(dm, d) < 0)
 		return EXIT_FAILURE;
 	dm->start_ms = dm->loop.now_ms;
+	dm->started_s = time(NULL);
 	/* Bound as root, used as nobody in particular. */
 	rc = daemon_listen(dm, d);
+	if (rc == 0)
+		rc = http_new(&dm->loop, &dm->conf->metrics.at, dm->conf->metrics.at_default,
+			      daemon_page, dm, &dm->http, d);
 	if (rc < 0)
 		return rc == -EPERM ? EX_NOPERM : EX_UNAVAILABLE;
 	daemon_control(dm, &user);

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include "daemon/admin/control.h"
+#include "daemon/admin/http.h"
 #include "daemon/core/pipes.h"
 #include "daemon/egress/dnsbl.h"
 #include "daemon/upstream/probe.h"
@@ -40,7 +41,7 @@ void descriptors_share(struct descriptors *ds, const struct conf *c, unsigned n_
 	size_t reserve = 16 + CONTROL_CLIENTS_MAX + 1 + n_workers * (7 + c->listen.n);
 
 	ds->n_pipes = max_pipes(nofile);
-	reserve += 2 * ds->n_pipes;
+	reserve += 2 * ds->n_pipes + http_descriptors(c);
 	ds->left = nofile > reserve + 2 ? nofile - reserve : 2;
 }
 

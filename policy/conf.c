@@ -416,5 +416,6 @@ void conf_unref(struct conf *c)
 		free(c->files.strings[i]);
 	free(c->files.strings);
 	free(c->listen.addrs); /* where no option owns it: filled by finish() */
+	free(c->metrics.at.addrs);
 	free(c);
 }

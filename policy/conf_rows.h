@@ -21,7 +21,8 @@
 /* TCP_KEEPIDLE ends at 32767 s (Linux include/net/tcp.h, MAX_TCP_KEEPIDLE). */
 #define KEEPALIVE_MAX HOURS(9)
 
-#define LIST_MAX_ENTRIES 64
+#define LIST_MAX_ENTRIES   64
+#define METRICS_LISTEN_MAX 8
 /* More than descriptors allow for: fs.nr_open is 2^20 where nobody has raised it. */
 #define FLOWS_MAX 1000000
 
@@ -113,6 +114,17 @@
 		.max = 128, .at_start = true,                                                  \
 		.help = "so many bits of an IPv6 address are a client",                        \
 	}
+
+#define ROW_METRICS                                                                                \
+	{                                                                                          \
+		.name = "metrics.listen", .type = &option_listen, .offset = FIELD(metrics.listen), \
+		.def = "[]", .min = 0, .max = METRICS_LISTEN_MAX, .at_start = true,                \
+		.help = "where metrics are served by HTTP, ADDRESS:PORT; empty: nowhere",          \
+	}
+
+/* For finish(), after `listen`: where metrics are served. `port` is usocksd's incoming.metrics_port, else 0. 0 or
+ * -errno with `d`. */
+int conf_finish_metrics(struct conf *c, unsigned port, const char *file, struct diag *d);
 
 #define ROW_DNS_SERVERS                                                                           \
 	{                                                                                         \

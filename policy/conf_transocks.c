@@ -82,6 +82,7 @@ static const struct option options[] = {
 	ROWS_FLOW_TIMEOUTS,
 	ROWS_LIMITS("128"),
 	ROW_DNS_SERVERS,
+	ROW_METRICS,
 	{
 		.name = "sniff.ports",
 		.type = &option_ports,
@@ -196,7 +197,9 @@ static int finish(struct conf *c, const char *file, struct diag *d)
 			"option \"proxy_url\" must be set, or an [[upstream]] be there: "
 			"\"socks5://host:port\", or \"direct://\" to connect to destinations "
 			"without an upstream");
-	return finish_rules(c, file, d);
+	if (finish_rules(c, file, d) < 0)
+		return -EINVAL;
+	return conf_finish_metrics(c, 0, file, d);
 }
 
 const struct conf_program conf_transocks = {

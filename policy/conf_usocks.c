@@ -63,6 +63,16 @@ static const struct option options[] = {
 		.help = "what clients may ask for: connect, bind, udp-associate",
 	},
 	{
+		.name = "incoming.metrics_port",
+		.type = &option_integer,
+		.offset = FIELD(incoming.metrics_port),
+		.def = "0",
+		.min = 0,
+		.max = UINT16_MAX,
+		.at_start = true,
+		.help = "port on loopback where metrics are served, as metrics.listen; 0: none",
+	},
+	{
 		.name = "auth.file",
 		.type = &option_path,
 		.offset = FIELD(auth.file),
@@ -136,6 +146,7 @@ static const struct option options[] = {
 	LIMIT_ROW("limits.max_resolving", limits.max_resolving, "1024",
 		  "requests that wait for name servers at once; 0: no limit"),
 	ROW_DNS_SERVERS,
+	ROW_METRICS,
 	{0},
 };
 
@@ -243,6 +254,8 @@ static int finish(struct conf *c, const char *file, struct diag *d)
 	r = addr_list_check_distinct(&c->listen, "incoming.addresses", file, d);
 	if (r == 0)
 		r = check_open_relay(c, file, d);
+	if (r == 0)
+		r = conf_finish_metrics(c, c->incoming.metrics_port, file, d);
 	if (r == 0)
 		r = egress_finish(&c->egress, file, d);
 	return r == 0 ? acl_compile(&c->acl, d) : r;

@@ -101,7 +101,7 @@ static int list_set(const struct option *o, void *field, const struct toml_item 
 	int r;
 
 	if (item->kind == TOML_STRING && o->type->list->one_is_enough)
-		return list_set_items(o, field, item, 1, d);
+		return list_set_items(o, field, item, o->min > 0 || item->string[0] != '\0', d);
 	if (item->kind != TOML_ARRAY) {
 		snprintf(wanted, sizeof(wanted), "a %s",
 			 o->type->list->one_is_enough ? "list of strings" : o->type->name);

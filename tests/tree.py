@@ -250,6 +250,27 @@ def manuals_have_every_number(root):
     return problems
 
 
+def manuals_have_every_metric(root):
+    """The rows of METRICS_TABLE, with type, labels and words, against the list in each daemon's manual."""
+    rows = re.findall(r'ROW\((\w+),\s+(\w+),\s+(\w+),\s+"([^"]*)",\s+"([^"]+)"\)',
+                      (root / "daemon" / "admin" / "metrics.h").read_text())
+    if not rows:
+        return ["daemon/admin/metrics.h: no row of METRICS_TABLE found"]
+    problems = []
+    for program in CONFIGURED:
+        wanted = {(name, kind.lower(), labels, text) for daemon, name, kind, labels, text in rows
+                  if daemon in ("BOTH", program.upper())}
+        page = (root / "man" / f"{program}.8").read_text()
+        section = re.search(r"^\.Sh METRICS$(.*?)^\.Sh ", page, re.M | re.S)
+        items = re.findall(r"^\.It Cm (\w+) Pq (\w+)(?:: ([\w, ]+))?\n((?:[^.].*\n)+)",
+                           section[1] if section else "", re.M)
+        documented = {(name, kind, labels, " ".join(text.split())) for name, kind, labels, text in items}
+        problems += [f"man/{program}.8: no metric {row}" for row in sorted(wanted - documented)] + \
+                    [f"man/{program}.8: {row} is no row of METRICS_TABLE"
+                     for row in sorted(documented - wanted)]
+    return problems
+
+
 def installation(root):
     """make install puts these files there and nothing else, and make uninstall leaves none."""
     expected = {"usr/share/doc/transocks/README.md", "usr/share/doc/transocks/CHANGELOG.md",
@@ -294,4 +315,4 @@ def units_verify(root):
 
 CHECKS = (layers, headers_compile_alone, licence_lines, formatting, manuals_lint,
           samples_and_manuals_have_every_option, manuals_and_completions_have_every_flag,
-          manuals_have_every_end, manuals_have_every_number, installation, units_verify)
+          manuals_have_every_end, manuals_have_every_number, manuals_have_every_metric, installation, units_verify)

@@ -45,7 +45,8 @@ struct status {
 	unsigned n_engines;
 	uint64_t now_ms; /* loop time */
 	uint64_t uptime_ms;
-	bool draining; /* nobody listens any more */
+	int64_t started_s; /* since 1970, as the clock was then */
+	bool draining;     /* nobody listens any more */
 };
 
 /* One object, and a newline. */

@@ -36,10 +36,3 @@ void histogram_add(struct histogram *h, const struct histogram_shape *shape, uin
 	SHARED_ADD(h->counts[i], 1);
 	SHARED_ADD(h->sum, value);
 }
-
-void histogram_collect(struct histogram *sum, const struct histogram *h)
-{
-	for (size_t i = 0; i < ARRAY_LEN(h->counts); i++)
-		sum->counts[i] += SHARED_GET(h->counts[i]);
-	sum->sum += SHARED_GET(h->sum);
-}

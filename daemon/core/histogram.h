@@ -2,8 +2,8 @@
 #pragma once
 /*
  * How many values were how large: counted in buckets with fixed upper bounds, by one thread; others read it
- * (daemon/core/shared.h). No lock, no allocation. Shapes are constant, so that histograms of several workers
- * can be added up.
+ * (daemon/core/shared.h). No lock, no allocation. Shapes are constant, and all of a histogram are numbers, so that
+ * those of several workers can be added up.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -27,6 +27,3 @@ struct histogram {
 };
 
 void histogram_add(struct histogram *h, const struct histogram_shape *shape, uint64_t value);
-
-/* Adds what another thread's has to `sum`, which is the caller's own. */
-void histogram_collect(struct histogram *sum, const struct histogram *h);

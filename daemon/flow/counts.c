@@ -10,6 +10,16 @@ const char *const counts_status_words[COUNTS_STATUSES] = {COUNTS_STATUS_TABLE(CO
 const char *const counts_dial_words[COUNTS_DIALS] = {COUNTS_DIAL_TABLE(COUNTS_WORD)};
 #undef COUNTS_WORD
 
+void counts_collect(struct counts *sum, const struct counts *c)
+{
+	const uint64_t *from = (const uint64_t *)c;
+	uint64_t *to = (uint64_t *)sum;
+
+	_Static_assert(sizeof(*c) % sizeof(*from) == 0, "all of it are such numbers");
+	for (size_t i = 0; i < sizeof(*c) / sizeof(*from); i++)
+		to[i] += SHARED_GET(from[i]);
+}
+
 static struct counts *counts_of(const struct session *s)
 {
 	return &s->engine->counts;

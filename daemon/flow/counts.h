@@ -72,6 +72,7 @@ struct counts_way {
 		flow_lasts_ms; /* from the grant to the end of the stream, or of the flow */
 };
 
+/* Nothing but uint64_t: counts_collect(). */
 struct counts {
 	struct counts_way ways[COUNTS_DIRECTIONS];
 	uint64_t relayed;                       /* live flows that were granted */
@@ -88,6 +89,8 @@ struct counts {
 	uint64_t acl[ACL_VERDICTS];
 };
 
+/* Adds what a worker has to `sum`, the caller's own. Any thread. */
+void counts_collect(struct counts *sum, const struct counts *c);
 /* The flow has what it asked for; before its set-up is gone. */
 void counts_granted(struct session *s);
 /* The client's (up) or the remote end's stream is over, and that was passed on. */

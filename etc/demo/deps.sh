@@ -6,7 +6,7 @@
 set -eu
 
 build='gcc g++ make pkg-config libmnl-dev libnftnl-dev libnetfilter-conntrack-dev libc-ares-dev
-	libtomlplusplus-dev libcap-ng-dev libxxhash-dev libcrypt-dev'
+	libtomlplusplus-dev libcap-ng-dev libxxhash-dev libcrypt-dev libmicrohttpd-dev'
 demo='iproute2 nftables curl python3 procps util-linux'
 check='clang clang-format libclang-rt-14-dev libcmocka-dev mandoc iptables microsocks dante-server redsocks haproxy
 	squid tinyproxy openssl vsftpd

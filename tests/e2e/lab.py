@@ -476,8 +476,8 @@ class Host:
         """
         return self._daemon("transocksd", text, ports, args, wait, user, nofile, env)
 
-    def usocksd(self, text="", *args, ports=(1080,), wait=True, user=None, env=None):
-        return self._daemon("usocksd", text, ports, args, wait, user, env=env)
+    def usocksd(self, text="", *args, ports=(1080,), wait=True, user=None, nofile=None, env=None):
+        return self._daemon("usocksd", text, ports, args, wait, user, nofile, env)
 
     def rules(self, *args, check=True, user=None):
         """Runs transocks-rules; it gets the uid of the daemons unless the test names one."""

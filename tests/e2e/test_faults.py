@@ -20,6 +20,7 @@ import subprocess
 import threading
 import time
 
+import exposition
 import lab
 import peers
 
@@ -503,6 +504,39 @@ class Usocksd(Case):
             return super().echo(sock=sock)
         self.assertEqual(sock.recv(1), b"")
         return "told"
+
+
+class Metrics(Case):
+    ROWS = (("accept4", "EMFILE"), ("epoll_ctl.ADD", "ENOSPC"), ("recv", "ENOMEM"), ("recv", "EPERM"),
+            ("sendmsg", "ENOBUFS"), ("sendmsg", "EPIPE"), ("malloc", "ENOMEM"))
+
+    def test_rows(self):
+        """Who asks meanwhile gets an answer or an end; afterwards all is as before."""
+        self.t = t = self.build("host")
+        self.faults = Faults()
+        self.daemon = t.host.usocksd('workers = 1\n[metrics]\nlisten = "localhost:1082"\n', env=self.faults.env)
+        exposition.scrape(t.host, "127.0.0.1", "usocksd_")
+        before = self.rest()
+        for call, name in self.ROWS:
+            for every in (1, 2, 3):
+                with self.subTest(call=call, errno=name, every=every):
+                    with self.faults.active((call, name), every=every):
+                        asked = [t.host.connect("127.0.0.1", 1082) for _ in range(3)]
+                        for sock in asked:
+                            self.ask(sock)
+                        self.assertTrue(self.faults.hits() > 0 or (call == "malloc" and ASAN), "never called")
+                    exposition.scrape(t.host, "127.0.0.1", "usocksd_")
+        self.settles(before)
+
+    def ask(self, sock):
+        with sock:
+            sock.settimeout(0.2)  # not accepted yet, or forgotten: for the next rows that must not matter
+            try:
+                sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                while sock.recv(65536):
+                    pass
+            except (TimeoutError, ConnectionResetError, BrokenPipeError):
+                pass
 
 
 class Accept(Case):

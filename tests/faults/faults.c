@@ -169,6 +169,12 @@ ssize_t send(int fd, const void *data, size_t n, int flags)
 	return fails("send") ? -1 : send_next.fn(fd, data, n, flags);
 }
 
+ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
+{
+	NEXT(ssize_t, sendmsg, int, const struct msghdr *, int)
+	return fails("sendmsg") ? -1 : sendmsg_next.fn(fd, m, flags);
+}
+
 /* Of the log alone: what wakes a loop cannot fail. */
 ssize_t write(int fd, const void *data, size_t n)
 {

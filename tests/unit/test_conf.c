@@ -227,6 +227,68 @@ static void test_usocks_open_relay(void **state)
 	}
 }
 
+/* Where metrics are served, or what the refusal says. */
+static void test_metrics(void **state)
+{
+	static const struct {
+		const struct conf_program *program;
+		const char *text;
+		size_t n;
+		const char *first, *refused;
+		bool optional;
+	} cases[] = {
+		{&conf_usocks, "", 0, NULL, NULL, false},
+		{&conf_usocks, "metrics.listen = \"\"", 0, NULL, NULL, false},
+		{&conf_usocks, "metrics.listen = \"10.1.2.3:1\"", 1, "10.1.2.3:1", NULL, false},
+		{&conf_usocks, "metrics.listen = [\":9\", \"127.0.0.1:8\"]", 3, "0.0.0.0:9", NULL,
+		 false},
+		{&conf_usocks, "incoming.metrics_port = 1081", 2, "127.0.0.1:1081", NULL, true},
+		{&conf_usocks, "incoming.metrics_port = 0\nmetrics.listen = \":9\"", 2, "0.0.0.0:9",
+		 NULL, true},
+		{&conf_usocks, "incoming.metrics_port = 8\nmetrics.listen = \":9\"", 0, NULL,
+		 "\"incoming.metrics_port\" stands beside \"metrics.listen\"", false},
+		{&conf_usocks, "incoming.metrics_port = 1080", 0, NULL,
+		 "\"incoming.metrics_port\": 127.0.0.1:1080 is where flows come in", false},
+		{&conf_usocks, "metrics.listen = \":1080\"", 0, NULL,
+		 "\"metrics.listen\": 0.0.0.0:1080 is where flows come in", false},
+		{&conf_usocks, "metrics.listen = \"10.1.2.3:1080\"", 1, "10.1.2.3:1080", NULL,
+		 false},
+		{&conf_usocks, "metrics.listen = [\":9\", \"127.0.0.1:9\"]", 0, NULL,
+		 "127.0.0.1:9 is there twice", false},
+		{&conf_usocks, "metrics.listen = \"9\"", 0, NULL, "is not ADDRESS:PORT", false},
+		{&conf_transocks, "proxy_url = \"direct://\"\nmetrics.listen = \"localhost:9\"", 2,
+		 "127.0.0.1:9", NULL, true},
+		{&conf_transocks, "proxy_url = \"direct://\"\nmetrics.listen = \"[::1]:1081\"", 0,
+		 NULL, "[::1]:1081 is where flows come in", false},
+	};
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		char first[ADDR_TEXT_MAX];
+		struct conf *c = NULL;
+		struct diag d;
+		int r;
+
+		write_main(f, cases[i].text);
+		r = conf_load(cases[i].program, f->file, &c, &d);
+		if (cases[i].refused != NULL) {
+			assert_int_equal(r, -EINVAL);
+			if (strstr(d.text, cases[i].refused) == NULL)
+				fail_msg("%s: %s", cases[i].text, d.text);
+			continue;
+		}
+		assert_int_equal(r, 0);
+		assert_int_equal(c->metrics.at.n, cases[i].n);
+		if (cases[i].n > 0)
+			assert_int_equal(c->metrics.at_default, cases[i].optional);
+		if (cases[i].n > 0)
+			assert_string_equal(
+				addr_format(&c->metrics.at.addrs[0], first, sizeof(first)),
+				cases[i].first);
+		conf_unref(c);
+	}
+}
+
 /* Who has to log in may come from everywhere. */
 static void test_usocks_users(void **state)
 {
@@ -489,6 +551,7 @@ int main(void)
 		TEST(test_rules),
 		TEST(test_usocks_defaults),
 		TEST(test_usocks_listen),
+		TEST(test_metrics),
 		TEST(test_usocks_open_relay),
 		TEST(test_usocks_users),
 		TEST(test_both_families),

@@ -224,6 +224,24 @@ static void test_acl(void **state)
 	assert_int_equal(world.engine.counts.acl[ACL_CLIENT], 1);
 }
 
+static void test_collect(void **state)
+{
+	struct counts sum = {.relayed = 5};
+
+	(void)state;
+	begin(true);
+	histogram_add(&world.engine.counts.ways[COUNTS_DOWN].flow_bytes, &histogram_bytes, 4096);
+	world.engine.counts.relayed = 2;
+	world.engine.counts.acl[ACL_OWN_ADDRESS] = 3; /* the last one */
+	counts_collect(&sum, &world.engine.counts);
+	counts_collect(&sum, &world.engine.counts);
+	assert_int_equal(sum.relayed, 9);
+	assert_int_equal(sum.acl[ACL_OWN_ADDRESS], 6);
+	assert_int_equal(sum.ways[COUNTS_DOWN].flow_bytes.counts[1], 2);
+	assert_int_equal(sum.ways[COUNTS_DOWN].flow_bytes.sum, 8192);
+	assert_int_equal(sum.ways[COUNTS_UP].flow_bytes.sum, 0);
+}
+
 static void test_dial(void **state)
 {
 	(void)state;
@@ -241,7 +259,7 @@ int main(void)
 		cmocka_unit_test(test_failures),   cmocka_unit_test(test_all_reasons),
 		cmocka_unit_test(test_granted),    cmocka_unit_test(test_done),
 		cmocka_unit_test(test_handshakes), cmocka_unit_test(test_acl),
-		cmocka_unit_test(test_dial),
+		cmocka_unit_test(test_dial),       cmocka_unit_test(test_collect),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
