@@ -110,8 +110,8 @@ enum proto_step socks5_server_step(struct socks5_server *s, const uint8_t *in, s
 /* User and password are there, and the handshake waits for a verdict: a step answers PROTO_MORE and takes no
  * bytes. */
 bool socks5_server_asks(const struct socks5_server *s);
-/* Whether they are right, NULL, or why the client is not let in, a constant sentence. Wipes the password. Then step
- * again. */
+/* Whether they are right, NULL, or why the client is not let in, a constant sentence. Wipes the password, and a user who
+ * is none. Then step again. */
 void socks5_server_verdict(struct socks5_server *s, const char *error);
 
 /* The answer to a request: `bound` is our own end of the new connection (always sent as IPv4 or IPv6,

@@ -99,6 +99,8 @@ void socks5_server_verdict(struct socks5_server *s, const char *error)
 {
 	BUG_ON(s->state != SERVER_VERDICT);
 	explicit_bzero(s->password, sizeof(s->password));
+	if (error != NULL) /* it may be a password in the wrong place */
+		explicit_bzero(s->user, sizeof(s->user));
 	s->state = error == NULL ? SERVER_KNOWN : SERVER_UNKNOWN;
 	s->error = error;
 }
