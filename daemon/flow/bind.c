@@ -134,7 +134,9 @@ static void bind_wait(struct session *s, int fd)
 	int rc;
 
 	s->src_addr = sock_local(fd);
-	rc = listener_start(&b->listener, &e->loop, fd, &s->src_addr, bind_accept, s);
+	rc = s->src_addr.family == AF_UNSPEC
+		     ? -ENOBUFS
+		     : listener_start(&b->listener, &e->loop, fd, &s->src_addr, bind_accept, s);
 	if (rc < 0) {
 		close(fd);
 		return session_end(s, WHY_NO_MEMORY, -rc, NULL);

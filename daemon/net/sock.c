@@ -247,6 +247,8 @@ int sock_route(const struct sock_options *o, const struct addr *to, struct addr 
 		rc = sock_connect(fd, to);
 	a = sock_local(fd);
 	close(fd);
+	if (rc == 0 && a.family == AF_UNSPEC)
+		rc = -ENOBUFS;
 	if (rc < 0)
 		return rc;
 	a.port = 0;

@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -259,11 +260,18 @@ class Bind(Case):
 class Egress(Case):
     ADDRESSES = ("10.91.3.11", "10.91.3.12", "fd91:0:3::11")
 
-    def start(self, addresses=(), **options):
-        t = super().start(outgoing=f"addresses = {json.dumps(addresses)}\n", addresses=self.ADDRESSES, **options)
+    def start(self, addresses=(), more="", **options):
+        t = super().start(outgoing=f"addresses = {json.dumps(addresses)}\n{more}", addresses=self.ADDRESSES, **options)
         t.clients = [f"10.91.0.{i}" for i in range(100, 110)]
         t.host.ip("\n".join(f"addr add {a}/24 dev eth0" for a in t.clients))
         return t
+
+    def reload(self, more):
+        config = pathlib.Path(self.t.usocksd.config)
+        config.write_text(re.sub('(?m)^iface = .*\n', more, config.read_text()))
+        done = len(self.t.usocksd.lines(message="configuration reloaded"))
+        self.t.usocksd.signal(signal.SIGHUP)
+        self.t.usocksd.wait_line(done + 1, message="configuration reloaded")
 
     def egress(self):
         return {e["address"]: e for e in flow.status(self.t.proxy, self.t.usocksd)["egress"]}
@@ -317,6 +325,23 @@ class Egress(Case):
         far = self.come(bound, PEER6)
         self.assertEqual(reply(sock, 5)[1], PEER6)
         self.talk(sock, far)
+
+    def test_interface_and_mark(self):
+        """outgoing.iface is that of the port, and what leaves it has the mark of all sockets towards the network."""
+        t = self.start(more='iface = "wan0"\n')
+        t.proxy.nft("table inet marked { chain out { type filter hook output priority 0;"
+                    " ip daddr 11.0.0.21 meta mark & 0x1000 != 0x1000 drop\n}\n}\n")
+        sock, bound = self.bind(by5(PEER))
+        far = self.come(bound)
+        self.assertEqual(reply(sock, 5)[0], 0)
+        self.talk(sock, far)
+        self.reload('iface = "lo"\n')
+        sock, bound = self.bind(by5(PEER))
+        t.proxy.nft("delete table inet marked")
+        with self.assertRaises(ConnectionRefusedError):
+            self.come(bound)
+        self.reload('iface = "tun7"\n')
+        self.assertEqual(self.refused(by5(PEER), 1, "bind-failed")["error"], "No such device")
 
     def test_no_route(self):
         t = self.start()
@@ -373,6 +398,37 @@ class Life(Case):
         self.assertEqual(t.usocksd.wait(), 0)
         self.assertFalse(self.is_open(late_bound))
         self.assertEqual((self.record(3)["end"], self.record(3)["phase"]), ("cut", "bind"))
+
+    def test_strangers_without_end(self):
+        """So many as knock at an open port do no harm; whoever sends a thousand closes it."""
+        self.start()
+        sock, bound = self.bind(by5(PEER))
+        for count in (300, 700):
+            self.knock(bound, count)
+            if count == 300:
+                far = self.come(bound)
+                self.assertEqual(reply(sock, 5)[0], 0)
+                self.talk(sock, far)
+                sock, bound = self.bind(by5(PEER))
+                self.knock(bound, count)
+        self.assertEqual(reply(sock, 5), (1, "0.0.0.0", 0))
+        self.wait_closed(bound)
+        self.assertIn("too many others", self.record(2)["error"])
+
+    def knock(self, bound, count):
+        for _ in range(count):
+            with self.assertRaises(GONE), self.t.inet.connect(*bound, source=("11.0.0.22", 0)) as sock:
+                sock.recv(1)
+
+    def test_no_port_left(self):
+        t = self.start()
+        t.proxy.sysctl("net.ipv4.ip_local_port_range", "50000 50007")
+        open_ports = [self.bind(by5(PEER)) for _ in range(8)]
+        self.assertEqual({bound[1] for _, bound in open_ports}, set(range(50000, 50008)))
+        self.assertEqual(self.refused(by5(PEER), 1, "bind-failed")["error"], "the own address has no port left")
+        flow.reset(open_ports[3][0])
+        self.record(2)
+        self.assertEqual(self.bind(by5(PEER))[1], open_ports[3][1])
 
     def test_limits(self):
         """One that waits is a flow of its client's."""

@@ -448,6 +448,85 @@ class Usocksd(Case):
                 self.row(call, name, ends, lambda address: lambda: self.echo(address))
         self.settles(before)
 
+    BIND = (
+        ("socket", "EMFILE", {"no-memory"}),
+        ("bind", "EADDRNOTAVAIL", {"bind-failed"}),
+        ("bind", "ENOMEM", {"no-memory"}),
+        ("listen", "EADDRINUSE", {"bind-failed"}),
+        ("listen", "ENOBUFS", {"no-memory"}),
+        ("connect", "ENETUNREACH", {"bind-failed"}),
+        ("setsockopt", "ENOMEM", {"no-memory"}),
+        ("getsockname", "ENOBUFS", {"no-memory"}),
+        ("epoll_ctl.ADD", "ENOSPC", {"no-memory"}),
+        ("send", "ENOBUFS", {"no-memory"}),
+        ("recv", "ENOMEM", {"no-memory"}),
+    )
+
+    def test_bind(self):
+        """Also where the peer of a BIND cannot be accepted for a while."""
+        self.t = t = self.build("host")
+        t.inet.peer("echo", "::", ECHO)
+        self.faults = Faults()
+        self.daemon = t.host.usocksd("workers = 1\n", env=self.faults.env)
+        self.assertEqual((self.echo(), self.bind()), ("done", "done"))
+        before = self.rest()
+        for call, name, ends in self.BIND:
+            with self.subTest(call=call, errno=name):
+                self.row(call, name, ends, lambda address: lambda: self.bind(address))
+        with contextlib.ExitStack() as stack:
+            def look_away():
+                stack.enter_context(self.faults.active(("accept4", "EMFILE")))
+
+            def look_again():
+                lab.wait_until(lambda: self.faults.hits() > 0)
+                stack.close()
+            self.assertEqual(self.bind(opened=look_away, came=look_again), "done")
+        self.settles(before)
+
+    def bind(self, address=ADDRESSES[0], opened=lambda: None, came=lambda: None):
+        """One flow by BIND: "done", "told" or "reset"."""
+        raw, text = ipaddress.ip_address(address).packed, random.randbytes(3000)
+        try:
+            sock = self.t.host.connect("127.0.0.1", 1080)
+            self.addCleanup(sock.close)
+            sock.sendall(b"\5\1\0" + b"\5\2\0" + (b"\1" if len(raw) == 4 else b"\4") + raw + b"\0\0")
+            self.assertEqual(self.exactly(sock, 2), b"\5\0")
+            code, bound = self.reply(sock)
+            if code == 0:
+                opened()
+                far = self.t.inet.connect(*bound, source=(address, 0))
+                self.addCleanup(far.close)
+                came()
+                code, bound = self.reply(sock)
+            if code != 0:
+                self.assertEqual(sock.recv(1), b"")
+                return "told"
+            for one, other in ((sock, far), (far, sock)):
+                one.sendall(text)
+                one.shutdown(socket.SHUT_WR)
+                self.assertEqual(self.exactly(other, len(text) + 1), text)
+        except (ConnectionResetError, BrokenPipeError):
+            return "reset"
+        except OSError as error:
+            if error.errno == errno.ENOTCONN:  # shutdown() after a reset
+                return "reset"
+            raise
+        return "done"
+
+    def reply(self, sock):
+        """The code of a reply, and the address and port in it."""
+        head = self.exactly(sock, 4)
+        self.assertEqual(head[0], 5)
+        address = self.exactly(sock, 4 if head[3] == 1 else 16)
+        return head[1], (str(ipaddress.ip_address(address)), int.from_bytes(self.exactly(sock, 2), "big"))
+
+    def exactly(self, sock, length):
+        """So many bytes, or what there is before the end."""
+        data = b""
+        while len(data) < length and (more := sock.recv(length - len(data))):
+            data += more
+        return data
+
     def test_own_addresses(self):
         """While they cannot be read those that were known last are refused, and then the new ones."""
         self.t = t = self.build("host")

@@ -103,6 +103,12 @@ int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 	return fails("accept4") ? -1 : accept4_next.fn(fd, addr, len, flags);
 }
 
+int listen(int fd, int backlog)
+{
+	NEXT(int, listen, int, int)
+	return fails("listen") ? -1 : listen_next.fn(fd, backlog);
+}
+
 int bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	NEXT(int, bind, int, const struct sockaddr *, socklen_t)
