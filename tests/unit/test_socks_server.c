@@ -114,9 +114,16 @@ static void decide(struct socks5_server *s)
 	socks5_server_verdict(s, known ? NULL : "unknown");
 }
 
-static bool contains(const void *mem, size_t n, const char *word)
+static bool contains(const struct socks_server *s, const char *word)
 {
-	return memmem(mem, n, word, strlen(word)) != NULL;
+	const char *mem = (const char *)s;
+	size_t len = strlen(word);
+
+	for (size_t i = 0; i + len <= sizeof(*s); i++) {
+		if (memcmp(mem + i, word, len) == 0)
+			return true;
+	}
+	return false;
 }
 
 /* One step on a copy of just what is there, so that sanitizers see each byte beyond. False: it stops here. */
@@ -140,8 +147,8 @@ static bool feed_step(struct socks_server *s, struct result *r, const uint8_t *b
 		assert_int_equal(r->step, PROTO_MORE);
 		decide(&s->v5);
 		/* Nothing of it stays. */
-		assert_false(contains(s, sizeof(*s), "secret"));
-		assert_false(contains(s, sizeof(*s), "Secret"));
+		assert_false(contains(s, "secret"));
+		assert_false(contains(s, "Secret"));
 		return true;
 	}
 	return r->step == PROTO_SEND;
