@@ -22,7 +22,7 @@
 	ROW(pipes_live,    "pipes in use, by bulky flows",    e->pipes.live) \
 	ROW(pipes_idle,    "pipes kept for reuse",            e->pipes.idle) \
 	ROW(half_open,     "usocksd: connections whose request has not come yet", e->half_open.n) \
-	ROW(resolving,     "usocksd: flows that wait for name servers", e->n_resolving)
+	ROW(resolving,     "usocksd: requests that name servers are asked for", e->n_resolving)
 /* clang-format on */
 
 struct status_row {

@@ -42,6 +42,7 @@ int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, st
 	timer_init(&e->pause);
 	refusals_init(&e->refusals, &e->loop);
 	half_open_init(&e->half_open);
+	resolving_start(e);
 	e->scratch = pool_get(&e->bufs);
 	e->listeners = calloc(max_listeners, sizeof(*e->listeners));
 	if (e->scratch == NULL || e->listeners == NULL) {
@@ -420,6 +421,7 @@ void engine_destroy(struct engine *e)
 {
 	for (size_t i = 0; i < e->n_listeners; i++)
 		listener_stop(&e->listeners[i]);
+	resolving_stop(e);
 	view_unref(e->view);
 	pool_put(&e->bufs, e->scratch);
 	free(e->listeners);

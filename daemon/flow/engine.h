@@ -96,7 +96,9 @@ struct engine {
 	size_t n_refusing;     /* clients over their limit that are still to be told */
 	struct refusals refusals;
 	struct half_open half_open; /* usocksd */
-	size_t n_resolving;         /* usocksd: flows that wait for name servers */
+	size_t n_resolving;         /* usocksd: flows and orphans that wait for name servers */
+	struct pool orphans;
+	struct list orphaned;
 	struct listener *listeners;
 	size_t n_listeners;
 	bool paused, draining;

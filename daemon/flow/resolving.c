@@ -8,6 +8,14 @@
 
 #define PART_OF_ONE_CLIENT 4
 
+struct orphan {
+	struct list node; /* engine->orphaned */
+	struct view *view;
+	struct addr client;
+	struct query queries[2];
+	struct dying dying;
+};
+
 static unsigned resolving_limit(const struct session *s)
 {
 	return s->view->plan->conf->limits.max_resolving;
@@ -40,14 +48,90 @@ int resolving_begin(struct session *s)
 	return -EDQUOT;
 }
 
+static void place_put(struct engine *e, const struct addr *client)
+{
+	SHARED_SUB(e->n_resolving, 1);
+	atomic_fetch_sub_explicit(&e->budget->resolving.live, 1, memory_order_relaxed);
+	clients_put(&e->budget->clients, client, CLIENT_RESOLVING);
+}
+
 void resolving_end(struct session *s)
 {
-	struct budget *b = s->engine->budget;
-
 	if (s->setup == NULL || !s->setup->resolving)
 		return;
 	s->setup->resolving = false;
-	SHARED_SUB(s->engine->n_resolving, 1);
-	atomic_fetch_sub_explicit(&b->resolving.live, 1, memory_order_relaxed);
-	clients_put(&b->clients, &s->client_addr, CLIENT_RESOLVING);
+	place_put(s->engine, &s->client_addr);
+}
+
+static void orphan_release(struct dying *d)
+{
+	struct orphan *o = container_of(d, struct orphan, dying);
+	struct engine *e = o->view->engine;
+
+	place_put(e, &o->client);
+	view_unref(o->view);
+	pool_put(&e->orphans, o);
+}
+
+static bool orphan_waits(const struct orphan *o)
+{
+	return o->queries[0].entry != NULL || o->queries[1].entry != NULL;
+}
+
+static void orphan_answered(struct query *q, int status, const struct addr *addrs, size_t n)
+{
+	struct orphan *o = q->owner;
+
+	(void)status, (void)addrs, (void)n;
+	if (orphan_waits(o))
+		return;
+	list_del(&o->node);
+	loop_bury(&o->view->engine->loop, &o->dying, orphan_release);
+}
+
+void resolving_abandon(struct session *s)
+{
+	struct engine *e = s->engine;
+	struct orphan *o;
+
+	if (!s->setup->resolving)
+		return;
+	o = pool_get(&e->orphans);
+	if (o == NULL)
+		return resolving_end(s);
+	*o = (struct orphan){.client = s->client_addr};
+	for (size_t i = 0; i < ARRAY_LEN(o->queries); i++) {
+		const struct resolve_entry *asked = s->setup->dial.queries[i].entry;
+
+		if (asked != NULL)
+			(void)query_start(s->view->resolver, &o->queries[i], asked->name,
+					  asked->family, orphan_answered, o);
+	}
+	if (!orphan_waits(o)) {
+		pool_put(&e->orphans, o);
+		return resolving_end(s);
+	}
+	s->setup->resolving = false;
+	o->view = view_ref(s->view);
+	list_add_tail(&e->orphaned, &o->node);
+}
+
+void resolving_stop(struct engine *e)
+{
+	struct list *node;
+
+	while ((node = list_pop(&e->orphaned)) != NULL) {
+		struct orphan *o = container_of(node, struct orphan, node);
+
+		for (size_t i = 0; i < ARRAY_LEN(o->queries); i++)
+			query_cancel(&o->queries[i]);
+		orphan_release(&o->dying);
+	}
+	pool_destroy(&e->orphans);
+}
+
+void resolving_start(struct engine *e)
+{
+	list_init(&e->orphaned);
+	pool_init(&e->orphans, sizeof(struct orphan));
 }

@@ -5,13 +5,15 @@
  * requests for names do not pile up: who would be one too many is told so at once. What is known already needs
  * no place, nor do requests for addresses. One client has a quarter of all places at most.
  *
- * A place is given back with the answer, or with the end of the flow. The worker's thread.
+ * A place is given back with the answer. A flow that ends before leaves it to an orphan, which waits in its stead: c-ares
+ * cannot be told to stop asking, and a client that comes and goes would have no limit. The worker's thread.
  */
 #include <stdatomic.h>
 #include <stdbool.h>
 
 #include "daemon/net/dial.h"
 
+struct engine;
 struct session;
 
 /* Of the daemon. */
@@ -21,5 +23,10 @@ struct resolving_budget {
 
 /* The flow is about to ask for `s->name`. 0; -EDQUOT: too many wait; -ENOMEM. */
 int resolving_begin(struct session *s);
-/* Fine where it does not wait. */
+/* It has its answer, or a connection. Fine where it does not wait. */
 void resolving_end(struct session *s);
+/* It ends before that; its queries are still there. Fine where it does not wait. */
+void resolving_abandon(struct session *s);
+void resolving_start(struct engine *e);
+/* The engine ends: drops the orphans. */
+void resolving_stop(struct engine *e);

@@ -51,7 +51,7 @@ static void setup_abandon(struct session *s)
 void setup_stop(struct session *s)
 {
 	login_cancel(&s->setup->login);
-	resolving_end(s);
+	resolving_abandon(s);
 	dial_cancel(&s->setup->dial);
 	if (s->state == SES_BIND)
 		bind_stop(&s->setup->bind);

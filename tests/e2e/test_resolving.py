@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
 """usocksd where names are slow: name servers that do not answer, and names with many dead addresses."""
+import signal
+
+import flow
 import lab
 import test_limits
 import test_usocksd
@@ -43,13 +46,12 @@ class Resolving(test_limits.Clients):
             self.assertEqual(self.code(self.ask(t, "known.test", source)), 0)
             self.assertEqual(self.code(self.ask(t, "127.0.0.1", source)), 2)
             self.served(t, source)
-        waiting[0].close()  # its place is free at once
-        lab.wait_until(lambda: self.number(t, "resolving") == 3)
-        self.assertEqual(self.code(self.ask(t, SILENT[4], sources[1])), 1)  # it has its quarter
-        waiting[0] = self.ask(t, SILENT[5])
-        lab.wait_until(lambda: self.number(t, "resolving") == 4)
+        flow.reset(waiting[0])  # the name servers are asked on, so that there is no room for the next
+        t.usocksd.wait_line(end="client-gone")
+        self.assertEqual(self.code(self.ask(t, SILENT[4])), 1)
+        self.assertEqual(self.number(t, "resolving"), 4)
         lab.wait_until(lambda: self.connecting(t) == 8, 20)
-        self.assertEqual([self.code(sock) for sock in waiting], [4] * 4)
+        self.assertEqual([self.code(sock) for sock in waiting[1:]], [4] * 3)
         # Meanwhile a flow is trying 29 dead addresses, a quarter of a second for each but few at once. The last one is good.
         self.assertLessEqual(self.connecting(t), 8)
         self.assertEqual(self.code(many), 0)
@@ -58,9 +60,20 @@ class Resolving(test_limits.Clients):
         record = t.usocksd.wait_line(dest_host="thirty.test", type="access")
         self.assertEqual((record["end"], record["dest_addr"]), ("done", "11.0.0.1:80"))
         lab.wait_until(lambda: self.number(t, "resolving") == 0)
-        self.assertEqual((self.ended(t, "resolve-limit"), self.ended(t, "resolve-timeout")), (3, 4))
+        self.assertEqual((self.ended(t, "resolve-limit"), self.ended(t, "resolve-timeout")), (3, 3))
         self.assertEqual(t.usocksd.lines(end="resolve-limit")[0]["error"], "limits.max_resolving is reached")
         self.assertEqual(self.code(self.ask(t, "nosuch.test", sources[0])), 4)
+        # One that has gone holds up neither a new configuration nor the end.
+        for number in (1, 2):
+            sock = self.ask(t, SILENT[3 + number], sources[number])
+            lab.wait_until(lambda n=number: self.number(t, "resolving") == n)
+            flow.reset(sock)
+            t.usocksd.wait_line(1 + number, end="client-gone")
+            t.usocksd.signal(signal.SIGHUP)
+            t.usocksd.wait_line(number, message="configuration reloaded")
+        self.assertEqual(self.number(t, "resolving"), 2)
+        t.usocksd.signal(signal.SIGQUIT)
+        self.assertEqual(t.usocksd.wait(), 0)
 
 
 if __name__ == "__main__":
