@@ -99,6 +99,7 @@ struct conf {
 		unsigned client_ipv6_bits;          /* what one client is */
 		unsigned max_handshakes;            /* usocksd; 0: a part of max_flows */
 		unsigned max_handshakes_per_client; /* usocksd: slow ones; 0: no limit */
+		unsigned max_binds_per_client;      /* usocksd; 0: no limit */
 		unsigned max_resolving; /* usocksd: wait for name servers; 0: no limit */
 	} limits;
 

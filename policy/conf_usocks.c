@@ -143,6 +143,8 @@ static const struct option options[] = {
 		  "connections without a request at once; 0: a quarter of max_flows"),
 	LIMIT_ROW("limits.max_handshakes_per_client", limits.max_handshakes_per_client, "64",
 		  "those of one client that are older than a second; 0: no limit"),
+	LIMIT_ROW("limits.max_binds_per_client", limits.max_binds_per_client, "64",
+		  "flows of one client by the command BIND at once; 0: no limit"),
 	LIMIT_ROW("limits.max_resolving", limits.max_resolving, "1024",
 		  "requests that wait for name servers at once; 0: no limit"),
 	ROW_DNS_SERVERS,

@@ -186,7 +186,8 @@ static void bind_add_peer(struct session *s, const struct addr *peer)
 	if (v == ACL_ALLOWED && addr_is_any(peer))
 		v = ACL_NETWORK_SPECIAL;
 	if (v == ACL_ALLOWED) {
-		b->peers[f][b->n_peers[f]++] = *peer;
+		if (b->n_peers[f] < BIND_PEERS_MAX)
+			b->peers[f][b->n_peers[f]++] = *peer;
 	} else if (b->refused == ACL_ALLOWED) {
 		b->refused = v;
 		s->dest = *peer;
@@ -224,31 +225,53 @@ static void bind_answer(struct query *q, int status, const struct addr *addrs, s
 	/* That there is none of one family says less than that the other one cannot be asked for. */
 	if (status < 0 && (b->query_error == 0 || b->query_error == -ENOENT))
 		b->query_error = status;
-	if (!bind_is_resolving(b))
-		bind_found(s);
+	if (bind_is_resolving(b))
+		return;
+	resolving_end(s);
+	bind_found(s);
 }
 
 static void bind_resolve(struct session *s)
 {
 	struct bind *b = &s->setup->bind;
 	struct resolver *r = s->view->resolver;
-	int rc = 0;
+	int rc;
 
 	setup_phase(s, WHY_RESOLVE_TIMEOUT, s->view->plan->conf->timeouts.connect);
+	rc = resolving_begin(s);
+	if (rc == -EDQUOT)
+		return session_end(s, WHY_RESOLVE_LIMIT, 0, "limits.max_resolving is reached");
 	for (size_t f = s->protocol == SOCKS_PROTOCOL_5 ? IP6 : IP4; f <= IP4 && rc == 0; f++)
 		rc = query_start(r, &b->queries[f], s->name, families[f], bind_answer, s);
 	if (rc < 0)
 		session_end(s, WHY_NO_MEMORY, -rc, NULL);
 }
 
+/* Each takes a port of this host from all that is connected from it: the kernel gives no port to connect(2) that is bound
+ * for listening, nor while a connection lives that came in by it. False: it has been ended. */
+static bool bind_admit(struct session *s)
+{
+	unsigned limit = s->view->plan->conf->limits.max_binds_per_client;
+	int rc = limit > 0 ? clients_take(&s->engine->budget->clients, &s->client_addr,
+					  CLIENT_BINDS, limit)
+			   : 0;
+
+	s->counted_bind = limit > 0 && rc == 0;
+	if (rc == -EDQUOT)
+		session_end(s, WHY_BIND_LIMIT, 0, "limits.max_binds_per_client is reached");
+	else if (rc < 0)
+		session_end(s, WHY_NO_MEMORY, -rc, NULL);
+	return rc == 0;
+}
+
 /* Replies of version 4 have no room for IPv6: its clients could not tell their peers where to connect to. */
 void bind_start(struct session *s)
 {
-	struct bind *b = &s->setup->bind;
-
-	memset(b, 0, offsetof(struct bind, peers));
+	memset(&s->setup->bind, 0, offsetof(struct bind, peers));
 	s->state = SES_BIND;
 	s->direct = true;
+	if (!bind_admit(s))
+		return;
 	if (s->dest.family == AF_UNSPEC)
 		return bind_resolve(s);
 	if (s->dest.family == AF_INET6 && s->protocol != SOCKS_PROTOCOL_5)

@@ -12,6 +12,9 @@
 #include "daemon/net/resolve.h"
 #include "policy/acl.h"
 
+/* Of each family; what is more of a name is left out. */
+#define BIND_PEERS_MAX 16
+
 struct session;
 
 /* Private. The pairs are of IPv6 and of IPv4. */
@@ -23,7 +26,7 @@ struct bind {
 	int source;           /* the place of its address in the options; -1: none is configured */
 	unsigned n_strangers; /* who came and was not expected */
 	size_t n_peers[2];
-	struct addr peers[2][RESOLVE_ADDRS_MAX]; /* who may come */
+	struct addr peers[2][BIND_PEERS_MAX]; /* who may come */
 };
 
 /* The request is allowed, and `dest` or `name` is the peer: SES_BIND until it is there or the session has ended. */

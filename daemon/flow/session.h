@@ -158,7 +158,8 @@ struct session {
 	bool stalled : 1;     /* given up because the other side takes nothing */
 	bool kept_alive : 1;  /* the remote end has keepalive too */
 	bool counted : 1;     /* in engine->budget->clients */
-	bool granted : 1;     /* it has what it asked for: counts_granted() */
+	bool counted_bind : 1; /* there as well, as a BIND */
+	bool granted : 1;      /* it has what it asked for: counts_granted() */
 	bool refused : 1; /* the client is over its limit, and is told when it has made its request */
 };
 

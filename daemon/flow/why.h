@@ -41,6 +41,7 @@
 	ROW(WHY_RESOLVE_TIMEOUT,  "resolve-timeout",    "resolve",  WARNING, HOST_UNREACHABLE) \
 	ROW(WHY_CONNECT_FAILED,   "connect-failed",     "connect",  WARNING, GENERAL_FAILURE) \
 	ROW(WHY_CONNECT_TIMEOUT,  "connect-timeout",    "connect",  WARNING, TTL_EXPIRED) \
+	ROW(WHY_BIND_LIMIT,       "bind-limit",         "bind",     WARNING, NOT_ALLOWED) \
 	ROW(WHY_BIND_FAILED,      "bind-failed",        "bind",     WARNING, GENERAL_FAILURE) \
 	ROW(WHY_BIND_TIMEOUT,     "bind-timeout",       "bind",     WARNING, TTL_EXPIRED) \
 	ROW(WHY_GREETING_FAILED,  "greeting-failed",    "greeting", ERROR,   GENERAL_FAILURE) \

@@ -61,7 +61,7 @@ class Case(lab.TestCase):
         if addresses:
             t.proxy.ip("\n".join(f"addr add {a}/64 dev wan0 nodad" if ":" in a else f"addr add {a}/24 dev wan0"
                                  for a in addresses))
-        t.inet.peer("dns", "11.0.0.53", 53, *ZONE)
+        t.dns = t.inet.peer("dns", "11.0.0.53", 53, *ZONE)
         t.usocksd = t.proxy.usocksd(
             f'workers = 1\n{config}[incoming]\nallow_from = ["10.91.0.0/16", "fd91::/32"]\n{incoming}'
             f'[outgoing]\n{outgoing}[timeouts]\n{timeouts}[dns]\nservers = ["11.0.0.53"]\n', "-loglevel", "debug")
@@ -398,6 +398,36 @@ class Life(Case):
         self.assertEqual(t.usocksd.wait(), 0)
         self.assertFalse(self.is_open(late_bound))
         self.assertEqual((self.record(3)["end"], self.record(3)["phase"]), ("cut", "bind"))
+
+    def test_one_client_does_not_take_all_ports(self):
+        """They are those that all clients' connections are made from."""
+        t = self.start(config="[limits]\nmax_binds_per_client = 2\n")
+        t.inet.peer("banner", "::", 80, 0)
+        t.proxy.sysctl("net.ipv4.ip_local_port_range", "50000 50007")
+        t.host.ip("addr add 10.91.0.3/24 dev eth0")
+        met, far = self.meet(by5(PEER))
+        waiting, _ = self.bind(by4(PEER))
+        for sent, code in ((by5(PEER), 2), (by4("four.test"), 91)):
+            self.assertIn("max_binds_per_client", self.refused(sent, code, "bind-limit")["error"])
+        self.assertEqual(reply(self.ask(test_usocksd.GREETING + test_usocksd.request("11.0.0.9", 80)), 5)[0], 0)
+        other = [self.bind(by5(PEER), source=("10.91.0.3", 0)) for _ in range(2)]
+        self.talk(met, far)
+        t.usocksd.wait_line(type="access", command="BIND", end="done")
+        again, _ = self.bind(by5(PEER))
+        for sock in (waiting, again, *(sock for sock, _ in other)):
+            flow.reset(sock)
+        t.usocksd.wait_line(4, type="access", end="client-gone")
+        self.meet(by5(PEER))
+
+    def test_requests_that_wait_for_name_servers(self):
+        """Those by BIND are among them."""
+        t = self.start(config="[limits]\nmax_resolving = 4\n")
+        waiting = self.ask(by5("silent.test"))
+        lab.wait_until(lambda: "silent.test" in t.dns.log())
+        self.refused(by5("both.test"), 1, "resolve-limit")
+        flow.reset(waiting)
+        self.record(2)
+        self.assertEqual(self.bind(by5("four.test"))[1][0], USOCKSD[0])
 
     def test_strangers_without_end(self):
         """So many as knock at an open port do no harm; whoever sends a thousand closes it."""
