@@ -77,6 +77,7 @@ static void daemon_use_limits(struct daemon *dm, const struct conf *c)
 	atomic_store(&dm->budget.max, max_flows);
 	atomic_store(&dm->budget.half_open.max,
 		     c->limits.max_handshakes > 0 ? c->limits.max_handshakes : half_open);
+	atomic_store(&dm->budget.udp_max, descriptors_udp(&dm->descriptors, c));
 }
 
 /* One listener for each worker. A default address whose family this host lacks is left out. */

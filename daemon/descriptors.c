@@ -11,6 +11,12 @@
 #include "daemon/upstream/probe.h"
 #include "daemon/upstream/warm.h"
 
+/* What a UDP association has more than a flow: a socket towards the client and one of each family, instead of one. */
+#define UDP_DESCRIPTORS 2
+/* So many of them, if nothing is written, as long as they take no larger part of the descriptors than this. */
+#define UDP_DEFAULT 1024
+#define UDP_SHARE   4
+
 /* Every descriptor that the kernel lets us have; the result is bounded to what makes sense. */
 static size_t nofile_raise(void)
 {
@@ -45,9 +51,21 @@ void descriptors_share(struct descriptors *ds, const struct conf *c, unsigned n_
 	ds->left = nofile > reserve + 2 ? nofile - reserve : 2;
 }
 
+size_t descriptors_udp(const struct descriptors *ds, const struct conf *c)
+{
+	size_t share = ds->left / UDP_SHARE / UDP_DESCRIPTORS;
+
+	if (!(c->incoming.commands & 1u << INCOMING_UDP_ASSOCIATE))
+		return 0;
+	if (c->limits.max_udp_associations > 0)
+		return c->limits.max_udp_associations;
+	return share < UDP_DEFAULT ? share : UDP_DEFAULT;
+}
+
 size_t descriptors_flows(const struct descriptors *ds, const struct conf *c)
 {
-	size_t other = warms_descriptors(c) + probes_descriptors(c) + dnsbl_descriptors(c);
+	size_t other = warms_descriptors(c) + probes_descriptors(c) + dnsbl_descriptors(c) +
+		       UDP_DESCRIPTORS * descriptors_udp(ds, c);
 
 	return other + 2 <= ds->left ? (ds->left - other) / 2 : 0;
 }

@@ -14,6 +14,8 @@ struct descriptors {
 /* Raises the limit as far as the kernel lets. */
 void descriptors_share(struct descriptors *ds, const struct conf *c, unsigned n_workers);
 
+/* How many UDP associations there may be among the flows. */
+size_t descriptors_udp(const struct descriptors *ds, const struct conf *c);
 /* How many flows there can be, two each, beside connections that are kept ready and probes; 0: these take all. */
 size_t descriptors_flows(const struct descriptors *ds, const struct conf *c);
 /* Whether what `c` wants is possible: 0 or -EINVAL with `d`. */

@@ -88,6 +88,7 @@ struct conf {
 		int64_t reply;      /* transocksd: until the upstream has reached the destination */
 		int64_t flow_setup; /* all of that together */
 		int64_t idle;
+		int64_t udp_idle;   /* usocksd: of a UDP association */
 		int64_t half_close; /* one direction ended; since the last byte */
 		int64_t drain;      /* at TERM */
 		int64_t keepalive;  /* TCP keepalive idle time on both legs */
@@ -100,7 +101,8 @@ struct conf {
 		unsigned max_handshakes;            /* usocksd; 0: a part of max_flows */
 		unsigned max_handshakes_per_client; /* usocksd: slow ones; 0: no limit */
 		unsigned max_binds_per_client;      /* usocksd; 0: no limit */
-		unsigned max_resolving; /* usocksd: wait for name servers; 0: no limit */
+		unsigned max_resolving;        /* usocksd: wait for name servers; 0: no limit */
+		unsigned max_udp_associations; /* usocksd; 0: as descriptors allow */
 	} limits;
 
 	struct {

@@ -7,6 +7,7 @@
 
 #include "daemon/admin/egress_status.h"
 #include "daemon/admin/login_status.h"
+#include "daemon/admin/udp_status.h"
 #include "daemon/admin/upstream_status.h"
 #include "daemon/core/shared.h"
 #include "policy/json.h"
@@ -149,8 +150,10 @@ void status_json(const struct status *st, struct strbuf *out)
 		upstream_status_json(st->plan->upstreams, st->now_ms, &j);
 		status_json_rules(st, &j);
 	}
-	if (st->plan->egress != NULL)
+	if (st->plan->egress != NULL) {
 		egress_status_json(st->plan->egress, &j);
+		udp_status_json(st, &j);
+	}
 	if (st->conf->auth.users != NULL)
 		login_status_json(&st->budget->logins, &j);
 	json_object_begin(&j, "ended");
@@ -236,8 +239,10 @@ void status_text(const struct status *st, struct strbuf *out)
 	status_text_workers(st, out);
 	upstream_status_text(st->plan->upstreams, st->now_ms, out);
 	status_text_rules(st, out);
-	if (st->plan->egress != NULL)
+	if (st->plan->egress != NULL) {
 		egress_status_text(st->plan->egress, out);
+		udp_status_text(st, out);
+	}
 	if (st->conf->auth.users != NULL)
 		login_status_text(&st->budget->logins, out);
 	strbuf_printf(out, "\n%-18s  %12s\n", "ended", "flows");

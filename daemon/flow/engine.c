@@ -27,6 +27,7 @@ int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, st
 	pool_init(&e->rares, sizeof(struct session_rare));
 	pool_init(&e->setups, sizeof(struct setup));
 	pool_init(&e->bufs, sizeof(struct buf));
+	pool_init(&e->udps, sizeof(struct udp));
 	texts_init(&e->texts);
 	pipes_init(&e->pipes, max_pipes);
 	owner_init(&e->owns);
@@ -436,5 +437,6 @@ void engine_destroy(struct engine *e)
 	pool_destroy(&e->rares);
 	pool_destroy(&e->setups);
 	pool_destroy(&e->bufs);
+	pool_destroy(&e->udps);
 	texts_destroy(&e->texts);
 }

@@ -20,6 +20,7 @@
 #include "daemon/flow/refusals.h"
 #include "daemon/flow/resolving.h"
 #include "daemon/flow/server_first.h"
+#include "daemon/flow/udp.h"
 #include "daemon/flow/why.h"
 #include "daemon/net/listener.h"
 #include "daemon/net/owner.h"
@@ -64,8 +65,10 @@ struct view {
  * a flow comes and when it goes. A worker looks after it has accepted, so each but the first may be over by one. */
 struct budget {
 	atomic_size_t live;
-	atomic_size_t max;  /* the main thread changes it at a reload */
-	unsigned n_workers; /* constant */
+	atomic_size_t max;      /* the main thread changes it at a reload */
+	unsigned n_workers;     /* constant */
+	atomic_size_t udp_live; /* UDP associations among them */
+	atomic_size_t udp_max;  /* as `max` */
 	struct clients clients;
 	struct half_open_budget half_open;
 	struct resolving_budget resolving;
@@ -79,7 +82,7 @@ struct engine {
 	pthread_t thread;
 	const struct inbound *inbound;
 	struct view *view;
-	struct pool sessions, rares, setups, bufs;
+	struct pool sessions, rares, setups, bufs, udps;
 	struct texts texts;  /* names and users */
 	struct buf *scratch; /* empty between any two uses */
 	struct pipes pipes;
@@ -105,6 +108,7 @@ struct engine {
 	struct post drain, cut;
 	uint64_t ended[WHY_COUNT]; /* SHARED_GET() by other threads, as: */
 	struct counts counts;
+	uint64_t udp_dropped[UDP_DROP_COUNT];
 	void (*on_finish)(struct engine *e); /* on the engine's thread, once drained */
 	void *owner;
 	struct post finished; /* of the owner */

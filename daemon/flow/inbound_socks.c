@@ -79,6 +79,10 @@ static int socks_send(struct session *s, const uint8_t *bytes, size_t n)
 /* What the reply names: our own end, but where a peer has connected to us that peer. */
 static const struct addr *socks_bound(const struct session *s)
 {
+	const struct udp *u = session_udp(s);
+
+	if (u != NULL)
+		return &u->bound;
 	return s->command == SOCKS5_BIND && s->remote.source != NULL ? &s->dest : &s->src_addr;
 }
 
@@ -200,14 +204,15 @@ static void socks_request(struct session *s)
 		return socks_refuse(s, WHY_CLIENT_REFUSED, ACL_CLIENT);
 	if (!socks_command_is_served(s))
 		return session_end(s, WHY_COMMAND_REFUSED, 0, "not in incoming.commands");
-	if (s->command == SOCKS5_UDP_ASSOCIATE)
-		return session_end(s, WHY_COMMAND_REFUSED, 0, NULL);
-	if (dest->addr.family != AF_UNSPEC) {
+	/* What a UDP association names is the client. */
+	if (s->command != SOCKS5_UDP_ASSOCIATE && dest->addr.family != AF_UNSPEC) {
 		s->dest = dest->addr;
 		s->dest.port = dest->port;
 	}
 	if (s->name != NULL && acl_claim(socks_acl(s), s->name) != ACL_ALLOWED)
 		return socks_refuse(s, WHY_SITE_REFUSED, ACL_SITE_DENIED);
+	if (s->command == SOCKS5_UDP_ASSOCIATE)
+		return udp_start(s, dest);
 	if (dest->addr.family != AF_UNSPEC)
 		socks_go(s, NULL);
 	else

@@ -2,6 +2,7 @@
 #include "daemon/flow/outgoing.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 static int outgoing_bind(struct dial *d, int fd, size_t place)
 {
@@ -40,6 +41,45 @@ int outgoing_bind_own(struct session *s, int fd, int family, int *source)
 		if (rc != -EADDRNOTAVAIL)
 			break;
 	}
+	return rc;
+}
+
+/* As outgoing_bind_own(). */
+static int datagram_bind(const struct egress_choice *choice, int fd, int family,
+			 struct egress_addr **from)
+{
+	int rc = -EAFNOSUPPORT;
+
+	*from = NULL;
+	if (choice->list.n == 0)
+		return 0;
+	for (size_t i = 0; i < choice->list.n; i++) {
+		if (choice->addrs[i].family != family)
+			continue;
+		rc = egress_bind(choice, i, fd);
+		if (rc == 0)
+			*from = choice->items[i];
+		if (rc != -EADDRNOTAVAIL)
+			break;
+	}
+	return rc;
+}
+
+int outgoing_datagram(const struct session *s, int family, const struct egress_choice *choice,
+		      struct egress_addr **from)
+{
+	const struct sock_options *o = &s->view->sock;
+	int fd = sock_datagram(family, o), rc = 0;
+
+	if (fd < 0)
+		return fd;
+	if (o->iface != NULL && o->iface[0] != '\0')
+		rc = sock_bind_iface(fd, o->iface);
+	if (rc == 0)
+		rc = datagram_bind(choice, fd, family, from);
+	if (rc == 0)
+		return fd;
+	close(fd);
 	return rc;
 }
 

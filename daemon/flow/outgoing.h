@@ -13,6 +13,10 @@ struct sock_options outgoing_options(struct session *s);
  * *source is its place in the options; -1 where none is configured, and nothing is bound. Or -errno: -EAFNOSUPPORT there is none
  * of that family, -EADDRNOTAVAIL none is of this host. */
 int outgoing_bind_own(struct session *s, int fd, int family, int *source);
+/* A UDP socket of that family, bound to the first address of the choice that it can be bound to. The descriptor, and *from
+ * is that address, or NULL where none is configured; or -errno as above. */
+int outgoing_datagram(const struct session *s, int family, const struct egress_choice *choice,
+		      struct egress_addr **from);
 /* The remote end is connected, from that place in the options (dial.source). */
 void outgoing_take(struct session *s, int source);
 /* It could not be connected to. */

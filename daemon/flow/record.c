@@ -18,6 +18,8 @@ static const char *record_phase(const struct session *s, const struct why_row *r
 		return bind_is_resolving(&s->setup->bind) ? "resolve" : "bind";
 	case SES_HANDSHAKE:
 		return handshake_greeting(&s->setup->handshake) ? "greeting" : "reply";
+	case SES_UDP:
+		return "associate";
 	case SES_RELAY:
 	case SES_FLUSH:
 	case SES_LINGER:
@@ -107,6 +109,25 @@ static const char *record_hint(const struct session *s, enum why why)
 	return NULL;
 }
 
+/* What a UDP association has done beside `bytes_up` and `bytes_down`. */
+static void record_add_udp(struct log_line *line, const struct udp *u)
+{
+	char name[32];
+
+	log_add_uint(line, "datagrams_up", u->n_up);
+	log_add_uint(line, "datagrams_down", u->n_down);
+	for (unsigned i = 0; i < UDP_DROP_COUNT; i++) {
+		if (u->dropped[i] == 0)
+			continue;
+		snprintf(name, sizeof(name), "dropped_%s", udp_drop_words[i]);
+		log_add_uint(line, name, u->dropped[i]);
+	}
+	if (u->refused != NULL) {
+		log_add(line, "refused_dest", u->refused);
+		log_add(line, "refused_error", acl_text(u->refused_why));
+	}
+}
+
 void record_write_refused(const struct addr *client, enum why why, int err)
 {
 	const struct why_row *row = &why_rows[why];
@@ -155,6 +176,8 @@ void record_write(const struct session *s, enum why why, int err, const char *de
 		log_add_addr(&line, "src_addr", &s->src_addr);
 	log_add_uint(&line, "bytes_up", s->client.nbytes);
 	log_add_uint(&line, "bytes_down", s->remote.nbytes);
+	if (session_udp(s) != NULL)
+		record_add_udp(&line, session_udp(s));
 	log_add_elapsed(&line, "elapsed", s->engine->loop.now_ms - s->start_ms);
 	log_add(&line, "end", row->word);
 	if (why != WHY_DONE)

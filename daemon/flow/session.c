@@ -94,6 +94,7 @@ static void session_release(struct dying *d)
 	pool_put(&e->bufs, s->client.pending);
 	pool_put(&e->bufs, s->remote.pending);
 	texts_drop(&e->texts, s->name);
+	udp_release(s);
 	session_drop_rare(s);
 	session_leave_upstream(s);
 	if (s->counted)
@@ -205,7 +206,7 @@ void session_end(struct session *s, enum why why, int err, const char *detail)
 		return session_finish(s, true);
 	if (s->state >= SES_FLUSH)
 		return;
-	told = s->state != SES_RELAY && in->answer != NULL && why != WHY_CLIENT_GONE &&
+	told = s->state < SES_RELAY && in->answer != NULL && why != WHY_CLIENT_GONE &&
 	       why != WHY_CUT && in->answer(s, why, err) == 0;
 	if (s->refused) /* whatever became of telling so */
 		why = WHY_CLIENT_LIMIT;
@@ -215,6 +216,7 @@ void session_end(struct session *s, enum why why, int err, const char *detail)
 	counts_ended(s, why, err);
 	if (s->setup != NULL)
 		setup_stop(s);
+	udp_stop(s);
 	timer_cancel(&s->timer);
 	loop_unqueue(&s->task);
 	leg_close(s->engine, &s->remote, why != WHY_DONE);
@@ -252,6 +254,9 @@ static void session_client_event(struct source *src, uint32_t events)
 		break;
 	case SES_RELAY:
 		relay_event(s);
+		break;
+	case SES_UDP:
+		udp_client_event(s);
 		break;
 	case SES_LINGER:
 		if (session_linger_over(s))

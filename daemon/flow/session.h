@@ -25,6 +25,7 @@ enum session_state {
 	SES_BIND,      /* usocksd: the peer that the client has named is to connect to us */
 	SES_HANDSHAKE, /* with the upstream */
 	SES_RELAY,
+	SES_UDP,   /* usocksd: datagrams instead, as long as the client's connection lives */
 	SES_FLUSH, /* the remote end was lost; the client takes what came before that, then a reset */
 	SES_LINGER, /* the client has been told of a failure and may read that before we close */
 	SES_ENDED,
@@ -103,11 +104,12 @@ struct setup {
 	};
 };
 
-/* What few flows have to tell, in the access record. */
+/* What few flows have, above all to tell in the access record. */
 struct session_rare {
 	struct addr via;     /* usocksd: the trusted proxy that named the client; or AF_UNSPEC */
 	struct addr dialled; /* instead of `dest`, where the name leads; or AF_UNSPEC */
 	char *user;          /* as the client calls itself; or NULL */
+	struct udp *udp;     /* usocksd: of a UDP association; or NULL */
 	uint16_t failed; /* the last upstream that was passed over, 1 for the first one; 0: none */
 	uint8_t failed_why;        /* enum why, of: */
 	int failed_err;            /* an errno, or 0 */
@@ -165,6 +167,12 @@ struct session {
 
 /* Zero at first. NULL: no memory. */
 struct session_rare *session_rare(struct session *s);
+
+/* Its UDP association; or NULL. */
+static inline struct udp *session_udp(const struct session *s)
+{
+	return s->rare != NULL ? s->rare->udp : NULL;
+}
 
 /* The trusted proxy that named the client; or NULL. */
 const struct addr *session_via(const struct session *s);

@@ -31,6 +31,8 @@
 	ROW(WHY_REQUEST_TIMEOUT,  "request-timeout",    "request",  INFO,    GENERAL_FAILURE) \
 	ROW(WHY_COMMAND_REFUSED,  "command-refused",    "request",  WARNING, BAD_COMMAND) \
 	ROW(WHY_AUTH_FAILED,      "auth-failed",        "auth",     WARNING, NOT_ALLOWED) \
+	ROW(WHY_UDP_LIMIT,        "udp-limit",          "request",  WARNING, GENERAL_FAILURE) \
+	ROW(WHY_UDP_FAILED,       "udp-failed",         "request",  ERROR,   GENERAL_FAILURE) \
 	ROW(WHY_NAME_BAD,         "bad-name",           "request",  WARNING, HOST_UNREACHABLE) \
 	ROW(WHY_RULE_REFUSED,     "rule-refused",       "rules",    INFO,    NOT_ALLOWED) \
 	ROW(WHY_SITE_REFUSED,     "site-refused",       "rules",    INFO,    NOT_ALLOWED) \

@@ -113,6 +113,51 @@ int sock_stream(int family, const struct sock_options *o)
 	return rc;
 }
 
+static int datagram_open(int family)
+{
+	int fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), rc;
+
+	if (fd < 0)
+		return -errno;
+	rc = family == AF_INET6 ? set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) : 0;
+	if (rc == 0)
+		return fd;
+	close(fd);
+	return rc;
+}
+
+int sock_datagram(int family, const struct sock_options *o)
+{
+	int fd = datagram_open(family), rc;
+
+	if (fd < 0)
+		return fd;
+	rc = sock_mark(fd, &o->mark);
+	if (rc == 0)
+		return fd;
+	close(fd);
+	return rc;
+}
+
+int sock_datagram_at(const struct addr *a)
+{
+	struct sockaddr_storage ss;
+	struct addr any_port = *a;
+	int fd = datagram_open(a->family), rc = 0;
+	socklen_t len;
+
+	if (fd < 0)
+		return fd;
+	any_port.port = 0;
+	len = addr_to_sockaddr(&any_port, &ss);
+	if (bind(fd, (struct sockaddr *)&ss, len) < 0)
+		rc = -errno;
+	if (rc == 0)
+		return fd;
+	close(fd);
+	return rc;
+}
+
 size_t sock_sources(const struct sock_options *o, int family)
 {
 	size_t n = 0;

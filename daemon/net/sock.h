@@ -43,6 +43,13 @@ int sock_listen(const struct addr *a, const struct sock_listen_options *o, struc
  * needs CAP_NET_RAW on Linux 5.17, CAP_NET_ADMIN before). */
 int sock_stream(int family, const struct sock_options *o);
 
+/* A UDP socket to send from; of IPv6, for IPv6 alone. The descriptor or -errno, as above. */
+int sock_datagram(int family, const struct sock_options *o);
+
+/* A UDP socket of the same kind that is bound to that address and any port, towards a client: without a mark, as what a
+ * listener accepts. The descriptor or -errno. */
+int sock_datagram_at(const struct addr *a);
+
 /* How many of the source addresses are of that family; and the place in the list of the one that is tried after
  * `nth` others, `nth` less than that. */
 size_t sock_sources(const struct sock_options *o, int family);

@@ -432,6 +432,15 @@ class Host:
         sock.settimeout(LONG)
         return sock
 
+    def datagrams(self, address, port=0, seconds=10):
+        """A UDP socket on this host."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with self.inside():
+            sock = socket.socket(family, socket.SOCK_DGRAM)
+        sock.settimeout(seconds)
+        sock.bind((address, port))
+        return sock
+
     def sockets(self):
         """(local, port, peer, port, state, uid) of each TCP socket, from /proc/net/tcp and tcp6."""
         found = []

@@ -106,7 +106,7 @@ class Usocksd(lab.TestCase):
 
     def test_wrong_command_and_address_type(self):
         t = self.start()
-        for command in (0, 3, 9, 255):
+        for command in (0, 4, 9, 255):
             self.assertEqual(self.code(t, "11.0.0.1", command=command), 7, command)
         for kind in (0, 2, 5, 255):
             self.assertEqual(self.code(t, "11.0.0.1", kind=kind), 8, kind)
