@@ -252,6 +252,33 @@ static void metrics_acl_refused_total(struct metrics *m)
 				  m->counts.acl[v]);
 }
 
+static void metrics_requests_total(struct metrics *m)
+{
+	_Static_assert(SOCKS5_UDP_ASSOCIATE - SOCKS5_CONNECT == INCOMING_UDP_ASSOCIATE,
+		       "the commands are in the same order");
+	for (size_t i = 0; incoming_command_words[i] != NULL; i++)
+		exposition_number(&m->x, LABELS({"command", incoming_command_words[i]}),
+				  m->counts.requests[SOCKS5_CONNECT + i]);
+}
+
+static void metrics_logins(struct metrics *m)
+{
+	const struct logins *ls = &m->st->budget->logins;
+
+	exposition_number(&m->x, LABELS({"state", "waiting"}), SHARED_GET(ls->n_waiting));
+	exposition_number(&m->x, LABELS({"state", "running"}), SHARED_GET(ls->n_running));
+}
+
+static void metrics_logins_checked_total(struct metrics *m)
+{
+	put(m, SHARED_GET(m->st->budget->logins.n_checked));
+}
+
+static void metrics_logins_refused_total(struct metrics *m)
+{
+	put(m, SHARED_GET(m->st->budget->logins.n_refused));
+}
+
 /* Calls `fn` for each own address. */
 static void each_egress(struct metrics *m,
 			void (*fn)(struct metrics *m, const struct egress_addr *a))

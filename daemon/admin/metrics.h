@@ -35,9 +35,13 @@
 	ROW(BOTH,       proxy_tx_errors_total,      COUNTER,   "",                 "flows that ended before that of the client") \
 	ROW(BOTH,       proxy_rx_errors_total,      COUNTER,   "",                 "flows that ended before that of the destination") \
 	ROW(USOCKSD,    connections_total,          COUNTER,   "version, status",  "connections by what became of their request") \
+	ROW(USOCKSD,    requests_total,             COUNTER,   "command",          "requests that came complete") \
 	ROW(USOCKSD,    socks5_auth_negotiated_total, COUNTER, "type, result",     "SOCKS5 clients by how they were let in, or not") \
 	ROW(USOCKSD,    socks5_address_read_total,  COUNTER,   "type, result",     "SOCKS5 requests by their kind of address") \
 	ROW(USOCKSD,    acl_refused_total,          COUNTER,   "rule",             "flows refused by access control, by the option that did") \
+	ROW(USOCKSD,    logins,                     GAUGE,     "state",            "logins that wait to be checked, or are being checked (running)") \
+	ROW(USOCKSD,    logins_checked_total,       COUNTER,   "",                 "logins that have been checked, or are") \
+	ROW(USOCKSD,    logins_refused_total,       COUNTER,   "",                 "logins that failed because too many waited") \
 	ROW(USOCKSD,    egress_state,               GAUGE,     "address, state",   "1 for the state of an own address") \
 	ROW(USOCKSD,    egress_listed,              GAUGE,     "address",          "1 while it is on the DNS blocklist") \
 	ROW(USOCKSD,    egress_flows,               GAUGE,     "address",          "live flows from it") \

@@ -83,9 +83,13 @@ static enum counts_status counts_status(const struct socks_server *server, enum 
 }
 
 /* What became of the client's handshake. */
-static void counts_handshake(struct counts *c, const struct socks_server *server,
-			     enum counts_status status)
+static void counts_handshake(const struct session *s, enum counts_status status)
 {
+	const struct socks_server *server = &s->setup->server;
+	struct counts *c = counts_of(s);
+
+	if (s->protocol != 0)
+		SHARED_ADD(c->requests[s->command], 1);
 	SHARED_ADD(c->connections[counts_version(server)][status], 1);
 	if (server->version != 5)
 		return;
@@ -108,12 +112,17 @@ void counts_granted(struct session *s)
 	SHARED_ADD(c->relayed, 1);
 	histogram_add(&c->setup_ms, &histogram_waits, s->setup_ms);
 	if (counts_is_socks(s))
-		counts_handshake(c, &s->setup->server, COUNTS_GRANTED);
+		counts_handshake(s, COUNTS_GRANTED);
 }
 
 static void counts_lasted(const struct session *s, struct histogram *h)
 {
 	histogram_add(h, &histogram_lasts, s->engine->loop.now_ms - s->start_ms - s->setup_ms);
+}
+
+void counts_moved(struct engine *e, enum counts_direction way, uint64_t nbytes)
+{
+	SHARED_ADD(e->counts.ways[way].bytes, nbytes);
 }
 
 void counts_stream_over(const struct session *s, enum counts_direction way)
@@ -143,7 +152,7 @@ void counts_ended(struct session *s, enum why why, int err)
 		counts_way_ended(s, COUNTS_UP);
 		counts_way_ended(s, COUNTS_DOWN);
 	} else if (counts_is_socks(s)) {
-		counts_handshake(c, &s->setup->server, counts_status(&s->setup->server, why, err));
+		counts_handshake(s, counts_status(&s->setup->server, why, err));
 	}
 }
 

@@ -87,12 +87,15 @@ struct counts {
 	uint64_t auth[2][2]; /* without and with a password: failed, agreed on */
 	uint64_t addresses[SOCKS5_ADDRESSES];
 	uint64_t acl[ACL_VERDICTS];
+	uint64_t requests[SOCKS5_UDP_ASSOCIATE + 1]; /* that came complete, by command */
 };
 
 /* Adds what a worker has to `sum`, the caller's own. Any thread. */
 void counts_collect(struct counts *sum, const struct counts *c);
 /* The flow has what it asked for; before its set-up is gone. */
 void counts_granted(struct session *s);
+/* Bytes were passed on. */
+void counts_moved(struct engine *e, enum counts_direction way, uint64_t nbytes);
 /* The client's (up) or the remote end's stream is over, and that was passed on. */
 void counts_stream_over(const struct session *s, enum counts_direction way);
 /* Once, whether it was granted or not; `err` as in session_end(), before its state has changed. */

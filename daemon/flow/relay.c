@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-#include "daemon/core/shared.h"
 #include "daemon/flow/copy.h"
 #include "daemon/flow/splice.h"
 
@@ -263,7 +262,7 @@ static bool relay_move(struct session *s, struct leg *from, struct leg *to)
 	if (from->finished || to->broken)
 		return false;
 	result = relay_transfer(s, from, to, &err);
-	SHARED_ADD(s->engine->counts.ways[relay_way(s, from)].bytes, from->nbytes - before);
+	counts_moved(s->engine, relay_way(s, from), from->nbytes - before);
 	switch (result) {
 	case MOVE_BLOCKED:
 		return false;

@@ -9,6 +9,7 @@ import threading
 
 import exposition
 import lab
+import test_auth
 import test_usocksd
 
 PROXY = "10.91.3.2"
@@ -143,6 +144,7 @@ class Usocksd(lab.TestCase):
             ("ok", "IPv4"): len(EXCHANGES) + 5, ("ok", "Domain_name"): 4, ("failed", "unknown"): 2})
         self.assertEqual(m.nonzero("acl_refused_total"), {
             ("deny_ports",): 2, ("deny_sites",): 1, ("deny_networks",): 1, ("special",): 1, ("allow_from",): 1})
+        self.assertEqual(m.nonzero("requests_total"), {("connect",): len(exchanges) + 7})
         self.assertEqual(m.nonzero("bytes_total"), {("up",): up, ("down",): down})
         self.assertEqual(m.nonzero("egress_bytes_total"), {(EGRESS, "up"): up, (EGRESS, "down"): down})
         self.assertEqual(m.nonzero("egress_connects_total"), {(EGRESS,): len(exchanges)})
@@ -179,6 +181,27 @@ class Usocksd(lab.TestCase):
             self.assertEqual(m.nonzero("flows_ended_total"), {(k,): n for k, n in one["ended"].items() if n > 0})
             self.assertEqual(m.value("max_flows"), one["max_flows"])
             self.assertEqual(m.value("build_info", version=one["version"]), 1)
+
+    def test_logins(self):
+        users = test_auth.users_file(test_auth.line("bob", "secret"))
+        t = self.start(f'[auth]\nfile = "{users}"\n')
+        request = test_usocksd.request("11.0.0.1", 9)
+        for password in ("secret", "guess", "secret"):
+            self.refused(test_auth.OFFER + test_auth.login("bob", password) + request)
+        self.refused(test_usocksd.GREETING + request)
+        with t.host.connect(PROXY, 1080) as sock:
+            sock.sendall(test_auth.OFFER)
+            sock.recv(2)
+        lab.wait_until(lambda: self.ended() == 5)
+        m = self.scrape()
+        self.assertEqual(m.nonzero("socks5_auth_negotiated_total"),
+                         {("ok", "basic"): 2, ("failed", "basic"): 2, ("failed", "no_auth"): 1})
+        self.assertEqual(m.nonzero("connections_total"), {
+            ("connection_refused", "SOCKS5"): 2, ("authentication_failure", "SOCKS5"): 2, ("client_gone", "SOCKS5"): 1})
+        said = json.loads(t.proxy.run(lab.BUILD / "usocksd", "-f", t.usocksd.config, "--status", "--json").stdout)["logins"]
+        self.assertEqual(m.value("logins_checked_total"), said["checked"])
+        self.assertEqual(m.value("logins_refused_total"), said["refused"])
+        self.assertEqual(m.nonzero("logins"), {})
 
     def test_many_live_flows(self):
         t = self.start()

@@ -133,8 +133,11 @@ static void test_granted(void **state)
 	world.setup.server.version = 5;
 	world.setup.server.v5.by_password = world.setup.server.v5.agreed = true;
 	world.setup.server.v5.address = SOCKS5_ADDRESS_NAME;
+	s->protocol = SOCKS_PROTOCOL_5;
+	s->command = SOCKS5_BIND;
 	counts_granted(s);
 	s->setup = NULL;
+	assert_int_equal(c->requests[SOCKS5_BIND], 1);
 	assert_int_equal(c->connections[COUNTS_SOCKS5][COUNTS_GRANTED], 1);
 	assert_int_equal(c->auth[true][true], 1);
 	assert_int_equal(c->addresses[SOCKS5_ADDRESS_NAME], 1);
