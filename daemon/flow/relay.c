@@ -16,6 +16,10 @@
  * inherits it from the listener.) */
 #define KEEPALIVE_AFTER_MS 2000
 
+/* So long after the relay began, the ACK that waits for a client's first bytes goes without them: the server may be the one
+ * to speak. By itself the kernel would send it after 200 ms. */
+#define ACK_HELD_MS 3
+
 /* What a peer that has reset its connection sent before goes on to the other side for as long as that takes it;
  * but nobody waits any more for one that does not: a far end is told soon that its client is gone, and a client
  * may pause for a moment. */
@@ -112,6 +116,26 @@ static void relay_vanished(struct session *s, struct leg *leg)
 	leg->err = ETIMEDOUT;
 }
 
+static void relay_let_ack_go(struct session *s)
+{
+	s->ack_held = false;
+	if (s->client.nbytes == 0)
+		sock_ack_now(s->remote.source->fd);
+}
+
+/* When the timer looks for the first time. */
+static void relay_look_first(struct session *s)
+{
+	uint64_t now = s->engine->loop.now_ms;
+
+	if (s->ack_held && server_first_has(&s->engine->server_first, &s->dest))
+		relay_let_ack_go(s);
+	if (s->ack_held)
+		s->look_ms = now + ACK_HELD_MS;
+	else
+		s->look_ms = relay_keepalive_ms(s) > 0 ? now + KEEPALIVE_AFTER_MS : 0;
+}
+
 /* Keepalive finds vanished peers only where nothing is on its way to them; else the kernel retransmits for a
  * quarter of an hour (tcp_retries2). TCP_USER_TIMEOUT is no remedy: it also ends connections whose reader
  * keeps its window closed but answers every probe (Linux 5.11, tcp_probe_timer()), and would cost every
@@ -123,6 +147,10 @@ static void relay_look(struct session *s)
 	struct leg *legs[] = {&s->client, &s->remote};
 	bool settled = true;
 
+	if (s->ack_held) {
+		relay_let_ack_go(s);
+		return relay_look_first(s);
+	}
 	s->look_ms = now + keepalive_ms;
 	if (!s->kept_alive) {
 		s->kept_alive = true;
@@ -351,7 +379,8 @@ void relay_event(struct session *s)
 void relay_start(struct session *s)
 {
 	s->active_ms = s->engine->loop.now_ms;
-	s->look_ms = relay_keepalive_ms(s) > 0 ? s->active_ms + KEEPALIVE_AFTER_MS : 0;
+	s->watch_first = s->watch_first || s->ack_held;
+	relay_look_first(s);
 	relay_set_timer(s);
 	relay_run(s);
 }

@@ -2,9 +2,10 @@
 #pragma once
 /*
  * Destinations whose server speaks first, as has been seen: a flow to one of them is not held up for its client's
- * first bytes, which would not come. That is learned of those who speak within a second: an HTTP server that tires
- * of a silent client has a last word, too. One for each worker, bounded: a newer destination takes the place of an
- * older one. Whoever is found there and lets its client speak first is forgotten.
+ * first bytes, which would not come, nor is the ACK that would go with them. That is learned of those who speak
+ * within a second: an HTTP server that tires of a silent client has a last word, too. One for each worker, bounded: a
+ * newer destination takes the place of an older one. Whoever is found there and lets its client speak first is
+ * forgotten.
  */
 #include <stdbool.h>
 #include <stddef.h>

@@ -156,6 +156,7 @@ struct session {
 	bool direct : 1;      /* goes, or went, to its destination itself */
 	bool all_down : 1;    /* ... because no upstream of its group is there (when_all_down) */
 	bool watch_first : 1; /* who speaks first at this destination is to be learned */
+	bool ack_held : 1; /* the remote end has not seen us yet: the ACK goes with the client's first bytes */
 	bool half_broken : 1; /* one peer is lost; the other one still takes what came before that */
 	bool stalled : 1;     /* given up because the other side takes nothing */
 	bool kept_alive : 1;  /* the remote end has keepalive too */

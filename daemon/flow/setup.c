@@ -493,6 +493,13 @@ static void setup_dial_failed(struct session *s, const struct dial *d, int statu
 		setup_resolve_failed(s, status);
 }
 
+/* Whether the client speaks first: it has done so, or it is one of SOCKS, that has asked for a way and waits until that is
+ * open. */
+static bool setup_client_speaks(const struct session *s)
+{
+	return s->client.pending != NULL || s->engine->inbound->answer != NULL;
+}
+
 static void setup_dialled(struct dial *d, int status)
 {
 	struct session *s = d->owner;
@@ -512,6 +519,7 @@ static void setup_dialled(struct dial *d, int status)
 	} else {
 		setup_note_dest(s, &d->peer);
 		outgoing_take(s, d->source);
+		s->ack_held = setup_client_speaks(s) && s->client.pending == NULL;
 		setup_established(s);
 	}
 }
@@ -551,6 +559,7 @@ static int setup_dial_dest(struct session *s)
 	int rc;
 
 	s->direct = true;
+	o.speaks_first = setup_client_speaks(s);
 	by_name = s->name != NULL && (p->verdict.by_name || s->dest.family == AF_UNSPEC);
 
 	if (by_name) {

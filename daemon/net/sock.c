@@ -311,6 +311,11 @@ struct addr sock_local(int fd)
 	return addr_from_sockaddr((struct sockaddr *)&ss);
 }
 
+int sock_ack_now(int fd)
+{
+	return set_int(fd, IPPROTO_TCP, TCP_QUICKACK, 1);
+}
+
 int sock_inline_urgent(int fd)
 {
 	return set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);

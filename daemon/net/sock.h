@@ -99,6 +99,9 @@ struct addr sock_local(int fd); /* AF_UNSPEC if the kernel does not say */
  * 0 or -errno. */
 int sock_keepalive(int fd, int64_t keepalive_ms);
 
+/* Sends an ACK that waits, of a socket with `speaks_first` that has nothing to say yet. 0 or -errno. */
+int sock_ack_now(int fd);
+
 /* Urgent data (RFC 6093) stays in the stream, where it was sent; accepted sockets inherit that from their
  * listener. 0 or -errno. */
 int sock_inline_urgent(int fd);
