@@ -64,7 +64,6 @@ int loop_init(struct loop *l, struct diag *d)
 	pool_init(&l->sources, sizeof(struct source));
 	list_init(&l->tasks);
 	list_init(&l->dying);
-	list_init(&l->dead_sources);
 	l->posts_tail = &l->posts;
 	l->wake_fd = -1;
 	l->epfd = epoll_create1(EPOLL_CLOEXEC);
@@ -87,6 +86,7 @@ int loop_init(struct loop *l, struct diag *d)
 
 static void loop_release(struct loop *l)
 {
+	struct source *src;
 	struct list *node;
 
 	while ((node = list_pop(&l->dying)) != NULL) {
@@ -94,8 +94,10 @@ static void loop_release(struct loop *l)
 
 		d->release(d);
 	}
-	while ((node = list_pop(&l->dead_sources)) != NULL)
-		pool_put(&l->sources, container_of(node, struct source, node));
+	while ((src = l->dead_sources) != NULL) {
+		l->dead_sources = src->next;
+		pool_put(&l->sources, src);
+	}
 }
 
 static void loop_deliver(struct loop *l, int timeout_ms)
@@ -172,7 +174,6 @@ struct source *loop_watch(struct loop *l, int fd, uint32_t events, source_fn *fn
 		return NULL;
 	}
 	*src = (struct source){.fd = fd, .on_event = fn, .owner = owner};
-	list_init(&src->node);
 	if (epoll_ctl(l->epfd, EPOLL_CTL_ADD, fd, &ev) < 0) {
 		err = errno;
 		pool_put(&l->sources, src);
@@ -193,9 +194,11 @@ void loop_unwatch(struct loop *l, struct source *src)
 {
 	if (src == NULL)
 		return;
-	BUG_ON(!list_empty(&src->node));
+	BUG_ON(src->dead);
+	src->dead = true;
 	src->on_event = NULL;
-	list_add_tail(&l->dead_sources, &src->node);
+	src->next = l->dead_sources;
+	l->dead_sources = src;
 }
 
 void loop_task_init(struct task *t)

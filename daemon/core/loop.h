@@ -29,10 +29,11 @@ typedef void source_fn(struct source *src, uint32_t events);
 /* A watched descriptor. It comes from the loop and may change hands (a dial gives the connected one
  * to its session) without a system call: the new owner sets `on_event` and `owner`. */
 struct source {
-	int fd; /* owned by `owner`, who closes it right after loop_unwatch() */
+	int fd;    /* owned by `owner`, who closes it right after loop_unwatch() */
+	bool dead; /* private to the loop, as `next` */
 	source_fn *on_event;
 	void *owner;
-	struct list node; /* private to the loop */
+	struct source *next; /* of those that are dead */
 };
 
 /* Something to run once, after events and timers. Embedded; loop_task_init() once. */
@@ -64,7 +65,7 @@ struct loop {
 	struct pool sources;
 	struct list tasks;
 	struct list dying;
-	struct list dead_sources;
+	struct source *dead_sources;
 	struct source *wake;
 	pthread_mutex_t post_lock; /* guards `posts` only */
 	struct post *posts;
