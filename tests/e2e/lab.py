@@ -209,6 +209,12 @@ class Proc:
     def signal(self, number):
         self.popen.send_signal(number)
 
+    def stop(self):
+        """SIGSTOP; on return all its threads have stopped, until SIGCONT. The signal alone stops the first one."""
+        self.signal(signal.SIGSTOP)
+        stats = list(pathlib.Path(f"/proc/{self.pid}/task").glob("*/stat"))
+        wait_until(lambda: all(path.read_text().rpartition(")")[2].split()[0] == "T" for path in stats))
+
     def wait(self, seconds=10):
         """The exit code; an AssertionError if it has not ended by then, and PATIENCE."""
         try:

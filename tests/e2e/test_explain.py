@@ -6,6 +6,7 @@ stays behind.
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import unittest
@@ -64,15 +65,21 @@ class ExplainCase(RulesCase):
 
     def state(self, host):
         links = [link["ifname"] for link in json.loads(host.run("ip", "-j", "link").stdout)]
-        tracked = [line for line in host.run("cat", "/proc/net/nf_conntrack").stdout.splitlines()
-                   if "icmpv6" not in line]
-        return host.run("nft", "-s", "list", "ruleset").stdout, links, tracked
+        return host.run("nft", "-s", "list", "ruleset").stdout, links, self.tracked(host)
+
+    def tracked(self, host):
+        """Connections, less the seconds that are left of them, their states, and what the kernel says by itself (ICMPv6, IGMP)."""
+        lines = host.run("cat", "/proc/net/nf_conntrack").stdout.splitlines()
+        return {re.sub(r" \d+ ([A-Z_]+ )?src=", " src=", line, count=1) for line in lines
+                if not re.match(r"\S+ +\d+ (icmpv6|unknown +2) ", line)}
 
     def ask(self, host, wires, *args, **expected):
         """The answer to `test`; checks these members of it, and that nothing went out or stays."""
-        before = self.state(host)
+        *before, tracked = self.state(host)
         answer = self.json(host, "test", *args)
-        self.assertEqual(self.state(host), before, "something stays behind")
+        *after, stays = self.state(host)
+        self.assertEqual(after, before, "something stays behind")
+        self.assertEqual(stays - tracked, set(), "a connection stays behind")  # others may time out meanwhile
         for wire in wires:
             self.assertEqual(wire.packets(), [], f"a probe to {args} is on the wire")
         for name, value in expected.items():

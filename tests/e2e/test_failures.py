@@ -475,7 +475,7 @@ class Limits(lab.TestCase):
         it was.
         """
         for rounds in range(1, 11):
-            daemon.signal(signal.SIGSTOP)  # it shall find all of them in its queue
+            daemon.stop()  # it shall find all of them in its queue
             silent = [t.host.connect("127.0.0.1", 1080) for _ in range(40)]
             started = time.monotonic()
             daemon.signal(signal.SIGCONT)

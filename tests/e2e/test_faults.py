@@ -638,13 +638,13 @@ class Accept(Case):
     def again_and_again(self, name, old):
         with self.faults.active(("accept4", name)):
             waiting = [self.t.host.connect(address, ECHO) for address in ADDRESSES]
-            begin, cpu = time.monotonic(), self.cpu()
+            begin = time.monotonic()
             while time.monotonic() < begin + ACCEPT_SECONDS:
                 old.sendall(b"still")
                 self.assertEqual(old.recv(10), b"still")
                 time.sleep(0.1)
-            self.assertLess(self.cpu() - cpu, ACCEPT_SECONDS / 3)
-            self.assertGreater(self.faults.hits(), 1)
+            # Ten times a second for each of two listeners; without a pause it would be a hundred thousand.
+            self.assertIn(self.faults.hits(), range(2, int(1000 * (time.monotonic() - begin))))
         self.assertEqual([self.echo(sock=sock) for sock in waiting], ["done", "done"])
 
     def test_errors_of_one_connection(self):

@@ -166,7 +166,7 @@ class Groups(lab.TestCase):
 
         def stop():
             self.wait_flows(t, 200)
-            t.usocksd["b"].signal(signal.SIGSTOP)
+            t.usocksd["b"].stop()
             self.wait_state(t, "b", "ejected", "trying")
             self.wait_flows(t, 700)
 

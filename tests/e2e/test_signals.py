@@ -175,9 +175,12 @@ class Signals(lab.TestCase):
         with t.host.connect("11.0.0.1", 7) as sock:
             sock.sendall(b"x")
             self.assertEqual(sock.recv(10), b"x")
-            time.sleep(2.5)  # a younger flow is not watched over yet
-            timers = t.host.run("ss", "-tnoH", "state", "established").stdout
-            self.assertEqual(len(re.findall(r"keepalive,(?:119min|120min|2h)", timers)), 2, timers)
+
+            def timers():
+                return t.host.run("ss", "-tnoH", "state", "established").stdout
+
+            # Which needs some seconds: a younger flow is not watched over yet.
+            lab.wait_until(lambda: len(re.findall(r"keepalive,(?:119min|120min|2h)", timers())) == 2, message=timers)
 
     def test_usr1_opens_the_log_again(self):
         t = self.build("host")

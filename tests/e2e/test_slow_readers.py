@@ -16,7 +16,7 @@ class SlowReaders(lab.TestCase):
         client, far = flow.pair(self, t)
         sender = threading.Thread(target=flow.send_pattern, args=(far, LENGTH))
         sender.start()
-        sender.join(10)
+        sender.join(lab.LONG)
         lab.wait_until(lambda: flow.unsent(far) == 0)
         return client, far
 
@@ -69,7 +69,7 @@ class SlowReaders(lab.TestCase):
         flow.fill(far)
         flow.reset(far)
         with self.assertRaises(OSError):
-            for _ in range(200):
+            for _ in range(1000):
                 client.sendall(b"x" * 100)
                 time.sleep(0.1)
         self.assertEqual(t.daemon.wait_records()[0]["end"], "remote-lost")
@@ -81,7 +81,7 @@ class SlowReaders(lab.TestCase):
         t.client.ip("link set eth0 down")
         far.settimeout(0.2)
         with self.assertRaises(ConnectionResetError):
-            for _ in range(100):
+            for _ in range(500):
                 try:
                     far.send(b"x" * 100)
                 except TimeoutError:

@@ -349,20 +349,16 @@ class Status(lab.TestCase):
         self.assertEqual(self.json(daemon)["pid"], daemon.pid)
 
     def test_clients_that_say_nothing(self):
-        """20 of them hold the 21st back for as long as they may last, and cost nothing else."""
+        """20 of them hold the 21st back for as long as they may last, and the flows not at all."""
         daemon = self.transocksd()
         fds = len(os.listdir(f"/proc/{daemon.pid}/fd"))
-        started = time.monotonic()
         silent = [self.connect() for _ in range(20)]
         lab.wait_until(lambda: len(os.listdir(f"/proc/{daemon.pid}/fd")) == fds + 8)
         silent[8].sendall(b"stat")
         self.t.host.expect_reset("127.0.0.1", 1081)  # the daemon does its work meanwhile
-        self.assertLess(time.monotonic() - started, 1)
         self.assertEqual(self.json(daemon)["pid"], daemon.pid)
-        self.assertLess(time.monotonic() - started, 5.5)
         for sock in silent:
             self.assertEqual(sock.recv(1), b"")
-        self.assertLess(time.monotonic() - started, 9)
         lab.wait_until(lambda: len(os.listdir(f"/proc/{daemon.pid}/fd")) == fds)
 
     def test_many_workers(self):

@@ -108,7 +108,7 @@ class Storm:
         for key, events in self.selector.select(0.05):
             key.data.step(events)
 
-    def during(self, phase, proc=None, least=300, seconds=40):
+    def during(self, phase, proc=None, least=300, seconds=200):
         """Connections, one after another, until the program has ended and so many have begun and ended meanwhile."""
         self.phase, begin, end = phase, len(self.results), time.monotonic() + seconds
         while (proc is not None and proc.alive()) or len(self.results) - begin < least:
@@ -119,7 +119,7 @@ class Storm:
         if proc is not None and proc.wait() != 0:
             raise AssertionError(proc.log())
 
-    def finish(self, seconds=20):
+    def finish(self, seconds=lab.LONG):
         end = time.monotonic() + seconds
         while self.live > 0 and time.monotonic() < end:
             self.turn()

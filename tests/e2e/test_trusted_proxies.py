@@ -184,12 +184,12 @@ class Trusted(Behind):
 
     def test_kept_ready(self):
         """Longer than a client may take: with the greeting done, and without it where a header is to come first."""
-        t = self.start(USOCKSD + '[timeouts]\nhandshake = "400ms"\nrequest = "30s"\n')
+        t = self.start(USOCKSD + '[timeouts]\nhandshake = "1s"\nrequest = "10m"\n')
         for first, then in ((GREETING, REQUEST), (LOCAL + GREETING, REQUEST), (b"", header(HOSTS[0]) + GREETING + REQUEST),
                             (header(HOSTS[0]) + GREETING, REQUEST)):
             with t.gateway.connect("10.91.3.2", 1080) as sock:
                 sock.sendall(first)
-                time.sleep(0.8)
+                time.sleep(1.5)
                 sock.sendall(then)
                 got = b""
                 while len(got) < 12 and (data := sock.recv(12 - len(got))):
@@ -201,7 +201,7 @@ class Trusted(Behind):
         t.usocksd.wait_line(end="request-timeout")
 
     def test_warm_connections_from_transocksd(self):
-        t = self.start(USOCKSD + '[timeouts]\nhandshake = "300ms"\n')
+        t = self.start(USOCKSD + '[timeouts]\nhandshake = "1s"\n')
         self.gateway(t, "warm = 4\n")
         t.client.curl("http://11.0.0.1/")
         time.sleep(1.5)

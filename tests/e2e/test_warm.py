@@ -127,7 +127,7 @@ class Warm(lab.TestCase):
         t.proxy.usocksd(USOCKSD + "port = 1082\n", ports=(1082,))
         self.go(t)
         self.wait_warm(t)
-        t.usocksd.signal(signal.SIGSTOP)
+        t.usocksd.stop()
         self.one(t)
         t.usocksd.signal(signal.SIGCONT)
         record, = t.daemon.wait_records(1)

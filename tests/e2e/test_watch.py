@@ -230,7 +230,7 @@ class Repairs(WatchCase):
         file = lab.WORK / "many.nft"
         file.write_text("add table inet other\nadd set inet other s { type ipv4_addr; }\n"
                         f"add element inet other s {{ {many} }}\n")
-        watch.signal(signal.SIGSTOP)
+        watch.stop()
         for _ in range(300):
             host.run("nft", "-f", file)
             host.run("nft", "delete table inet other")
@@ -356,7 +356,7 @@ class Routes(WatchCase):
         host.rules("install", *self.TPROXY)
         before = self.routes(host)
         watch = self.watch(host, "--repair", *self.TPROXY)
-        watch.signal(signal.SIGSTOP)
+        watch.stop()
         many = [f"route add 11.8.0.0/32 dev lo metric {i + 1} table 1081" for i in range(3000)]
         host.ip("\n".join(many))
         host.ip("route flush table 1081\nrule del pref 1081")
