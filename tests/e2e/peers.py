@@ -24,7 +24,9 @@ Servers and clients to test against, one per process: peers.py KIND ADDRESS PORT
     dns NAME=ADDRESS...     answers A and AAAA; other names do not exist; NAME=silent gets no answer,
                             NAME=long an answer that is cut, so that the client asks again by TCP,
                             NAME=brief one that counts for a second,
-                            NAME=fail an error
+                            NAME=fail an error,
+                            NAME=turns one of its addresses after the other, which count for no time; a NAME
+                            "*.x" is any below x
     load COUNT SEED         a client: COUNT transfers at once, every byte and end of file checked
     arrivals RATE SECONDS   a client: RATE flows a second, each of which must get its bytes back from `echo`; on
                             SIGTERM it ends early, and it says what became of them
@@ -37,6 +39,7 @@ families.
 import asyncio
 import ipaddress
 import random
+import re
 import resource
 import signal
 import socket
@@ -355,6 +358,14 @@ def dns_tcp(listener, names):
                 connection.sendall(struct.pack("!H", len(reply)) + reply)
 
 
+def dns_turn(name, kind, values, turns={}):  # pylint: disable=dangerous-default-value
+    """For the name's next question: names whose first answer is the first, and names whose is the last."""
+    addresses = [value for value in values if value != "turns"]
+    turn = turns.get((name, kind), len(name))
+    turns[name, kind] = turn + 1
+    return ["turns", addresses[turn % len(addresses)]]
+
+
 def dns_reply(query, names, transport):
     labels, at = [], 12
     while query[at]:
@@ -364,19 +375,21 @@ def dns_reply(query, names, transport):
     (kind,) = struct.unpack_from("!H", query, at + 1)
     name = ".".join(labels).lower()
     say(f"dns {name} {'AAAA' if kind == 28 else 'A' if kind == 1 else kind}")
-    values = names.get(name, [])
+    values = names.get(name) or names.get(re.sub(r"^[^.]*", "*", name), [])
+    if "turns" in values:
+        values = dns_turn(name, kind, values)
     if "silent" in values:
         return None
     if "long" in values and transport == "udp":
         return query[:2] + struct.pack("!HHHHH", 0x8380, 1, 0, 0, 0) + question
     answers = b""
     count = 0
-    ttl = 1 if "brief" in values else 60
-    for raw in (ipaddress.ip_address(value) for value in values if value not in ("long", "brief", "fail")):
+    ttl = 0 if "turns" in values else 1 if "brief" in values else 60
+    for raw in (ipaddress.ip_address(value) for value in values if value not in ("long", "brief", "fail", "turns")):
         if kind == (28 if raw.version == 6 else 1):
             answers += struct.pack("!HHHIH", 0xC00C, kind, 1, ttl, len(raw.packed)) + raw.packed
             count += 1
-    rcode = 2 if "fail" in values else 0 if name in names else 3
+    rcode = 2 if "fail" in values else 0 if values else 3
     return query[:2] + struct.pack("!HHHHH", 0x8180 | rcode, 1, count, 0, 0) + question + answers
 
 
