@@ -33,6 +33,17 @@ static enum proto_step header_step(struct machine *m, const uint8_t *in, size_t 
 	return r == PROXY_V2_DONE ? PROTO_SEND : r == PROXY_V2_MORE ? PROTO_MORE : PROTO_FAIL;
 }
 
+/* Where nothing can be done, more steps change nothing. */
+static void check_rests(struct socks_server *s, enum proto_step r, const uint8_t *in, size_t n)
+{
+	uint8_t out[SOCKS5_OUT_MAX];
+	size_t used, out_len;
+	const char *error = s->error;
+
+	BUG_ON(socks_server_step(s, in, n, &used, out, &out_len) != r);
+	BUG_ON(used != 0 || out_len != 0 || s->error != error);
+}
+
 static enum proto_step step(void *machine, const uint8_t *in, size_t n, size_t *used, uint8_t *out,
 			    size_t *out_len)
 {
@@ -49,6 +60,8 @@ static enum proto_step step(void *machine, const uint8_t *in, size_t n, size_t *
 	BUG_ON(*out_len > 10);
 	BUG_ON(r == PROTO_FAIL && s->error == NULL);
 	BUG_ON(r == PROTO_MORE && n - *used >= SOCKS5_REQUEST_MAX);
+	if (r == PROTO_DONE || r == PROTO_FAIL || socks_server_asks(s))
+		check_rests(s, r, in + *used, n - *used);
 	if (!socks_server_asks(s))
 		return r;
 	socks5_server_verdict(&s->v5, m->let_in ? NULL : "wrong");
@@ -69,6 +82,7 @@ static void check_done(const struct machine *one, const struct machine *other)
 	BUG_ON(dest->name[dest->name_len] != '\0');
 	BUG_ON(dest->addr.family != AF_UNSPEC && dest->name_len != 0);
 	BUG_ON(strcmp(socks_server_user(&one->socks), socks_server_user(&other->socks)) != 0);
+	BUG_ON(socks_server_login(&one->socks) != NULL && !one->let_in);
 	BUG_ON(socks_server_protocol(&one->socks) == SOCKS_PROTOCOL_NONE);
 	BUG_ON(socks_server_command(&one->socks) < SOCKS5_CONNECT);
 	for (int reply = 0; reply <= SOCKS5_BAD_ADDRESS_TYPE; reply++)

@@ -24,7 +24,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		BUG_ON(n == 0 || n > USERS_NAME_MAX || user->hash[0] != '$');
 		BUG_ON(users_find(u, user->name, n) != user);
+		/* With what is behind it in the file it is another name, also where that begins with a NUL. */
+		BUG_ON(users_find(u, user->name, n + 1) != NULL);
+		BUG_ON(users_any(u, i) != user);
 	}
+	BUG_ON(users_find(u, (const char *)data, 0) != NULL);
 	users_free(u);
 	return 0;
 }
