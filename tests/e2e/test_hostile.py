@@ -62,7 +62,7 @@ class Hostile(lab.TestCase):
     seconds = lab.TEST_SECONDS + (REBINDS + FUZZED) // 100
 
     def daemon(self, t, config=""):
-        return t.host.usocksd(f'workers = 2\n{config}[timeouts]\nconnect = "300ms"\n[dns]\nservers = ["10.91.0.1"]\n')
+        return t.host.usocksd(f'workers = 2\n{config}[timeouts]\nconnect = "300ms"\nbind = "300ms"\n[dns]\nservers = ["10.91.0.1"]\n')
 
     def exchange(self, t, pieces, enough=1 << 16):
         """All that comes back for these bytes, and how it ended."""
