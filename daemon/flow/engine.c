@@ -7,6 +7,7 @@
 
 #include "daemon/core/shared.h"
 #include "daemon/flow/record.h"
+#include "daemon/flow/rest.h"
 #include "daemon/flow/session.h"
 
 /* A paused worker looks again so often: the flow that ends may be another worker's. */
@@ -44,6 +45,7 @@ int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, st
 	refusals_init(&e->refusals, &e->loop);
 	half_open_init(&e->half_open);
 	resolving_start(e);
+	pool_init(&e->rests, sizeof(struct rest));
 	e->scratch = pool_get(&e->bufs);
 	e->listeners = calloc(max_listeners, sizeof(*e->listeners));
 	if (e->scratch == NULL || e->listeners == NULL) {
@@ -436,6 +438,7 @@ void engine_destroy(struct engine *e)
 	pool_destroy(&e->sessions);
 	pool_destroy(&e->rares);
 	pool_destroy(&e->setups);
+	pool_destroy(&e->rests);
 	pool_destroy(&e->bufs);
 	pool_destroy(&e->udps);
 	texts_destroy(&e->texts);

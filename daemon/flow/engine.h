@@ -100,7 +100,7 @@ struct engine {
 	struct refusals refusals;
 	struct half_open half_open; /* usocksd */
 	size_t n_resolving;         /* usocksd: flows and orphans that wait for name servers */
-	struct pool orphans;
+	struct pool orphans, rests;
 	struct list orphaned;
 	struct listener *listeners;
 	size_t n_listeners;

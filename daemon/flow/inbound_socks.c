@@ -378,13 +378,15 @@ static void socks_client_ready(struct session *s)
 
 	if (s->setup->login.waiting)
 		return;
+	rest_take(&e->rests, &s->setup->rest, in);
 	complete = socks_receive(s, in);
 	if (s->state != SES_REQUEST) {
 		in->off = in->len = 0;
 		return;
 	}
-	/* What is left is part of the request, or already payload. */
-	if (in == e->scratch && in->len > 0) {
+	/* What is left is part of a message, or already payload. */
+	if (in == e->scratch && in->len > 0 &&
+	    (complete || !rest_keep(&e->rests, &s->setup->rest, in))) {
 		s->client.pending = engine_keep_scratch(e);
 		if (s->client.pending == NULL)
 			return session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);

@@ -14,6 +14,7 @@
 #include "daemon/egress/name_guard.h"
 #include "daemon/flow/bind.h"
 #include "daemon/flow/engine.h"
+#include "daemon/flow/rest.h"
 #include "daemon/net/dial.h"
 #include "daemon/proto/socks_server.h"
 #include "daemon/proto/sniff.h"
@@ -84,7 +85,8 @@ struct setup {
 	struct list half_open;   /* usocksd */
 	uint64_t half_open_ms;   /* since when */
 	enum half_open_state half_open_state;
-	bool resolving; /* usocksd: has a place among those that wait for name servers */
+	struct rest *rest; /* usocksd: of a message; or NULL */
+	bool resolving;    /* usocksd: has a place among those that wait for name servers */
 	struct dial dial;
 	union {
 		struct { /* transocksd */

@@ -184,6 +184,7 @@ class Limits(Clients):
                 times.append(self.serve_in(t))
         most = self.half_open(t)
         self.assertLessEqual(most, FLOOD // 8 + 1)
+        self.assertEqual(self.number(t, "buffers_live"), 2)  # nobody has one for half a message
         used = test_many.pss_kib(t.usocksd) - before
         drip = [sock for sock in flood[::2] if sock not in ended(flood)]
         for _ in range(5):
