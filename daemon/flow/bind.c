@@ -20,16 +20,26 @@ enum { IP6, IP4 };
 
 static const int families[] = {[IP6] = AF_INET6, [IP4] = AF_INET};
 
-bool bind_is_resolving(const struct bind *b)
+bool bind_is_resolving(const struct session *s)
 {
-	return b->queries[IP6].entry != NULL || b->queries[IP4].entry != NULL;
+	const struct query *queries = s->setup->dial.queries;
+
+	return queries[IP6].entry != NULL || queries[IP4].entry != NULL;
 }
 
-void bind_stop(struct bind *b)
+void bind_leave(struct session *s)
 {
-	query_cancel(&b->queries[IP6]);
-	query_cancel(&b->queries[IP4]);
-	listener_stop(&b->listener);
+	if (s->counted_bind)
+		clients_put(&s->engine->budget->clients, &s->client_addr, CLIENT_BINDS);
+	s->counted_bind = false;
+}
+
+void bind_stop(struct session *s)
+{
+	query_cancel(&s->setup->dial.queries[IP6]);
+	query_cancel(&s->setup->dial.queries[IP4]);
+	listener_stop(&s->setup->bind.listener);
+	bind_leave(s);
 }
 
 /* --- the peer comes --- */
@@ -225,7 +235,7 @@ static void bind_answer(struct query *q, int status, const struct addr *addrs, s
 	/* That there is none of one family says less than that the other one cannot be asked for. */
 	if (status < 0 && (b->query_error == 0 || b->query_error == -ENOENT))
 		b->query_error = status;
-	if (bind_is_resolving(b))
+	if (bind_is_resolving(s))
 		return;
 	resolving_end(s);
 	bind_found(s);
@@ -233,7 +243,7 @@ static void bind_answer(struct query *q, int status, const struct addr *addrs, s
 
 static void bind_resolve(struct session *s)
 {
-	struct bind *b = &s->setup->bind;
+	struct query *queries = s->setup->dial.queries;
 	struct resolver *r = s->view->resolver;
 	int rc;
 
@@ -242,7 +252,7 @@ static void bind_resolve(struct session *s)
 	if (rc == -EDQUOT)
 		return session_end(s, WHY_RESOLVE_LIMIT, 0, "limits.max_resolving is reached");
 	for (size_t f = s->protocol == SOCKS_PROTOCOL_5 ? IP6 : IP4; f <= IP4 && rc == 0; f++)
-		rc = query_start(r, &b->queries[f], s->name, families[f], bind_answer, s);
+		rc = query_start(r, &queries[f], s->name, families[f], bind_answer, s);
 	if (rc < 0)
 		session_end(s, WHY_NO_MEMORY, -rc, NULL);
 }

@@ -17,9 +17,8 @@
 
 struct session;
 
-/* Private. The pairs are of IPv6 and of IPv4. */
+/* Private. The pairs are of IPv6 and of IPv4. The queries for them are those of the dial, which has nothing else to do. */
 struct bind {
-	struct query queries[2];
 	int query_error;
 	enum acl_verdict refused; /* of the first address that may not be */
 	struct listener listener;
@@ -33,7 +32,10 @@ struct bind {
 void bind_start(struct session *s);
 
 /* SES_BIND: gives up what is under way. */
-void bind_stop(struct bind *b);
+void bind_stop(struct session *s);
+
+/* This flow does not count for its client any more; fine where it does not. */
+void bind_leave(struct session *s);
 
 /* SES_BIND: whether the peer's name is still being resolved. */
-bool bind_is_resolving(const struct bind *b);
+bool bind_is_resolving(const struct session *s);

@@ -15,7 +15,7 @@ static const char *record_phase(const struct session *s, const struct why_row *r
 	case SES_DIAL:
 		return s->setup->dial.phase == DIAL_RESOLVE ? "resolve" : "connect";
 	case SES_BIND:
-		return bind_is_resolving(&s->setup->bind) ? "resolve" : "bind";
+		return bind_is_resolving(s) ? "resolve" : "bind";
 	case SES_HANDSHAKE:
 		return handshake_greeting(&s->setup->handshake) ? "greeting" : "reply";
 	case SES_UDP:

@@ -101,8 +101,7 @@ static void session_release(struct dying *d)
 	session_leave_upstream(s);
 	if (s->counted)
 		clients_put(&e->budget->clients, &s->client_addr, CLIENT_FLOWS);
-	if (s->counted_bind)
-		clients_put(&e->budget->clients, &s->client_addr, CLIENT_BINDS);
+	bind_leave(s);
 	if (s->refused)
 		e->n_refusing--;
 	view_unref(s->view);

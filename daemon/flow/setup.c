@@ -54,7 +54,7 @@ void setup_stop(struct session *s)
 	resolving_abandon(s);
 	dial_cancel(&s->setup->dial);
 	if (s->state == SES_BIND)
-		bind_stop(&s->setup->bind);
+		bind_stop(s);
 	setup_abandon(s);
 }
 

@@ -405,6 +405,8 @@ class Life(Case):
         t.inet.peer("banner", "::", 80, 0)
         t.proxy.sysctl("net.ipv4.ip_local_port_range", "50000 50007")
         t.host.ip("addr add 10.91.0.3/24 dev eth0")
+        for _ in range(2):  # those who are still reading that they get none have none
+            self.refused(by5("127.0.0.1"), 2, "network-refused")
         met, far = self.meet(by5(PEER))
         waiting, _ = self.bind(by4(PEER))
         for sent, code in ((by5(PEER), 2), (by4("four.test"), 91)):
@@ -422,12 +424,15 @@ class Life(Case):
     def test_requests_that_wait_for_name_servers(self):
         """Those by BIND are among them."""
         t = self.start(config="[limits]\nmax_resolving = 4\n")
+        t.host.ip("addr add 10.91.0.3/24 dev eth0")
         waiting = self.ask(by5("silent.test"))
         lab.wait_until(lambda: "silent.test" in t.dns.log())
         self.refused(by5("both.test"), 1, "resolve-limit")
+        # They are still asked for one whose client has gone.
         flow.reset(waiting)
         self.record(2)
-        self.assertEqual(self.bind(by5("four.test"))[1][0], USOCKSD[0])
+        self.refused(by5("four.test"), 1, "resolve-limit")
+        self.assertEqual(self.bind(by5("four.test"), source=("10.91.0.3", 0))[1][0], USOCKSD[0])
 
     def test_strangers_without_end(self):
         """So many as knock at an open port do no harm; whoever sends a thousand closes it."""
