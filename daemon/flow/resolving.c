@@ -21,33 +21,6 @@ static unsigned resolving_limit(const struct session *s)
 	return s->view->plan->conf->limits.max_resolving;
 }
 
-/* No name server is waited for any more. */
-static void resolving_over(struct dial *d)
-{
-	resolving_end(d->owner);
-}
-
-int resolving_begin(struct session *s)
-{
-	unsigned limit = resolving_limit(s);
-	struct budget *b = s->engine->budget;
-	int rc;
-
-	if (limit == 0 || resolver_knows(s->view->resolver, s->name))
-		return 0;
-	rc = clients_take(&b->clients, &s->client_addr, CLIENT_RESOLVING,
-			  limit / PART_OF_ONE_CLIENT > 0 ? limit / PART_OF_ONE_CLIENT : 1);
-	if (rc < 0)
-		return rc;
-	s->setup->resolving = true;
-	s->setup->dial.answered = resolving_over;
-	SHARED_ADD(s->engine->n_resolving, 1);
-	if (atomic_fetch_add_explicit(&b->resolving.live, 1, memory_order_relaxed) < limit)
-		return 0;
-	resolving_end(s);
-	return -EDQUOT;
-}
-
 static void place_put(struct engine *e, const struct addr *client)
 {
 	SHARED_SUB(e->n_resolving, 1);
@@ -55,12 +28,23 @@ static void place_put(struct engine *e, const struct addr *client)
 	clients_put(&e->budget->clients, client, CLIENT_RESOLVING);
 }
 
-void resolving_end(struct session *s)
+int resolving_take(struct session *s, const char *name)
 {
-	if (s->setup == NULL || !s->setup->resolving)
-		return;
-	s->setup->resolving = false;
+	unsigned limit = resolving_limit(s);
+	struct budget *b = s->engine->budget;
+	int rc;
+
+	if (limit == 0 || resolver_knows(s->view->resolver, name))
+		return 0;
+	rc = clients_take(&b->clients, &s->client_addr, CLIENT_RESOLVING,
+			  limit / PART_OF_ONE_CLIENT > 0 ? limit / PART_OF_ONE_CLIENT : 1);
+	if (rc < 0)
+		return rc;
+	SHARED_ADD(s->engine->n_resolving, 1);
+	if (atomic_fetch_add_explicit(&b->resolving.live, 1, memory_order_relaxed) < limit)
+		return 1;
 	place_put(s->engine, &s->client_addr);
+	return -EDQUOT;
 }
 
 static void orphan_release(struct dying *d)
@@ -89,19 +73,16 @@ static void orphan_answered(struct query *q, int status, const struct addr *addr
 	loop_bury(&o->view->engine->loop, &o->dying, orphan_release);
 }
 
-void resolving_abandon(struct session *s)
+void resolving_leave(struct session *s, const struct query queries[2])
 {
 	struct engine *e = s->engine;
-	struct orphan *o;
+	struct orphan *o = pool_get(&e->orphans);
 
-	if (!s->setup->resolving)
-		return;
-	o = pool_get(&e->orphans);
 	if (o == NULL)
-		return resolving_end(s);
+		return place_put(e, &s->client_addr);
 	*o = (struct orphan){.client = s->client_addr};
 	for (size_t i = 0; i < ARRAY_LEN(o->queries); i++) {
-		const struct resolve_entry *asked = s->setup->dial.queries[i].entry;
+		const struct resolve_entry *asked = queries[i].entry;
 
 		if (asked != NULL)
 			(void)query_start(s->view->resolver, &o->queries[i], asked->name,
@@ -109,11 +90,43 @@ void resolving_abandon(struct session *s)
 	}
 	if (!orphan_waits(o)) {
 		pool_put(&e->orphans, o);
-		return resolving_end(s);
+		return place_put(e, &s->client_addr);
 	}
-	s->setup->resolving = false;
 	o->view = view_ref(s->view);
 	list_add_tail(&e->orphaned, &o->node);
+}
+
+/* No name server is waited for any more. */
+static void resolving_over(struct dial *d)
+{
+	resolving_end(d->owner);
+}
+
+int resolving_begin(struct session *s)
+{
+	int rc = resolving_take(s, s->name);
+
+	if (rc <= 0)
+		return rc;
+	s->setup->resolving = true;
+	s->setup->dial.answered = resolving_over;
+	return 0;
+}
+
+void resolving_end(struct session *s)
+{
+	if (s->setup == NULL || !s->setup->resolving)
+		return;
+	s->setup->resolving = false;
+	place_put(s->engine, &s->client_addr);
+}
+
+void resolving_abandon(struct session *s)
+{
+	if (!s->setup->resolving)
+		return;
+	s->setup->resolving = false;
+	resolving_leave(s, s->setup->dial.queries);
 }
 
 void resolving_stop(struct engine *e)

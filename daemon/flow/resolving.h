@@ -21,7 +21,12 @@ struct resolving_budget {
 	atomic_size_t live;
 };
 
-/* The flow is about to ask for `s->name`. 0; -EDQUOT: too many wait; -ENOMEM. */
+/* A flow is about to ask for that name. 0: it needs no place; 1: it has one; -EDQUOT: too many wait; -ENOMEM. */
+int resolving_take(struct session *s, const char *name);
+/* Gives it back: at once if none of these queries waits, or with their answers. They may then be cancelled. */
+void resolving_leave(struct session *s, const struct query queries[2]);
+
+/* The same for a flow in set-up: it is about to ask for `s->name`. 0; -EDQUOT: too many wait; -ENOMEM. */
 int resolving_begin(struct session *s);
 /* It has its answer, or a connection. Fine where it does not wait. */
 void resolving_end(struct session *s);

@@ -65,6 +65,7 @@ struct udp_dest {
 	uint8_t first;   /* of `to`, the one that works */
 	uint8_t refused; /* enum acl_verdict */
 	uint8_t n_waiting;
+	bool resolving; /* has a place (resolving.h) */
 	uint16_t head_len;
 	uint16_t port;
 	uint64_t until_ms;       /* what is known counts */

@@ -208,6 +208,9 @@ static void dest_flush(struct udp_dest *d)
 
 static void dest_stop_asking(struct udp_dest *d)
 {
+	if (d->resolving)
+		resolving_leave(d->udp->session, d->queries);
+	d->resolving = false;
 	query_cancel(&d->queries[TO_V6]);
 	query_cancel(&d->queries[TO_V4]);
 	timer_cancel(&d->timer);
@@ -268,13 +271,14 @@ static void dest_ask(struct udp_dest *d, const char *name)
 {
 	static const int families[TO_COUNT] = {[TO_V6] = AF_INET6, [TO_V4] = AF_INET};
 	struct resolver *r = d->udp->session->view->resolver;
-	int rc = 0;
+	int rc = resolving_take(d->udp->session, name);
 
+	d->resolving = rc > 0;
 	memset(d->found, 0, sizeof(d->found));
 	d->refused = ACL_ALLOWED;
-	for (unsigned i = 0; i < TO_COUNT && rc == 0; i++)
+	for (unsigned i = 0; i < TO_COUNT && rc >= 0; i++)
 		rc = query_start(r, &d->queries[i], name, families[i], dest_on_answer, d);
-	if (rc == 0)
+	if (rc >= 0)
 		return;
 	dest_stop_asking(d);
 	dest_settle(d, UDP_DEST_UNRESOLVED, DEST_FAILED_MS);

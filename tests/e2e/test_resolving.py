@@ -5,6 +5,7 @@ import signal
 import flow
 import lab
 import test_limits
+import test_udp
 import test_usocksd
 
 SILENT = [f"s{number}.test" for number in range(6)]
@@ -73,6 +74,21 @@ class Resolving(test_limits.Clients):
             t.usocksd.wait_line(number, message="configuration reloaded")
         self.assertEqual(self.number(t, "resolving"), 2)
         t.usocksd.signal(signal.SIGQUIT)
+        self.assertEqual(t.usocksd.wait(), 0)
+
+    def test_datagrams(self):
+        """To names, of one association: it has its client's places and no more."""
+        t = self.start("[limits]\nmax_resolving = 8\n")
+        association = test_udp.Association(self, t.host)
+        for name in SILENT:
+            association.send(name, b"x")
+        lab.wait_until(lambda: self.number(t, "resolving") == 2)
+        t.dns.wait_log("s1.test A$")
+        self.assertNotIn("s2.test", t.dns.log())
+        association.tcp.close()  # the name servers are asked on
+        t.usocksd.wait_line(type="access")
+        self.assertEqual(self.number(t, "resolving"), 2)
+        t.usocksd.signal(signal.SIGTERM)
         self.assertEqual(t.usocksd.wait(), 0)
 
 
