@@ -145,7 +145,7 @@ void egress_unref(struct egress *e)
 
 /* --- the choice --- */
 
-static bool egress_is_absent(const struct egress_addr *a)
+bool egress_is_absent(const struct egress_addr *a)
 {
 	return atomic_load_explicit(&a->absent, memory_order_relaxed);
 }

@@ -90,5 +90,8 @@ void egress_tell_round(struct egress *e);
 /* Whether the address is in one of the prefixes, so that it leads back to this host. */
 bool egress_has(const struct egress *e, const struct addr *a);
 
+/* It could not be bound when that was last tried. */
+bool egress_is_absent(const struct egress_addr *a);
+
 /* "ok", "not-local" or "listed". */
 const char *egress_state_word(const struct egress_addr *a);

@@ -109,14 +109,10 @@ static int remote_open(struct udp *u, struct udp_end *end, int family)
 	return 0;
 }
 
-/* So says the kernel where the address that it is bound to is none of this host any more: another one is taken. */
-static void remote_lost(struct udp *u, struct udp_end *end, int rc)
+/* Its address is none of this host any more: the kernel may not say so, and send what is not answered. */
+static bool remote_is_stale(const struct udp_end *end)
 {
-	if (end->from == NULL)
-		return;
-	end_close(u, end);
-	end->err = -rc;
-	end->again_ms = u->session->engine->loop.now_ms + AGAIN_MS;
+	return end->source != NULL && end->from != NULL && egress_is_absent(end->from);
 }
 
 /* 0 or -errno; -EAGAIN: not now. */
@@ -172,12 +168,14 @@ int udp_send_to(struct udp *u, const struct addr *to, const uint8_t *payload, si
 
 	if (udp_goes_nowhere(s, to))
 		return -ENETUNREACH;
+	if (remote_is_stale(end))
+		end_close(u, end);
 	if (end->source == NULL)
 		rc = remote_open(u, end, to->family);
 	if (rc == 0)
 		rc = end_send(end, to, &part, 1);
-	if (rc == -EINVAL || rc == -EADDRNOTAVAIL)
-		remote_lost(u, end, rc);
+	if (rc == -ENODEV) /* of outgoing.iface, which may be there again under another number */
+		end_close(u, end);
 	if (rc < 0)
 		return rc;
 	if (s->src_addr.family == AF_UNSPEC) /* its port was chosen just now */

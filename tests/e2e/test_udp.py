@@ -10,6 +10,8 @@ import time
 
 import flow
 import lab
+import test_auth
+import test_faults
 
 ZONE = ("four.test=11.0.0.1", "six.test=2a00:1::1", "both.test=11.0.0.1", "both.test=2a00:1::1",
         "inner.test=127.0.0.1", "inner.test=10.91.3.2", "mixed.test=127.0.0.1", "mixed.test=11.0.0.1",
@@ -42,17 +44,20 @@ def unpacked(data):
 
 
 class Association:
-    """One client's: `tcp`, and `udp` that sends to where the reply says."""
+    """One client's: `tcp`, and `udp` that sends to where the reply says. `before` is called before the request is made."""
 
-    def __init__(self, test, host, server="10.91.3.2", said="0.0.0.0", said_port=None, source=None, header=b""):
+    def __init__(self, test, host, server="10.91.3.2", said="0.0.0.0", said_port=None, source=None, header=b"",
+                 login=b"\5\1\0", before=lambda: None):
         self.tcp = host.connect(server, 1080, source=source and (source, 0))
         self.name = self.tcp.getsockname()[:2]
         test.addCleanup(self.tcp.close)
         self.udp = host.datagrams(source or self.tcp.getsockname()[0])
         test.addCleanup(self.udp.close)
         own = self.udp.getsockname()[1]
-        self.tcp.sendall(header + b"\5\1\0" + b"\5\3\0" + dest(said, own if said_port is None else said_port))
-        test.assertEqual(self.exactly(2), b"\5\0")
+        self.tcp.sendall(header + login)
+        test.assertIn(self.exactly(2 if login == b"\5\1\0" else 4), (b"\5\0", b"\5\2\1\0"))
+        before()
+        self.tcp.sendall(b"\5\3\0" + dest(said, own if said_port is None else said_port))
         head = self.exactly(4)
         self.code = head[1]
         bound = ipaddress.ip_address(self.exactly(4 if head[3] == 1 else 16))
@@ -105,12 +110,22 @@ class Udp(lab.TestCase):
         a.tcp.close()
         return t.usocksd.wait_records()[0]
 
+    def record_of(self, t, a):
+        a.tcp.close()
+        return t.usocksd.wait_line(type="access", client_addr="{}:{}".format(*a.name))
+
     def status(self, t):
         return flow.status(t.proxy, t.usocksd)["udp"]
 
     def wait_dropped(self, t, **expected):
         lab.wait_until(lambda: expected.items() <= self.status(t)["dropped"].items(), 10,
                        lambda: f"dropped: {self.status(t)['dropped']}, not {expected}")
+
+    def arrives(self, t, a):
+        a.send("11.0.0.1", b"again")
+        t.four.settimeout(0.1)
+        with contextlib.suppress(TimeoutError):
+            return t.four.recvfrom(10)
 
     def nothing(self, sock):
         sock.settimeout(0)
@@ -161,6 +176,39 @@ class Udp(lab.TestCase):
             self.assertEqual((r["src_addr"].split(":")[0], r["dropped_unsent"]), (own, 1))
         self.assertEqual({e["flows"] for e in flow.status(t.proxy, t.usocksd)["egress"]}, {0})
 
+    def test_egress_address_goes(self):
+        """Another one is taken, by associations that live as well."""
+        t = self.build("host")
+        t.proxy.ip("addr add 10.91.3.11/24 dev wan0\naddr add 10.91.3.12/24 dev wan0")
+        t.usocksd = t.proxy.usocksd(
+            f'[incoming]\n{CLIENTS}[outgoing]\naddresses = ["10.91.3.11", "10.91.3.12"]\n')
+        self.addCleanup((target := t.inet.datagrams("11.0.0.1", PORT)).close)
+        a = self.associate(t)
+        before, _ = self.echo(a, target, "11.0.0.1", b"x")
+        t.proxy.ip(f"addr del {before}/24 dev wan0")
+        self.echo(self.associate(t), target, "11.0.0.1", b"x")  # its socket finds out
+        self.assertNotEqual(self.echo(a, target, "11.0.0.1", b"x")[0], before)
+        flows = {e["address"]: e["flows"] for e in flow.status(t.proxy, t.usocksd)["egress"]}
+        self.assertEqual(flows, {a: 2 * (a != before) for a in ("10.91.3.11", "10.91.3.12")})
+
+    def test_egress_by_login(self):
+        """From start to end, also where the file is another one by then."""
+        t = self.build("host")
+        t.proxy.ip("addr add 10.91.3.11/24 dev wan0\naddr add 10.91.3.12/24 dev wan0")
+        path = test_auth.users_file("".join(test_auth.line(user, "secret") for user in ("alice", "bob")))
+        t.usocksd = t.proxy.usocksd(
+            f'[auth]\nfile = "{path}"\n[outgoing]\naddresses = ["10.91.3.11"]\n'
+            '[[outgoing.users]]\nusers = ["alice"]\naddresses = ["10.91.3.12"]\n')
+        self.addCleanup((target := t.inet.datagrams("11.0.0.1", PORT)).close)
+        alice, bob = (self.associate(t, login=b"\5\1\2" + test_auth.login(user, "secret"))
+                      for user in ("alice", "bob"))
+        path.write_text(test_auth.line("alice", "other"))
+        t.usocksd.signal(signal.SIGHUP)
+        t.usocksd.wait_log("configuration reloaded")
+        for a, own in ((alice, "10.91.3.12"), (bob, "10.91.3.11"), (alice, "10.91.3.12")):
+            self.assertEqual(self.echo(a, target, "11.0.0.1", b"x")[0], own)
+        self.assertEqual(self.record(t, alice)["user"], "alice")
+
     def test_only_the_client_may_send(self):
         t = self.start()
         t.host.ip("addr add 10.91.0.77/24 dev eth0")
@@ -182,8 +230,7 @@ class Udp(lab.TestCase):
                     self.echo(a, t.four, "11.0.0.1", b"second")
                     for sock in (foreign, port, inner):
                         self.nothing(sock)
-                a.tcp.close()
-                record = t.usocksd.wait_line(type="access", client_addr="{}:{}".format(*a.name))
+                record = self.record_of(t, a)
                 self.assertEqual((record["dropped_sender"], record["datagrams_up"]), (5 + early, 2))
 
     def test_garbage(self):
@@ -300,18 +347,18 @@ class Udp(lab.TestCase):
                        for table in ("udp", "udp6"))
 
     def test_idle(self):
-        t = self.start('[timeouts]\nudp_idle = "1500ms"\n')
-        a, b = self.associate(t), self.associate(t)
-        self.echo(a, t.four, "11.0.0.1", b"x")
-        time.sleep(0.5)
-        self.echo(a, t.four, "11.0.0.1", b"x")
-        records = t.usocksd.wait_records(2, 20)
+        t = self.start('[timeouts]\nudp_idle = "500ms"\n')
+        busy, idle = self.associate(t), self.associate(t)
+        while not t.usocksd.lines(type="access"):
+            self.echo(busy, t.four, "11.0.0.1", b"x")
+        records = t.usocksd.wait_records(2)
         self.assertEqual({r["end"] for r in records}, {"idle-timeout"})
-        self.assertEqual([r["datagrams_up"] for r in records], [0, 2])
-        self.assertGreaterEqual(records[1]["elapsed"], 2)
-        for each in (a, b):
+        self.assertEqual([r["datagrams_up"] > 0 for r in records], [False, True])
+        for r in records:
+            self.assertGreaterEqual(r["elapsed"], 0.5)
+        for a in (busy, idle):
             with self.assertRaises(ConnectionResetError):
-                each.tcp.recv(1)
+                a.tcp.recv(1)
 
     def test_limits(self):
         t = self.start("[limits]\nmax_udp_associations = 2\nmax_flows_per_client = 3\n")
@@ -380,7 +427,7 @@ class Udp(lab.TestCase):
             b.send("four.test", b"%d" % number)
         self.assertEqual([t.four.recv(10) for _ in range(5)], [b"%d" % n for n in range(5)])
 
-    def test_drain(self):
+    def test_drain_and_cut(self):
         t = self.start()
         a = self.associate(t)
         t.usocksd.signal(signal.SIGTERM)
@@ -389,8 +436,6 @@ class Udp(lab.TestCase):
         a.tcp.close()
         self.assertEqual(t.usocksd.wait(), 0)
         self.assertEqual(t.usocksd.wait_records()[0]["end"], "done")
-
-    def test_cut(self):
         t = self.start()
         a = self.associate(t)
         a.send("silent.test", b"waits")
@@ -425,6 +470,107 @@ for server in ("10.91.3.1", "dns.test"):
 """
         done = t.host.run("/usr/bin/python3", "-c", script)
         self.assertEqual(done.stdout, "('10.91.3.1', 53) 0b000001\n" * 2)
+
+    def faulty(self):
+        t = self.build("host")
+        t.faults = test_faults.Faults()
+        t.usocksd = t.proxy.usocksd(f"workers = 1\n[incoming]\n{CLIENTS}", env=t.faults.env)
+        t.four = t.inet.datagrams("11.0.0.1", PORT)
+        self.addCleanup(t.four.close)
+        return t
+
+    def test_no_socket(self):
+        t = self.faulty()
+        for call, error, end in (("socket", "EMFILE", "no-memory"), ("socket", "ENOBUFS", "no-memory"),
+                                 ("epoll_ctl.ADD", "ENOSPC", "no-memory"), ("bind", "EADDRINUSE", "udp-failed"),
+                                 ("bind", "EADDRNOTAVAIL", "udp-failed"), ("getsockname", "ENOBUFS", "udp-failed")):
+            with self.subTest(call=call, error=error), contextlib.ExitStack() as stack:
+                a = Association(self, t.host, before=lambda: stack.enter_context(t.faults.active((call, error))))
+                self.assertEqual((a.code, a.at, a.tcp.recv(1)), (1, ("0.0.0.0", 0), b""))
+                record = t.usocksd.wait_line(type="access", client_addr="{}:{}".format(*a.name))
+                self.assertEqual(record["end"], end)
+        them = []
+        for number, (call, error) in enumerate((("socket", "EMFILE"), ("setsockopt", "EPERM"),
+                                                ("epoll_ctl.ADD", "ENOMEM"))):
+            them.append(self.associate(t))
+            with t.faults.active((call, error)):
+                them[-1].send("11.0.0.1", b"lost")
+                lab.wait_until(lambda: t.faults.hits() > 0)
+            self.wait_dropped(t, unsent=number + 1)
+        for a in them:  # it is tried again
+            lab.wait_until(lambda: self.arrives(t, a))
+        self.assertEqual(self.status(t)["dropped"]["busy"], 0)
+
+    def test_calls_that_fail(self):
+        t = self.faulty()
+        a = self.associate(t)
+        own = self.echo(a, t.four, "11.0.0.1", b"x")
+        for error, why in (("ENOBUFS", "busy"), ("EAGAIN", "busy"), ("ENOMEM", "busy"), ("EPERM", "unsent"),
+                           ("ENETUNREACH", "unsent"), ("EHOSTUNREACH", "unsent"), ("ECONNREFUSED", "unsent")):
+            with self.subTest(error=error):
+                before = self.status(t)["dropped"][why]
+                with t.faults.active(("sendmsg", error)):
+                    a.send("11.0.0.1", b"lost")
+                    t.four.sendto(b"lost", own)
+                    lab.wait_until(lambda: t.faults.hits() == 2)
+                self.wait_dropped(t, **{why: before + 2})
+                self.echo(a, t.four, "11.0.0.1", b"x")
+        for every in (1, 3):
+            for error in ("ENOMEM", "ECONNREFUSED", "EINTR", "EAGAIN", "EIO"):
+                with self.subTest(error=error, every=every), t.faults.active(("recvfrom", error), every=every):
+                    for _ in range(3):
+                        a.send("11.0.0.1", b"late")
+                        t.four.sendto(b"late", own)
+                    lab.wait_until(lambda: t.faults.hits() > 0)
+                # What has come before that comes with the next one.
+                a.send("11.0.0.1", b"last")
+                while t.four.recv(100) != b"last":
+                    pass
+                t.four.sendto(b"last", own)
+                while a.receive()[2] != b"last":
+                    pass
+        with t.faults.active(("recv", "ENOMEM")):
+            a.tcp.sendall(b"x")
+            self.assertEqual(t.usocksd.wait_records()[0]["end"], "no-memory")
+
+    def test_burst(self):
+        """More than a turn moves: all of it comes, in its order."""
+        t = self.start()
+        a = self.associate(t)
+        own = self.echo(a, t.four, "11.0.0.1", b"x")
+        t.usocksd.signal(signal.SIGSTOP)
+        for number in range(150):
+            a.send("11.0.0.1", b"%d" % number)
+            t.four.sendto(b"%d" % number, own)
+        t.usocksd.signal(signal.SIGCONT)
+        self.assertEqual([t.four.recv(10) for _ in range(150)], [b"%d" % n for n in range(150)])
+        self.assertEqual([a.receive()[2] for _ in range(150)], [b"%d" % n for n in range(150)])
+
+    def test_flood(self):
+        """Flows of the same worker go on beside a client that sends more than can be passed on."""
+        t = self.build("host")
+        t.inet.peer("http", "::", 80)
+        t.usocksd = t.proxy.usocksd(f"workers = 1\n[incoming]\n{CLIENTS}")
+        a = Association(self, t.proxy)  # over loopback in one piece, and on in 40 of them
+        port = a.udp.getsockname()[1]
+        a.udp.close()
+        flood = f"""
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+s.bind(("10.91.3.2", {port}))
+s.connect({a.at})
+data = {packet("11.0.0.1")} + bytes(60000)
+while True:
+    s.send(data)
+"""
+        procs = [t.proxy.spawn("/usr/bin/python3", "-c", flood) for _ in range(2)]
+        for _ in range(5):
+            page = t.host.curl("--socks5", "10.91.3.2:1080", "http://11.0.0.1/").stdout
+            self.assertIn("you came from 10.91.3.2", page)
+        for proc in procs:
+            proc.kill()
+        self.assertGreater(self.record_of(t, a)["datagrams_up"], 100)
 
 
 if __name__ == "__main__":

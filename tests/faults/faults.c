@@ -175,6 +175,13 @@ ssize_t send(int fd, const void *data, size_t n, int flags)
 	return fails("send") ? -1 : send_next.fn(fd, data, n, flags);
 }
 
+ssize_t recvfrom(int fd, void *restrict data, size_t n, int flags, struct sockaddr *restrict addr,
+		 socklen_t *restrict len)
+{
+	NEXT(ssize_t, recvfrom, int, void *, size_t, int, struct sockaddr *, socklen_t *)
+	return fails("recvfrom") ? -1 : recvfrom_next.fn(fd, data, n, flags, addr, len);
+}
+
 ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 {
 	NEXT(ssize_t, sendmsg, int, const struct msghdr *, int)
