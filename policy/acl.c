@@ -216,30 +216,35 @@ enum acl_verdict acl_claim(const struct acl *l, const char *name)
 	return sites_contain(&l->deny_sites, name, NULL) ? ACL_SITE_DENIED : ACL_ALLOWED;
 }
 
-enum acl_verdict acl_request(const struct acl *l, const char *name, const struct addr *dest,
-			     uint16_t port)
-{
-	if (sites_contain(&l->deny_sites, name, dest))
-		return ACL_SITE_DENIED;
-	if (l->allow_sites.written.n > 0 && !sites_contain(&l->allow_sites, name, dest))
-		return ACL_SITE_UNKNOWN;
-	return port_list_contains(&l->deny_ports, port) ? ACL_PORT_DENIED : ACL_ALLOWED;
-}
-
 /* The IPv4 address that a translator would make of it, if it is one for translators. */
 static bool addr_embedded(const struct addr *a, struct addr *v4)
 {
 	static const uint8_t nat64[12] = {0x00, 0x64, 0xff, 0x9b}, to4[2] = {0x20, 0x02};
+	static const uint8_t siit[12] = {[8] = 0xff, [9] = 0xff};
 
 	if (a->family != AF_INET6)
 		return false;
-	if (memcmp(a->ip, nat64, sizeof(nat64)) == 0)
+	if (memcmp(a->ip, nat64, sizeof(nat64)) == 0 || memcmp(a->ip, siit, sizeof(siit)) == 0)
 		*v4 = addr_from_bytes(a->ip + 12, 4, 0);
 	else if (memcmp(a->ip, to4, sizeof(to4)) == 0)
 		*v4 = addr_from_bytes(a->ip + 2, 4, 0);
 	else
 		return false;
 	return true;
+}
+
+enum acl_verdict acl_request(const struct acl *l, const char *name, const struct addr *dest,
+			     uint16_t port)
+{
+	struct addr v4;
+
+	if (sites_contain(&l->deny_sites, name, dest))
+		return ACL_SITE_DENIED;
+	if (name == NULL && addr_embedded(dest, &v4) && sites_contain(&l->deny_sites, NULL, &v4))
+		return ACL_SITE_DENIED;
+	if (l->allow_sites.written.n > 0 && !sites_contain(&l->allow_sites, name, dest))
+		return ACL_SITE_UNKNOWN;
+	return port_list_contains(&l->deny_ports, port) ? ACL_PORT_DENIED : ACL_ALLOWED;
 }
 
 static enum acl_verdict address_check(const struct acl *l, const struct addr *a,

@@ -16,6 +16,9 @@
 /* Whoever searches for open ports knocks once. So many mean the client no good, or want it to wait in vain. */
 #define STRANGERS_MAX 1000
 
+/* How long a peer is waited for whose client has ended its stream. */
+#define CLOSED_MS 5000
+
 enum { IP6, IP4 };
 
 static const int families[] = {[IP6] = AF_INET6, [IP4] = AF_INET};
@@ -136,6 +139,15 @@ static int bind_listen(struct session *s, const struct addr *peer)
 	return rc;
 }
 
+static int64_t bind_patience(const struct session *s)
+{
+	int64_t ms = s->view->plan->conf->timeouts.bind;
+
+	if (s->setup->bind.client_closed && (ms == 0 || ms > CLOSED_MS))
+		return CLOSED_MS;
+	return ms;
+}
+
 /* Takes over `fd`. */
 static void bind_wait(struct session *s, int fd)
 {
@@ -154,7 +166,18 @@ static void bind_wait(struct session *s, int fd)
 	rc = e->inbound->answer(s, WHY_DONE, 0);
 	if (rc < 0)
 		return session_end_failed(s, WHY_CLIENT_GONE, -rc);
-	setup_phase(s, WHY_BIND_TIMEOUT, s->view->plan->conf->timeouts.bind);
+	setup_phase(s, WHY_BIND_TIMEOUT, bind_patience(s));
+}
+
+void bind_client_closed(struct session *s)
+{
+	struct bind *b = &s->setup->bind;
+
+	if (b->client_closed)
+		return;
+	b->client_closed = true;
+	if (b->listener.source != NULL)
+		setup_phase(s, WHY_BIND_TIMEOUT, bind_patience(s));
 }
 
 static const char *bind_trouble(const struct session *s, int rc)

@@ -20,6 +20,7 @@ struct session;
 /* Private. The pairs are of IPv6 and of IPv4. The queries for them are those of the dial, which has nothing else to do. */
 struct bind {
 	int query_error;
+	bool client_closed;       /* the client's end of stream has come */
 	enum acl_verdict refused; /* of the first address that may not be */
 	struct listener listener;
 	int source;           /* the place of its address in the options; -1: none is configured */
@@ -30,6 +31,9 @@ struct bind {
 
 /* The request is allowed, and `dest` or `name` is the peer: SES_BIND until it is there or the session has ended. */
 void bind_start(struct session *s);
+
+/* SES_BIND: the client has sent its end of stream. It may still read, but mostly it has gone: the peer has a few seconds left. */
+void bind_client_closed(struct session *s);
 
 /* SES_BIND: gives up what is under way. */
 void bind_stop(struct session *s);

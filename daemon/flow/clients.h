@@ -18,6 +18,7 @@ enum client_count {
 	CLIENT_SLOW,      /* flows whose request does not come (half_open.h) */
 	CLIENT_RESOLVING, /* flows that wait for name servers */
 	CLIENT_BINDS,     /* flows by BIND, each of which has a port */
+	CLIENT_UDPS,      /* UDP associations */
 	CLIENT_COUNTS,
 };
 

@@ -109,7 +109,23 @@ static void socks_keep_bad_name(char name[NAME_MAX_LEN + 1], const struct proto_
 	name[n] = '\0';
 }
 
-/* Whether it can stand in a log as it is: UTF-8 without control characters, those of C1 included. */
+/* Nothing that turns a line of a log around or splits it: the controls of C0 and C1, and of Unicode those of
+ * direction, the separators of lines and paragraphs, and what cannot be seen. */
+static bool code_is_plain(uint32_t code)
+{
+	static const struct {
+		uint32_t first, last;
+	} others[] = {{0x00, 0x1f},     {0x7f, 0x9f},     {0x200b, 0x200f}, {0x2028, 0x202e},
+		      {0x2060, 0x2069}, {0xfeff, 0xfeff}, {0xfff9, 0xfffb}};
+
+	for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+		if (code >= others[i].first && code <= others[i].last)
+			return false;
+	}
+	return true;
+}
+
+/* Whether it can stand in a log as it is: UTF-8 of plain characters. */
 static bool user_is_normal(const char *user)
 {
 	size_t n = strlen(user), len;
@@ -117,7 +133,7 @@ static bool user_is_normal(const char *user)
 
 	for (; n > 0; user += len, n -= len) {
 		len = utf8_decode(user, n, &code);
-		if (len == 0 || code < 0x20 || (code >= 0x7f && code < 0xa0))
+		if (len == 0 || !code_is_plain(code))
 			return false;
 	}
 	return true;

@@ -99,7 +99,7 @@ void resolving_leave(struct session *s, const struct query queries[2])
 /* No name server is waited for any more. */
 static void resolving_over(struct dial *d)
 {
-	resolving_end(d->owner);
+	resolving_abandon(d->owner);
 }
 
 int resolving_begin(struct session *s)

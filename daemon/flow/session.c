@@ -246,8 +246,13 @@ static void session_client_event(struct source *src, uint32_t events)
 		else
 			s->engine->inbound->client_ready(s);
 		break;
-	case SES_DIAL:
 	case SES_BIND:
+		if (s->client.broken)
+			session_end(s, WHY_CLIENT_GONE, 0, NULL);
+		else if (events & EPOLLRDHUP)
+			bind_client_closed(s);
+		break;
+	case SES_DIAL:
 	case SES_HANDSHAKE:
 		/* A FIN alone is a client that has said all it wants to say; it may still read. */
 		if (s->client.broken)

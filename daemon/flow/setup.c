@@ -504,7 +504,6 @@ static void setup_dialled(struct dial *d, int status)
 {
 	struct session *s = d->owner;
 
-	resolving_end(s);
 	if (d->phase == DIAL_CONNECT)
 		counts_dial(s->engine, status < 0 ? COUNTS_DIAL_FAILED : COUNTS_DIAL_CONNECTED,
 			    d->connect_ms);

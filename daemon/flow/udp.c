@@ -15,6 +15,9 @@
 #define TURN_BYTES     (128 * 1024)
 #define TURN_READS     4 /* buffers of the TCP connection, which nobody reads */
 
+/* Of all associations that there may be. */
+#define PART_OF_ONE_CLIENT 4
+
 /* A socket that could not be made is not tried again for each datagram. */
 #define AGAIN_MS 1000
 
@@ -159,6 +162,19 @@ static bool udp_goes_nowhere(const struct session *s, const struct addr *to)
 	return iface != NULL && iface[0] != '\0' && addr_is_loopback(to);
 }
 
+/* Its port was chosen just now; and the address too, if none is configured. */
+static void udp_note_source(struct udp *u, const struct udp_end *end, const struct addr *to)
+{
+	struct session *s = u->session;
+	struct addr own;
+
+	s->src_addr = sock_local(end->source->fd);
+	if (!addr_is_any(&s->src_addr) || sock_route(&s->view->sock, to, &own) < 0)
+		return;
+	own.port = s->src_addr.port;
+	s->src_addr = own;
+}
+
 int udp_send_to(struct udp *u, const struct addr *to, const uint8_t *payload, size_t n)
 {
 	const struct iovec part = {.iov_base = (void *)payload, .iov_len = n};
@@ -178,8 +194,8 @@ int udp_send_to(struct udp *u, const struct addr *to, const uint8_t *payload, si
 		end_close(u, end);
 	if (rc < 0)
 		return rc;
-	if (s->src_addr.family == AF_UNSPEC) /* its port was chosen just now */
-		s->src_addr = sock_local(end->source->fd);
+	if (s->src_addr.family == AF_UNSPEC)
+		udp_note_source(u, end, to);
 	udp_peers_add(&u->peers, to);
 	s->active_ms = s->engine->loop.now_ms;
 	s->client.nbytes += n;
@@ -365,12 +381,28 @@ static int udp_open_client(struct udp *u)
 	return rc;
 }
 
-static bool udp_has_place(struct budget *b)
+static void udp_put_place(struct session *s)
 {
-	if (atomic_fetch_add(&b->udp_live, 1) < atomic_load(&b->udp_max))
-		return true;
+	struct budget *b = s->engine->budget;
+
 	atomic_fetch_sub(&b->udp_live, 1);
-	return false;
+	clients_put(&b->clients, &s->client_addr, CLIENT_UDPS);
+}
+
+/* 0; -EDQUOT: there are too many, or too many of this client; -ENOMEM. */
+static int udp_take_place(struct session *s)
+{
+	struct budget *b = s->engine->budget;
+	size_t max = atomic_load(&b->udp_max);
+	unsigned share = max < PART_OF_ONE_CLIENT ? 1 : (unsigned)(max / PART_OF_ONE_CLIENT);
+	int rc = clients_take(&b->clients, &s->client_addr, CLIENT_UDPS, share);
+
+	if (rc < 0)
+		return rc;
+	if (atomic_fetch_add(&b->udp_live, 1) < max)
+		return 0;
+	udp_put_place(s);
+	return -EDQUOT;
 }
 
 static struct udp *udp_new(struct session *s, const struct proto_dest *dest)
@@ -414,11 +446,14 @@ void udp_start(struct session *s, const struct proto_dest *dest)
 	int rc;
 
 	s->port = 0; /* that of the request is the client's own */
-	if (!udp_has_place(e->budget))
+	rc = udp_take_place(s);
+	if (rc == -EDQUOT)
 		return session_end(s, WHY_UDP_LIMIT, 0, NULL);
+	if (rc < 0)
+		return session_end(s, WHY_NO_MEMORY, -rc, NULL);
 	u = udp_new(s, dest);
 	if (u == NULL) {
-		atomic_fetch_sub(&e->budget->udp_live, 1);
+		udp_put_place(s);
 		return session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);
 	}
 	rc = udp_open_client(u);
@@ -440,7 +475,7 @@ void udp_stop(struct session *s)
 	end_close(u, &u->client);
 	for (unsigned i = 0; i < REMOTE_COUNT; i++)
 		end_close(u, &u->remotes[i]);
-	atomic_fetch_sub(&s->engine->budget->udp_live, 1);
+	udp_put_place(s);
 }
 
 void udp_release(struct session *s)

@@ -12,7 +12,7 @@
 #include "daemon/flow/udp.h"
 #include "policy/name.h"
 
-/* For so long what is known of a destination counts: configuration stays, but this host's addresses and those of a name may
+/* For so long what is known of a destination counts: configuration stays, but the addresses of a name may
  * change. A name that has changed is followed only if its old address is none any more. */
 #define DEST_MS        5000
 #define DEST_FAILED_MS 1000 /* of a name without an address */
@@ -127,9 +127,31 @@ static int dest_send(struct udp_dest *d, const uint8_t *payload, size_t n)
 	return rc;
 }
 
+/* This host's own addresses are those of the moment: one that has come since is not sent to. */
+static void dest_look_again(struct udp_dest *d)
+{
+	enum acl_verdict v = ACL_ALLOWED;
+	bool open = false;
+
+	for (unsigned i = 0; i < TO_COUNT; i++) {
+		if (d->to[i].family == AF_UNSPEC)
+			continue;
+		v = dest_check(d->udp, &d->to[i]);
+		if (v != ACL_ALLOWED)
+			d->to[i].family = AF_UNSPEC;
+		else
+			open = true;
+	}
+	if (!open)
+		dest_refuse(d, v);
+}
+
 static void dest_pass(struct udp_dest *d, const uint8_t *payload, size_t n)
 {
 	int rc;
+
+	if (d->state == UDP_DEST_OPEN)
+		dest_look_again(d);
 
 	switch ((enum udp_dest_state)d->state) {
 	case UDP_DEST_OPEN:

@@ -40,11 +40,6 @@ static int query_rank(int err)
 	}
 }
 
-static bool is_asking(const struct dial *d, int which)
-{
-	return d->queries[which].entry != NULL;
-}
-
 /* --- the end --- */
 
 static void attempt_close(struct dial *d, struct dial_attempt *at)
@@ -57,8 +52,15 @@ static void attempt_close(struct dial *d, struct dial_attempt *at)
 	d->n_open--;
 }
 
+static bool is_asking(const struct dial *d, int which)
+{
+	return d->queries[which].entry != NULL;
+}
+
 static void dial_stop(struct dial *d)
 {
+	if (d->answered != NULL && (is_asking(d, QUERY_AAAA) || is_asking(d, QUERY_A)))
+		d->answered(d);
 	query_cancel(&d->queries[QUERY_AAAA]);
 	query_cancel(&d->queries[QUERY_A]);
 	timer_cancel(&d->timer);

@@ -22,6 +22,7 @@ Servers and clients to test against, one per process: peers.py KIND ADDRESS PORT
     connect reply TEXT      HTTP CONNECT: prints the request, answers with TEXT (escapes as in
                             Python) and sends back what it gets; without TEXT it answers nothing
     dns NAME=ADDRESS...     answers A and AAAA; other names do not exist; NAME=silent gets no answer,
+                            NAME=half none about AAAA,
                             NAME=long an answer that is cut, so that the client asks again by TCP,
                             NAME=brief one that counts for a second,
                             NAME=fail an error,
@@ -378,14 +379,14 @@ def dns_reply(query, names, transport):
     values = names.get(name) or names.get(re.sub(r"^[^.]*", "*", name), [])
     if "turns" in values:
         values = dns_turn(name, kind, values)
-    if "silent" in values:
+    if "silent" in values or ("half" in values and kind == 28):
         return None
     if "long" in values and transport == "udp":
         return query[:2] + struct.pack("!HHHHH", 0x8380, 1, 0, 0, 0) + question
     answers = b""
     count = 0
     ttl = 0 if "turns" in values else 1 if "brief" in values else 60
-    for raw in (ipaddress.ip_address(value) for value in values if value not in ("long", "brief", "fail", "turns")):
+    for raw in (ipaddress.ip_address(value) for value in values if value not in ("long", "brief", "fail", "turns", "half")):
         if kind == (28 if raw.version == 6 else 1):
             answers += struct.pack("!HHHIH", 0xC00C, kind, 1, ttl, len(raw.packed)) + raw.packed
             count += 1

@@ -9,7 +9,7 @@ import test_udp
 import test_usocksd
 
 SILENT = [f"s{number}.test" for number in range(6)]
-ZONE = ("known.test=11.0.0.1", *(f"{name}=silent" for name in SILENT),
+ZONE = ("known.test=11.0.0.1", *(f"half{n}.test={value}" for n in range(3) for value in ("11.0.0.1", "half")), *(f"{name}=silent" for name in SILENT),
         *(f"thirty.test=11.8.0.{number}" for number in range(1, 30)), "thirty.test=11.0.0.1")
 
 
@@ -75,6 +75,16 @@ class Resolving(test_limits.Clients):
         self.assertEqual(self.number(t, "resolving"), 2)
         t.usocksd.signal(signal.SIGQUIT)
         self.assertEqual(t.usocksd.wait(), 0)
+
+    def test_half_an_answer(self):
+        """A flow goes on with the addresses of one family; its place is free when the other one is known not to come."""
+        t = self.start("[limits]\nmax_resolving = 4\n")
+        sock = self.ask(t, "half0.test")
+        self.assertEqual(self.code(sock), 0)
+        self.assertEqual(self.number(t, "resolving"), 1)
+        self.assertEqual(self.code(self.ask(t, "half1.test")), 1)  # a quarter of four
+        lab.wait_until(lambda: self.number(t, "resolving") == 0, 20)
+        self.assertEqual(self.code(self.ask(t, "half2.test")), 0)
 
     def test_datagrams(self):
         """To names, of one association: it has its client's places and no more."""

@@ -103,7 +103,8 @@ class Socks4(lab.TestCase):
     def test_user_in_the_log(self):
         t = self.start()
         users = (("bob", "bob"), ("", None), ("Jürgen Ö", "Jürgen Ö"), ("u" * 255, "u" * 255),
-                 (b"\xff\xfe", None), ("a\nb", None), ("\x1b[31m", None), ("a\u0085b", None), ("\x7f", None))
+                 (b"\xff\xfe", None), ("a\nb", None), ("\x1b[31m", None), ("a\u0085b", None), ("\x7f", None),
+                 ("a\u202eb", None), ("a\u2028b", None), ("a\u2066b", None), ("\ufeffa", None))
         for number, (user, _) in enumerate(users):
             raw = user if isinstance(user, bytes) else user.encode()
             self.ask(t, by_address("11.0.0.1", user=raw))[2].close()

@@ -12,6 +12,7 @@ import flow
 import lab
 import test_auth
 import test_faults
+import test_usocksd
 
 ZONE = ("four.test=11.0.0.1", "six.test=2a00:1::1", "both.test=11.0.0.1", "both.test=2a00:1::1",
         "inner.test=127.0.0.1", "inner.test=10.91.3.2", "mixed.test=127.0.0.1", "mixed.test=11.0.0.1",
@@ -147,7 +148,7 @@ class Udp(lab.TestCase):
         for r in t.usocksd.wait_records(2):
             self.assertEqual((r["end"], r["command"], r["bytes_up"], r["datagrams_up"], r["datagrams_down"]),
                              ("done", "UDP ASSOCIATE", 800, 8, 8), r)
-            self.assertEqual((r["dest_addr"], r["src_addr"].split(":")[0]), ("11.0.0.1:4000", "0.0.0.0"))
+            self.assertEqual((r["dest_addr"], r["src_addr"].split(":")[0]), ("11.0.0.1:4000", "10.91.3.2"))
             self.assertFalse([key for key in r if key.startswith(("dropped", "refused"))])
 
     def test_egress_and_interface(self):
@@ -284,6 +285,24 @@ class Udp(lab.TestCase):
         self.assertEqual((r["refused_dest"], r["refused_error"], r["dropped_refused"]),
                          ("11.66.0.1:4000", "in outgoing.deny_networks", 2 * len(refused)))
 
+    def test_an_address_that_becomes_our_own(self):
+        """What is remembered of a destination does not open this host's own services."""
+        t = self.start()
+        a = self.associate(t)
+        a.send("10.91.3.50", b"nobody has it")
+        self.echo(a, t.four, "11.0.0.1", b"x")
+        t.proxy.ip("addr add 10.91.3.50/24 dev wan0")
+        self.addCleanup((own := t.proxy.datagrams("10.91.3.50", PORT)).close)
+        with t.host.connect("10.91.3.2", 1080) as sock:  # the daemon knows of it
+            sock.sendall(test_usocksd.GREETING + test_usocksd.request("10.91.3.50", PORT))
+            answer = b""
+            while len(answer) < 12 and (more := sock.recv(12)):
+                answer += more
+            self.assertEqual(answer[3], 2)
+        a.send("10.91.3.50", b"refused")
+        self.wait_dropped(t, refused=1)
+        self.nothing(own)
+
     def test_answers(self):
         t = self.start()
         a = self.associate(t)
@@ -361,25 +380,29 @@ class Udp(lab.TestCase):
                 a.tcp.recv(1)
 
     def test_limits(self):
-        t = self.start("[limits]\nmax_udp_associations = 2\nmax_flows_per_client = 3\n")
+        t = self.start("[limits]\nmax_udp_associations = 8\nmax_flows_per_client = 3\n")  # 2 for one client
         t.host.ip("addr add 10.91.0.77/24 dev eth0")
         a, b = self.associate(t), self.associate(t)
         over = Association(self, t.host)
         self.assertEqual((over.code, over.at, over.tcp.recv(1)), (1, ("0.0.0.0", 0), b""))
         lab.wait_until(lambda: len(t.usocksd.lines(type="access", end="udp-limit")) == 1)
         over.tcp.close()
-        self.assertEqual(self.status(t)["max_associations"], 2)
-        with t.host.connect("10.91.3.2", 1080, source=("10.91.0.77", 0)) as tcp:
-            tcp.sendall(b"\5\1\0")
-            self.assertEqual(tcp.recv(2), b"\5\0", "others are served")
+        self.assertEqual(self.status(t)["max_associations"], 8)
+        self.associate(t, source="10.91.0.77")  # others have their part
         a.tcp.close()
-        lab.wait_until(lambda: self.status(t)["associations"] == 1)
+        lab.wait_until(lambda: self.status(t)["associations"] == 2)
         a = self.associate(t)
         with t.host.connect("10.91.3.2", 1080) as third:
             third.sendall(b"\5\1\0")
             self.assertEqual(third.recv(2), b"\5\0")
             self.assertEqual(Association(self, t.host).code, 2, "an association is a flow of its client")
         self.echo(b, t.four, "11.0.0.1", b"x")
+
+    def test_all_have_one_limit(self):
+        t = self.start("[limits]\nmax_udp_associations = 1\n")
+        t.host.ip("addr add 10.91.0.77/24 dev eth0")
+        self.associate(t)
+        self.assertEqual(Association(self, t.host, source="10.91.0.77").code, 1)
 
     def test_a_thousand(self):
         t = self.start()
