@@ -723,7 +723,7 @@ def main():
     words = sys.argv[1:] or [""]
     for case in unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"]):
         for test in case:
-            if any(word in f"{file.stem}.{test.id()}" for word in words):
+            if any(word in f"{file.stem}.{test.id().partition('.')[2]}" for word in words):
                 suite.addTest(test)
     result = Result(file.stem)
     suite.run(result)
