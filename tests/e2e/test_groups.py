@@ -161,7 +161,7 @@ class Groups(lab.TestCase):
         lab.wait_until(lambda: count() >= goal, 30)
 
     def test_silent_under_load(self):
-        t = self.start('choose = "round-robin"', '[timeouts]\ngreeting = "300ms"', workers=2)
+        t = self.start('choose = "round-robin"', '[timeouts]\ngreeting = "1s"', workers=2)
         held = self.held(t)
 
         def stop():
