@@ -87,7 +87,7 @@ def read_pattern(sock, length, start=0):
 def fill(sock):
     """Sends the pattern until nobody has taken any more for a moment; how much that was."""
     count = 0
-    sock.settimeout(1)
+    sock.settimeout(0.5)
     try:
         while True:
             count += sock.send(peers.pattern(0, count, 32768))

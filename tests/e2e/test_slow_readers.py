@@ -56,7 +56,7 @@ class SlowReaders(lab.TestCase):
         self.assertEqual(t.daemon.wait_records()[0]["end"], "idle-timeout")
 
     def test_limit_ends_who_reads_nothing(self):
-        t = flow.start(self, '[timeouts]\nidle = "1s"\n')
+        t = flow.start(self, '[timeouts]\nidle = "4s"\n')
         client, far = flow.pair(self, t)
         flow.fill(far)
         self.assertEqual(t.daemon.wait_records(seconds=10)[0]["end"], "idle-timeout")
