@@ -165,7 +165,9 @@ static void dest_pass(struct udp_dest *d, const uint8_t *payload, size_t n)
 	case UDP_DEST_REFUSED:
 		udp_drop(d->udp, UDP_DROP_REFUSED);
 		break;
-	case UDP_DEST_UNKNOWN:
+	case UDP_DEST_UNKNOWN: /* it could not be asked for */
+		udp_drop(d->udp, UDP_DROP_WAITING);
+		break;
 	case UDP_DEST_UNRESOLVED:
 		udp_drop(d->udp, UDP_DROP_UNRESOLVED);
 		break;
@@ -288,7 +290,7 @@ static void dest_on_answer(struct query *q, int status, const struct addr *addrs
 		loop_timer(&d->udp->session->engine->loop, &d->timer, DEST_OTHER_MS, dest_timeout);
 }
 
-/* While it is asked about again, what is known of it still counts. */
+/* While it is asked about again, what is known of it still counts; also where it cannot be asked. */
 static void dest_ask(struct udp_dest *d, const char *name)
 {
 	static const int families[TO_COUNT] = {[TO_V6] = AF_INET6, [TO_V4] = AF_INET};
@@ -296,14 +298,14 @@ static void dest_ask(struct udp_dest *d, const char *name)
 	int rc = resolving_take(d->udp->session, name);
 
 	d->resolving = rc > 0;
+	if (d->state != UDP_DEST_OPEN)
+		d->state = UDP_DEST_UNKNOWN;
 	memset(d->found, 0, sizeof(d->found));
 	d->refused = ACL_ALLOWED;
 	for (unsigned i = 0; i < TO_COUNT && rc >= 0; i++)
 		rc = query_start(r, &d->queries[i], name, families[i], dest_on_answer, d);
-	if (rc >= 0)
-		return;
-	dest_stop_asking(d);
-	dest_settle(d, UDP_DEST_UNRESOLVED, DEST_FAILED_MS);
+	if (rc < 0)
+		dest_stop_asking(d);
 }
 
 /* --- verdicts --- */

@@ -450,6 +450,19 @@ class Udp(lab.TestCase):
             b.send("four.test", b"%d" % number)
         self.assertEqual([t.four.recv(10) for _ in range(5)], [b"%d" % n for n in range(5)])
 
+    def test_names_have_their_limit(self):
+        t = self.start("[limits]\nmax_resolving = 4\n")  # one for each client
+        a = self.associate(t)
+        a.send("silent.test")
+        a.send("four.test", b"lost")
+        self.wait_dropped(t, waiting=1)
+        a.tcp.close()
+        lab.wait_until(lambda: self.status(t)["associations"] == 0)
+        b = self.associate(t)  # who goes away leaves the query behind
+        b.send("four.test", b"lost")
+        self.wait_dropped(t, waiting=2)
+        self.echo(b, t.four, "11.0.0.1", b"by address")
+
     def test_drain_and_cut(self):
         t = self.start()
         a = self.associate(t)
