@@ -41,7 +41,7 @@ void bind_stop(struct session *s)
 {
 	query_cancel(&s->setup->dial.queries[IP6]);
 	query_cancel(&s->setup->dial.queries[IP4]);
-	listener_stop(&s->setup->bind.listener);
+	listener_stop(&s->setup->bind->listener);
 	bind_leave(s);
 }
 
@@ -59,7 +59,7 @@ static bool bind_expects(const struct bind *b, const struct addr *peer)
 
 static void bind_turn_away(struct session *s, int fd, const struct addr *peer)
 {
-	struct bind *b = &s->setup->bind;
+	struct bind *b = s->setup->bind;
 	struct log_line line;
 
 	sock_close_reset(fd);
@@ -78,7 +78,7 @@ static void bind_connected(struct task *t)
 {
 	struct session *s = container_of(t, struct session, task);
 
-	outgoing_take(s, s->setup->bind.source);
+	outgoing_take(s, s->setup->bind->source);
 	setup_established(s);
 }
 
@@ -89,7 +89,7 @@ static void bind_accept(struct listener *l, int fd, const struct addr *peer)
 	struct loop *loop = &s->engine->loop;
 	struct source *source;
 
-	if (!bind_expects(&s->setup->bind, peer))
+	if (!bind_expects(s->setup->bind, peer))
 		return bind_turn_away(s, fd, peer);
 	source = loop_watch(loop, fd, LOOP_STREAM, NULL, NULL);
 	if (source == NULL) {
@@ -109,7 +109,7 @@ static void bind_accept(struct listener *l, int fd, const struct addr *peer)
 static int bind_address(struct session *s, int fd, const struct sock_options *o,
 			const struct addr *peer)
 {
-	struct bind *b = &s->setup->bind;
+	struct bind *b = s->setup->bind;
 	struct addr own;
 	int rc = sock_take_iface(fd, o, peer);
 
@@ -143,7 +143,7 @@ static int64_t bind_patience(const struct session *s)
 {
 	int64_t ms = s->view->plan->conf->timeouts.bind;
 
-	if (s->setup->bind.client_closed && (ms == 0 || ms > CLOSED_MS))
+	if (s->setup->bind->client_closed && (ms == 0 || ms > CLOSED_MS))
 		return CLOSED_MS;
 	return ms;
 }
@@ -152,7 +152,7 @@ static int64_t bind_patience(const struct session *s)
 static void bind_wait(struct session *s, int fd)
 {
 	struct engine *e = s->engine;
-	struct bind *b = &s->setup->bind;
+	struct bind *b = s->setup->bind;
 	int rc;
 
 	s->src_addr = sock_local(fd);
@@ -171,7 +171,7 @@ static void bind_wait(struct session *s, int fd)
 
 void bind_client_closed(struct session *s)
 {
-	struct bind *b = &s->setup->bind;
+	struct bind *b = s->setup->bind;
 
 	if (b->client_closed)
 		return;
@@ -188,7 +188,7 @@ static const char *bind_trouble(const struct session *s, int rc)
 /* Who may come is known. One port can be told, of one family: as a dial would try them, IPv6 first. */
 static void bind_open(struct session *s)
 {
-	const struct bind *b = &s->setup->bind;
+	const struct bind *b = s->setup->bind;
 	int fd = -EAFNOSUPPORT;
 
 	for (size_t f = 0; f < ARRAY_LEN(families); f++) {
@@ -210,7 +210,7 @@ static void bind_open(struct session *s)
 
 static void bind_add_peer(struct session *s, const struct addr *peer)
 {
-	struct bind *b = &s->setup->bind;
+	struct bind *b = s->setup->bind;
 	const struct dial_filter *guard = &s->view->guard.filter;
 	size_t f = peer->family == AF_INET ? IP4 : IP6;
 	enum acl_verdict v = (enum acl_verdict)guard->refuses(guard, peer);
@@ -238,7 +238,7 @@ static void bind_refuse(struct session *s, enum acl_verdict v)
 /* All addresses that it has are known. */
 static void bind_found(struct session *s)
 {
-	const struct bind *b = &s->setup->bind;
+	const struct bind *b = s->setup->bind;
 
 	if (b->n_peers[IP6] + b->n_peers[IP4] > 0)
 		bind_open(s);
@@ -251,7 +251,7 @@ static void bind_found(struct session *s)
 static void bind_answer(struct query *q, int status, const struct addr *addrs, size_t n)
 {
 	struct session *s = q->owner;
-	struct bind *b = &s->setup->bind;
+	struct bind *b = s->setup->bind;
 
 	for (size_t i = 0; status == 0 && i < n; i++)
 		bind_add_peer(s, &addrs[i]);
@@ -300,7 +300,12 @@ static bool bind_admit(struct session *s)
 /* Replies of version 4 have no room for IPv6: its clients could not tell their peers where to connect to. */
 void bind_start(struct session *s)
 {
-	memset(&s->setup->bind, 0, offsetof(struct bind, peers));
+	struct bind *b = pool_get(&s->engine->binds);
+
+	if (b == NULL)
+		return session_end(s, WHY_NO_MEMORY, ENOMEM, NULL);
+	memset(b, 0, offsetof(struct bind, peers));
+	s->setup->bind = b;
 	s->state = SES_BIND;
 	s->direct = true;
 	if (!bind_admit(s))

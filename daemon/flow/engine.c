@@ -27,6 +27,7 @@ int engine_init(struct engine *e, unsigned id, const struct inbound *inbound, st
 	pool_init(&e->sessions, sizeof(struct session));
 	pool_init(&e->rares, sizeof(struct session_rare));
 	pool_init(&e->setups, sizeof(struct setup));
+	pool_init(&e->binds, sizeof(struct bind));
 	pool_init(&e->bufs, sizeof(struct buf));
 	pool_init(&e->udps, sizeof(struct udp));
 	texts_init(&e->texts);
@@ -438,6 +439,7 @@ void engine_destroy(struct engine *e)
 	pool_destroy(&e->sessions);
 	pool_destroy(&e->rares);
 	pool_destroy(&e->setups);
+	pool_destroy(&e->binds);
 	pool_destroy(&e->rests);
 	pool_destroy(&e->bufs);
 	pool_destroy(&e->udps);

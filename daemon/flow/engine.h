@@ -82,7 +82,7 @@ struct engine {
 	pthread_t thread;
 	const struct inbound *inbound;
 	struct view *view;
-	struct pool sessions, rares, setups, bufs, udps;
+	struct pool sessions, rares, setups, binds, bufs, udps;
 	struct texts texts;  /* names and users */
 	struct buf *scratch; /* empty between any two uses */
 	struct pipes pipes;

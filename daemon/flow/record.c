@@ -95,7 +95,7 @@ static const char *record_hint(const struct session *s, enum why why)
 	if (why == WHY_RULE_REFUSED && s->name == NULL &&
 	    record_rule(s, s->rule)->domain_set != NULL)
 		return "no name was known; see option rule.unknown_name";
-	if (why == WHY_BIND_TIMEOUT && s->setup->bind.n_strangers > 0)
+	if (why == WHY_BIND_TIMEOUT && s->setup->bind->n_strangers > 0)
 		return "others connected to the port, but not the peer that the request names";
 	if (s->state == SES_HANDSHAKE && h->refused_user)
 		return "see option upstream.auth_file, or user and password in the URL";

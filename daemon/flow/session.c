@@ -88,9 +88,7 @@ static void session_release(struct dying *d)
 	struct session *s = container_of(d, struct session, dying);
 	struct engine *e = s->engine;
 
-	if (s->setup != NULL)
-		rest_drop(&e->rests, &s->setup->rest);
-	pool_put(&e->setups, s->setup);
+	setup_release(s);
 	engine_take_pipe(e, &s->client);
 	engine_take_pipe(e, &s->remote);
 	pool_put(&e->bufs, s->client.pending);

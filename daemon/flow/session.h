@@ -85,6 +85,7 @@ struct setup {
 	struct list half_open;   /* usocksd */
 	uint64_t half_open_ms;   /* since when */
 	enum half_open_state half_open_state;
+	struct bind *bind; /* usocksd: in SES_BIND; or NULL */
 	struct rest *rest; /* usocksd: of a message; or NULL */
 	bool resolving;    /* usocksd: has a place among those that wait for name servers */
 	struct dial dial;
@@ -101,7 +102,6 @@ struct setup {
 		struct { /* usocksd */
 			struct socks_server server;
 			struct egress_choice egress;
-			struct bind bind;
 		};
 	};
 };

@@ -58,6 +58,18 @@ void setup_stop(struct session *s)
 	setup_abandon(s);
 }
 
+void setup_release(struct session *s)
+{
+	struct engine *e = s->engine;
+
+	if (s->setup == NULL)
+		return;
+	rest_drop(&e->rests, &s->setup->rest);
+	pool_put(&e->binds, s->setup->bind);
+	pool_put(&e->setups, s->setup);
+	s->setup = NULL;
+}
+
 static void setup_dial(struct session *s);
 static void setup_next(struct session *s);
 
@@ -194,8 +206,7 @@ void setup_established(struct session *s)
 	}
 	timer_cancel(&s->timer);
 	counts_granted(s);
-	pool_put(&e->setups, s->setup);
-	s->setup = NULL;
+	setup_release(s);
 	s->state = SES_RELAY;
 	relay_start(s);
 }

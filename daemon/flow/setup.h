@@ -28,3 +28,6 @@ void setup_resolve_failed(struct session *s, int status);
 
 /* The session ends before the relay has begun: gives up what is under way. */
 void setup_stop(struct session *s);
+
+/* Nothing of the set-up is needed any more; fine if it has gone already. */
+void setup_release(struct session *s);

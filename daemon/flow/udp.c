@@ -9,6 +9,7 @@
 #include "daemon/core/shared.h"
 #include "daemon/flow/outgoing.h"
 #include "daemon/flow/session.h"
+#include "daemon/flow/setup.h"
 
 /* What one socket may move in one turn: whichever comes first. */
 #define TURN_DATAGRAMS 32
@@ -426,8 +427,7 @@ static void udp_begin(struct session *s)
 	struct engine *e = s->engine;
 
 	counts_granted(s);
-	pool_put(&e->setups, s->setup);
-	s->setup = NULL;
+	setup_release(s);
 	pool_put(&e->bufs, s->client.pending); /* came behind the request */
 	s->client.pending = NULL;
 	texts_drop(&e->texts, s->name); /* a proxy's claim, about one destination */
