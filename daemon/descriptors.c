@@ -77,10 +77,11 @@ int descriptors_check(const struct descriptors *ds, const struct conf *c, const 
 
 	if (flows == 0)
 		return diag_set(d, EINVAL, file, 0,
-				"%zu connections kept ready (option \"warm\") and %zu descriptors "
-				"for probes are more than the limit of descriptors (ulimit -n) "
-				"leaves",
-				warms_descriptors(c), probes_descriptors(c));
+				"%zu connections kept ready (option \"warm\"), %zu descriptors "
+				"for probes and two for each of %zu UDP associations are more than "
+				"the limit of descriptors (ulimit -n) leaves",
+				warms_descriptors(c), probes_descriptors(c),
+				descriptors_udp(ds, c));
 	if (c->limits.max_flows <= flows)
 		return 0;
 	return diag_set(

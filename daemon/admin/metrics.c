@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "daemon/admin/exposition.h"
+#include "daemon/admin/udp_status.h"
 #include "daemon/core/shared.h"
 
 /* What the rows are written from. */
@@ -250,6 +251,18 @@ static void metrics_acl_refused_total(struct metrics *m)
 	for (size_t v = ACL_ALLOWED + 1; v < ACL_VERDICTS; v++)
 		exposition_number(&m->x, LABELS({"rule", acl_word((enum acl_verdict)v)}),
 				  m->counts.acl[v]);
+}
+
+static void metrics_udp_associations(struct metrics *m)
+{
+	put(m, size(&m->st->budget->udp_live));
+}
+
+static void metrics_udp_dropped_total(struct metrics *m)
+{
+	for (unsigned why = 0; why < UDP_DROP_COUNT; why++)
+		exposition_number(&m->x, LABELS({"reason", udp_drop_words[why]}),
+				  udp_status_dropped(m->st, why));
 }
 
 static void metrics_requests_total(struct metrics *m)

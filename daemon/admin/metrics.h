@@ -42,6 +42,8 @@
 	ROW(USOCKSD,    logins,                     GAUGE,     "state",            "logins that wait to be checked, or are being checked (running)") \
 	ROW(USOCKSD,    logins_checked_total,       COUNTER,   "",                 "logins that have been checked, or are") \
 	ROW(USOCKSD,    logins_refused_total,       COUNTER,   "",                 "logins that failed because too many waited") \
+	ROW(USOCKSD,    udp_associations,           GAUGE,     "",                 "live UDP associations") \
+	ROW(USOCKSD,    udp_dropped_total,          COUNTER,   "reason",           "datagrams dropped, by why they were") \
 	ROW(USOCKSD,    egress_state,               GAUGE,     "address, state",   "1 for the state of an own address") \
 	ROW(USOCKSD,    egress_listed,              GAUGE,     "address",          "1 while it is on the DNS blocklist") \
 	ROW(USOCKSD,    egress_flows,               GAUGE,     "address",          "live flows from it") \

@@ -10,7 +10,7 @@ static size_t udp_count(const atomic_size_t *n)
 	return atomic_load_explicit(n, memory_order_relaxed);
 }
 
-static uint64_t udp_dropped(const struct status *st, unsigned why)
+uint64_t udp_status_dropped(const struct status *st, unsigned why)
 {
 	uint64_t n = 0;
 
@@ -26,7 +26,7 @@ void udp_status_json(const struct status *st, struct json *j)
 	json_uint(j, "max_associations", udp_count(&st->budget->udp_max));
 	json_object_begin(j, "dropped");
 	for (unsigned why = 0; why < UDP_DROP_COUNT; why++)
-		json_uint(j, udp_drop_words[why], udp_dropped(st, why));
+		json_uint(j, udp_drop_words[why], udp_status_dropped(st, why));
 	json_object_end(j);
 	json_object_end(j);
 }
@@ -38,7 +38,7 @@ void udp_status_text(const struct status *st, struct strbuf *out)
 	strbuf_printf(out, "\n%-18s  %5zu of %zu\n", "UDP associations",
 		      udp_count(&st->budget->udp_live), udp_count(&st->budget->udp_max));
 	for (unsigned why = 0; why < UDP_DROP_COUNT; why++) {
-		uint64_t n = udp_dropped(st, why);
+		uint64_t n = udp_status_dropped(st, why);
 
 		if (n > 0 && !head)
 			strbuf_printf(out, "%-18s  %12s\n", "dropped", "datagrams");

@@ -11,3 +11,6 @@
 void udp_status_json(const struct status *st, struct json *j);
 /* The same as a few lines. */
 void udp_status_text(const struct status *st, struct strbuf *out);
+
+/* Datagrams dropped for that reason (enum udp_drop), by all workers. */
+uint64_t udp_status_dropped(const struct status *st, unsigned why);

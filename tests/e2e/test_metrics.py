@@ -170,6 +170,17 @@ class Usocksd(lab.TestCase):
         self.assertEqual(sum(m.nonzero("dns_seconds_count").values()), asked)
         self.assertEqual(m.value("dns_seconds_count", result="found"), t.dns.log().count("\ndns four.test A\n"))
         self.assert_like_status(m)
+        # An association, and a datagram of it that is dropped.
+        with t.host.connect(PROXY, 1080, source=("10.91.0.2", 0)) as sock, t.host.datagrams("10.91.0.2") as sender:
+            sock.sendall(greeting + request("0.0.0.0", 0, command=3))
+            reply = b""
+            while len(reply) < 12 and (more := sock.recv(12)):
+                reply += more
+            self.assertEqual(reply[:4], b"\x05\x00\x05\x00")
+            sender.sendto(b"\0\0\x01\x01\x0b\0\0\x01\0\x50fragment", (PROXY, int.from_bytes(reply[10:12], "big")))
+            lab.wait_until(lambda: self.scrape().nonzero("udp_dropped_total") == {("fragment",): 1})
+            self.assertEqual(self.scrape().value("udp_associations"), 1)
+        lab.wait_until(lambda: self.scrape().value("udp_associations") == 0)
 
     def assert_like_status(self, m):
         """The same from another mouth: --status --json is /status."""
@@ -316,9 +327,10 @@ class Usocksd(lab.TestCase):
 
     def test_few_descriptors(self):
         """Flows take all that is theirs; there is still room for who asks."""
-        t = self.start(nofile=256)
+        udp = "[limits]\nmax_udp_associations = 1\n"
+        t = self.start(udp, nofile=256)
         most = self.scrape().value("max_flows")
-        without = t.host.usocksd("workers = 2\n", nofile=256).wait_line(message="ready")["max_flows"]
+        without = t.host.usocksd(f"workers = 2\n{udp}", nofile=256).wait_line(message="ready")["max_flows"]
         self.assertGreaterEqual(2 * (without - most), 32)
         flows = [sock for _ in range(most) for sock in self.flow()]
         asking = [t.host.connect(PROXY, 1082) for _ in range(30)]
