@@ -207,8 +207,11 @@ void session_end(struct session *s, enum why why, int err, const char *detail)
 		return;
 	told = s->state < SES_RELAY && in->answer != NULL && why != WHY_CLIENT_GONE &&
 	       why != WHY_CUT && in->answer(s, why, err) == 0;
-	if (s->refused) /* whatever became of telling so */
+	if (s->refused) { /* whatever became of telling so */
 		why = WHY_CLIENT_LIMIT;
+		err = 0;
+		detail = NULL;
+	}
 	if (!session_was_refused(s, why) || refusals_say(&s->engine->refusals, why))
 		record_write(s, why, err, detail);
 	engine_flow_ended(s->engine, why);
