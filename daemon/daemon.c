@@ -639,7 +639,7 @@ int daemon_main(const struct daemon_program *p, int argc, char **argv)
 
 	daemon_fill_standard_fds();
 	if (options_parse(&dm.options, p->flags, argc, argv, &d) < 0) {
-		fprintf(stderr, "%s: %s (see %s --help)\n", p->conf->name, d.text, p->conf->name);
+		fprintf(stderr, "%s: %s\n", p->conf->name, d.text);
 		return EX_USAGE;
 	}
 	code = oneshot_run(p, &dm.options);

@@ -39,7 +39,7 @@ class Programs(lab.TestCase):
 
     def test_usage_errors(self):
         for program in PROGRAMS:
-            self.fails(program, 64, "nonsense", "--nonsense")
+            self.fails(program, 64, 'nonsense"?; --help lists (all|them)$', "--nonsense")
         for program in DAEMONS:
             self.fails(program, 64, "word", "word")
             self.fails(program, 64, "-f", "-f")
