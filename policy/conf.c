@@ -112,15 +112,29 @@ static int conf_note_file(struct conf *c, const char *file, struct diag *d)
 	return 0;
 }
 
-/* Options without a table keep no places; of this one, --check wants it. */
-static void conf_note_proxy_url(struct conf *c, const struct toml_doc *doc, const char *file)
+/* Options that there is one of keep no places, but for those that messages want. */
+static const struct {
+	const char *option;
+	size_t place;
+} noted[] = {
+	{"proxy_url", offsetof(struct conf, proxy_url_place)},
+	{"incoming.addresses", offsetof(struct conf, incoming.addresses_place)},
+	{"auth.file", offsetof(struct conf, auth.file_place)},
+	{"outgoing.addresses", offsetof(struct conf, egress.addresses_place)},
+};
+
+static void conf_note_places(struct conf *c, const struct toml_doc *doc, const char *file)
 {
 	size_t n;
 	const struct toml_item *items = toml_items(doc, &n);
 
 	for (size_t i = 0; i < n; i++) {
-		if (strcasecmp(items[i].path, "proxy_url") == 0)
-			c->proxy_url_place = (struct place){.file = file, .line = items[i].line};
+		for (size_t k = 0; k < ARRAY_LEN(noted); k++) {
+			struct place *at = (struct place *)((char *)c + noted[k].place);
+
+			if (strcasecmp(items[i].path, noted[k].option) == 0)
+				*at = (struct place){.file = file, .line = items[i].line};
+		}
 	}
 }
 
@@ -145,7 +159,7 @@ static int conf_read_file(struct conf *c, const char *file, struct diag *d)
 		r = option_section_set_all(c->program->options, c->program->sections, c, doc,
 					   c->files.strings[c->files.n - 1], d);
 	if (r == 0)
-		conf_note_proxy_url(c, doc, c->files.strings[c->files.n - 1]);
+		conf_note_places(c, doc, c->files.strings[c->files.n - 1]);
 	toml_free(doc);
 	strbuf_free(&text);
 	return r;
@@ -333,7 +347,7 @@ static int conf_read_lists(struct conf *c, struct diag *d)
 	for (size_t i = 0; i < c->rules.n && r == 0; i++)
 		r = conf_read_rule(c, &c->rules.rules[i], d);
 	if (r == 0 && is_named(c->auth.file))
-		r = conf_read_users(c, d);
+		r = conf_named_failed(conf_read_users(c, d), c->auth.file_place, "auth.file", d);
 	if (r == 0)
 		r = egress_check_users(&c->egress, c->auth.users, d);
 	return r;

@@ -123,16 +123,18 @@ struct conf {
 	struct { /* usocksd */
 		uint16_t port;
 		struct addr_list addresses; /* its names for `listen` */
-		unsigned commands;          /* that are served: bits (1 << enum incoming_command) */
-		unsigned metrics_port;      /* the short form of `metrics`; 0: none */
+		struct place addresses_place;
+		unsigned commands;     /* that are served: bits (1 << enum incoming_command) */
+		unsigned metrics_port; /* the short form of `metrics`; 0: none */
 	} incoming;
 	struct {
 		struct addr_list listen;
 		struct addr_list at; /* the same, or where metrics_port leads; by finish() */
 		bool at_default;     /* as `listen_default`, of `at` */
 	} metrics;
-	struct {                     /* usocksd */
-		char *file;          /* "": clients log in with nothing */
+	struct {            /* usocksd */
+		char *file; /* "": clients log in with nothing */
+		struct place file_place;
 		struct users *users; /* what is in it; NULL: no file */
 	} auth;
 	struct acl acl;            /* usocksd; acl.enforced says which program's it is */

@@ -124,11 +124,43 @@ static void remark_passwords(const struct conf *c, struct strbuf *out)
 	}
 }
 
+/* Whether the list has anything that can be the source of a connection to that loopback address. */
+static bool has_loopback(const struct prefix_list *list, const struct addr *listener)
+{
+	for (size_t i = 0; i < list->n; i++) {
+		const struct prefix *p = &list->prefixes[i];
+		struct addr first = addr_from_bytes(p->ip, p->family == AF_INET ? 4 : 16, 0);
+
+		if (p->family == listener->family &&
+		    (addr_is_loopback(&first) || prefix_contains(p, listener)))
+			return true;
+	}
+	return false;
+}
+
+static void remark_clients(const struct conf *c, struct strbuf *out)
+{
+	if (c->acl.allow_from.n == 0 || c->incoming.addresses.n == 0)
+		return;
+	for (size_t i = 0; i < c->listen.n; i++) {
+		const struct addr *a = &c->listen.addrs[i];
+
+		if (!addr_is_loopback(a) || has_loopback(&c->acl.allow_from, a) ||
+		    has_loopback(&c->acl.trusted_proxies, a))
+			return;
+	}
+	remark(&c->incoming.addresses_place, out,
+	       "only this host's programs come to these loopback addresses, and "
+	       "\"incoming.allow_from\" has no loopback address, so nobody is served: add the own "
+	       "address that clients connect to, or \"127.0.0.0/8\" and \"::1\" to allow_from");
+}
+
 void conf_remarks(const struct conf *c, struct strbuf *out)
 {
 	const struct flow_rules *list = &c->rules;
 
 	remark_passwords(c, out);
+	remark_clients(c, out);
 	for (size_t i = 0; i < list->n; i++) {
 		const struct flow_rule *r = &list->rules[i];
 

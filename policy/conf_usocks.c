@@ -222,14 +222,15 @@ static size_t listen_default(const struct conf *c, struct addr *out)
 	return 2;
 }
 
-static int check_open_relay(const struct conf *c, const char *file, struct diag *d)
+static int check_open_relay(const struct conf *c, struct diag *d)
 {
+	const struct place *at = &c->incoming.addresses_place;
 	char text[ADDR_TEXT_MAX];
 
 	for (size_t i = 0; i < c->listen.n && !knows_clients(c); i++) {
 		if (!addr_is_loopback(&c->listen.addrs[i]))
 			return diag_set(
-				d, EINVAL, file, 0,
+				d, EINVAL, at->file, at->line,
 				"option \"incoming.addresses\": %s without "
 				"\"incoming.allow_from\" is an open relay: write the networks of "
 				"your clients, such as allow_from = [\"10.0.0.0/8\"], or "
@@ -259,7 +260,7 @@ static int finish(struct conf *c, const char *file, struct diag *d)
 	c->listen_default = addr_list_has_both_families(&c->listen);
 	r = addr_list_check_distinct(&c->listen, "incoming.addresses", file, d);
 	if (r == 0)
-		r = check_open_relay(c, file, d);
+		r = check_open_relay(c, d);
 	if (r == 0)
 		r = conf_finish_metrics(c, c->incoming.metrics_port, file, d);
 	if (r == 0)

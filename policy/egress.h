@@ -44,7 +44,8 @@ struct egress_users {
 
 struct egress_conf {
 	struct egress_list addresses; /* empty: the kernel chooses */
-	struct egress_users *users;   /* who has others: the first that has the client */
+	struct place addresses_place;
+	struct egress_users *users; /* who has others: the first that has the client */
 	size_t n_users;
 	char *dnsbl_domain;     /* "": no blocklist is asked */
 	int64_t dnsbl_interval; /* ms, from one round to the next */

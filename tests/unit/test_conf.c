@@ -216,6 +216,8 @@ static void test_usocks_open_relay(void **state)
 		r = conf_load(&conf_usocks, f->file, &c, &d);
 		if (cases[i].refused != NULL) {
 			assert_int_equal(r, -EINVAL);
+			assert_string_equal(d.file, f->file);
+			assert_int_equal(d.line, 2);
 			assert_non_null(strstr(d.text, cases[i].refused));
 			assert_non_null(strstr(d.text, "allow_from = ["));
 			continue;
@@ -223,6 +225,51 @@ static void test_usocks_open_relay(void **state)
 		assert_int_equal(r, 0);
 		assert_string_equal(addr_format(&c->listen.addrs[0], listen, sizeof(listen)),
 				    cases[i].listen);
+		conf_unref(c);
+	}
+}
+
+/* Listening where only this host comes, for others alone. */
+static void test_usocks_remarks(void **state)
+{
+	static const struct {
+		const char *incoming;
+		bool nobody; /* is served, and that is said of line 3 */
+	} cases[] = {
+		{"addresses = [\"127.0.0.1\"]\nallow_from = [\"10.0.0.0/8\"]", true},
+		{"addresses = [\"127.0.0.1\", \"::1\"]\nallow_from = [\"10.0.0.0/8\", "
+		 "\"fd00::/8\"]",
+		 true},
+		{"addresses = [\"::1\"]\nallow_from = [\"127.0.0.1\"]", true},
+		{"addresses = [\"127.0.0.1\"]", false},
+		{"allow_from = [\"10.0.0.0/8\"]", false},
+		{"addresses = []\nallow_from = [\"10.0.0.0/8\"]", false},
+		{"addresses = [\"127.0.0.1\", \"10.1.2.3\"]\nallow_from = [\"10.0.0.0/8\"]", false},
+		{"addresses = [\"127.0.0.1\", \"::1\"]\nallow_from = [\"::1\"]", false},
+		{"addresses = [\"127.0.0.1\"]\nallow_from = [\"127.0.0.9\"]", false},
+		{"addresses = [\"127.0.0.1\"]\nallow_from = [\"0.0.0.0/0\"]", false},
+		{"addresses = [\"127.0.0.1\"]\nallow_from = [\"10.0.0.0/8\"]\n"
+		 "trusted_proxies = [\"127.0.0.1\"]",
+		 false},
+	};
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		char text[256], where[256] = "";
+		struct strbuf out;
+		struct conf *c;
+
+		snprintf(text, sizeof(text), "[incoming]\n\n%s\n", cases[i].incoming);
+		write_main(f, text);
+		c = load(&conf_usocks, f->file);
+		strbuf_init_heap(&out);
+		conf_remarks(c, &out);
+		if (cases[i].nobody)
+			snprintf(where, sizeof(where), "%s:3: note: only this host", f->file);
+		if ((out.len > 0) != cases[i].nobody ||
+		    strncmp(out.data, where, strlen(where)) != 0)
+			fail_msg("%s\ngave: %s", cases[i].incoming, out.data);
+		strbuf_free(&out);
 		conf_unref(c);
 	}
 }
@@ -307,7 +354,9 @@ static void test_usocks_users(void **state)
 		if (mode == 0600)
 			continue;
 		assert_int_equal(conf_load(&conf_usocks, f->file, &c, &d), -EINVAL);
-		assert_string_equal(d.file, path);
+		assert_string_equal(d.file, f->file);
+		assert_int_equal(d.line, 2);
+		assert_non_null(strstr(d.text, path));
 		assert_non_null(strstr(d.text, "has hashes of passwords and is open to everybody"));
 	}
 	assert_int_equal(chmod(path, 0640), 0);
@@ -486,6 +535,18 @@ static void test_errors(void **state)
 	assert_fails(p, NULL, EINVAL, "d/a.toml:2: ", "257 is out of range (0..256)");
 }
 
+static void test_usocks_named_file(void **state)
+{
+	struct fixture *f = *state;
+
+	write_main(f, "[auth]\n\nFile = \"/nonexistent\"\n");
+	assert_fails(&conf_usocks, f->file, ENOENT, "main.toml:3: ",
+		     "option \"auth.file\": /nonexistent: cannot open: No such file");
+	write_main(f, "[auth]\nfile = \"/\"\n");
+	assert_fails(&conf_usocks, f->file, EINVAL,
+		     "main.toml:2: ", "option \"auth.file\": /: is not a regular file");
+}
+
 static void test_unreadable(void **state)
 {
 	struct fixture *f = *state;
@@ -553,6 +614,8 @@ int main(void)
 		TEST(test_usocks_listen),
 		TEST(test_metrics),
 		TEST(test_usocks_open_relay),
+		TEST(test_usocks_remarks),
+		TEST(test_usocks_named_file),
 		TEST(test_usocks_users),
 		TEST(test_both_families),
 		TEST(test_level_words),
