@@ -7,6 +7,7 @@
 
 #include "daemon/admin/control_client.h"
 #include "daemon/core/priv.h"
+#include "daemon/net/sock.h"
 #include "daemon/upstream/upstreams.h"
 #include "policy/explain.h"
 
@@ -80,27 +81,67 @@ static void oneshot_remark(void *ctx, const struct upstream_conf *up, const char
 	strbuf_printf(ctx, "%s:%d: note: %s\n", up->place.file, up->place.line, text);
 }
 
-static void oneshot_note(const struct diag *d, struct strbuf *out)
+/* Own addresses that are none, or not yet. Of a prefix no interface need have one. */
+static void oneshot_remark_egress(const struct egress_list *list, struct place at,
+				  const char *option, struct strbuf *out)
 {
-	strbuf_printf(out, "note: %s\n", d->text);
+	char text[ADDR_TEXT_MAX];
+
+	for (size_t i = 0; i < list->n; i++) {
+		const struct prefix *p = &list->entries[i].prefix;
+		struct addr a = addr_from_bytes(p->ip, p->family == AF_INET ? 4 : 16, 0);
+
+		if (egress_is_address(p) && !sock_is_own(&a))
+			strbuf_printf(out,
+				      "%s:%d: note: option \"%s\": %s is not an address of this "
+				      "host, so no connection comes from it\n",
+				      at.file, at.line, option,
+				      addr_format_ip(&a, text, sizeof(text)));
+	}
+}
+
+static void oneshot_remark_addresses(const struct conf *c, struct strbuf *out)
+{
+	const struct egress_conf *e = &c->egress;
+
+	upstreams_remark_sources(c, oneshot_remark, out);
+	oneshot_remark_egress(&e->addresses, e->addresses_place, "outgoing.addresses", out);
+	for (size_t i = 0; i < e->n_users; i++)
+		oneshot_remark_egress(&e->users[i].addresses, e->users[i].place,
+				      "outgoing.users.addresses", out);
 }
 
 /* What the daemon would find out once it is its user. This process ends after it, and so can become that. */
-static void oneshot_check_user(const struct conf *c, struct strbuf *out)
+static void oneshot_check_files(const struct conf *c, const struct priv_user *user,
+				struct strbuf *out)
 {
-	struct priv_user user;
 	struct diag d;
 
-	if (priv_find(c->user, &user, &d) < 0) {
-		oneshot_note(&d, out);
-		return;
-	}
-	if (!user.change || priv_drop(&user, &d) < 0) /* nothing is learned without */
+	if (!user->change || priv_drop(user, &d) < 0) /* nothing is learned without */
 		return;
 	for (size_t i = 0; i < c->files.n; i++) {
 		if (priv_may_read(c->user, c->files.strings[i], &d) < 0)
-			oneshot_note(&d, out);
+			strbuf_printf(out, "note: %s\n", d.text);
 	}
+}
+
+/* Without its user the daemon does not start. That is no fault of the file, which may be meant for another host, but
+ * stands where it is seen: last. */
+static void oneshot_check(const struct conf *c, struct strbuf *out)
+{
+	struct priv_user user;
+	struct diag missing;
+	bool found = priv_find(c->user, &user, &missing) == 0;
+
+	conf_remarks(c, out);
+	if (found)
+		oneshot_check_files(c, &user, out);
+	oneshot_remark_addresses(c, out);
+	if (found)
+		strbuf_puts(out, "configuration OK\n");
+	else
+		strbuf_printf(out, "configuration OK, but %s will not start on this host: %s\n",
+			      c->program->name, missing.text);
 }
 
 /* What needs a configuration. */
@@ -111,14 +152,10 @@ static int oneshot_with(const struct conf_program *p, const struct daemon_option
 		return oneshot_ask(p, c, oneshot_question(o), out);
 	if (o->explain != NULL)
 		return oneshot_explain(c, flow, o->json, out);
-	if (o->check) {
-		conf_remarks(c, out);
-		oneshot_check_user(c, out);
-		upstreams_remark_sources(c, oneshot_remark, out);
-		strbuf_puts(out, "configuration OK\n");
-	} else {
+	if (o->check)
+		oneshot_check(c, out);
+	else
 		conf_dump(c, out);
-	}
 	return oneshot_print(out);
 }
 

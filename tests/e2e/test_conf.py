@@ -98,7 +98,10 @@ class Files(lab.TestCase):
         said = f'note: user "transocks" may not read {auth}, so SIGHUP cannot either; give it the group'
         self.assertEqual((done.returncode, done.stdout.startswith(said)), (0, True), done.stdout)
         conf.write_text('user = "nobody-here"\n' + UPSTREAM.format(auth))
-        self.assertIn('note: user "nobody-here" does not exist', self.program(t, conf, "--check").stdout)
+        done = self.program(t, conf, "--check")
+        self.assertEqual(done.returncode, 0)
+        self.assertIn('configuration OK, but transocksd will not start on this host: user "nobody-here" does not exist; '
+                      'create it with `useradd ', done.stdout.splitlines()[-1])
         daemon = t.host.transocksd(UPSTREAM.format(auth))
         daemon.wait_log(f"may not read {auth}, so SIGHUP cannot either; give it the group: chgrp transocks")
         daemon.signal(signal.SIGHUP)

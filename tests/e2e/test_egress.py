@@ -138,6 +138,13 @@ class Addresses(Egress):
         t.usocksd.wait_line(egress="10.91.3.99", message="an egress address cannot be used, its clients go out by others")
         self.assertEqual(set(self.everybody().values()), set(EGRESS))
         self.assertEqual(self.status()["10.91.3.99"]["failed_binds"], 0)
+        # Who has written it can be told before. Of a prefix no interface need have an address.
+        t.usocksd.config.write_text(self.config(toml((*EGRESS, "10.91.3.99", "fd91:0:3:9::/64"))) +
+                                    '[[outgoing.users]]\nclients = ["10.91.0.7"]\naddresses = ["10.91.3.98"]\n')
+        check = t.proxy.run(lab.BUILD / "usocksd", "-f", t.usocksd.config, "--check").stdout
+        self.assertEqual([(x.split('"')[1], x.split('": ')[1]) for x in check.splitlines()[:-1]], [
+            (f"outgoing.{option}", f"{address} is not an address of this host, so no connection comes from it")
+            for option, address in (("addresses", "10.91.3.99"), ("users.addresses", "10.91.3.98"))])
 
     def test_none_left(self):
         t = self.start(toml(("10.91.3.98", "10.91.3.99")))
