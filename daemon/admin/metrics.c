@@ -73,11 +73,6 @@ static void metrics_start_time_seconds(struct metrics *m)
 	put(m, (uint64_t)m->st->started_s);
 }
 
-static void metrics_draining(struct metrics *m)
-{
-	put(m, m->st->draining);
-}
-
 static void metrics_reload_failed(struct metrics *m)
 {
 	put(m, m->st->reload_error[0] != '\0');

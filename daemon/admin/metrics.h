@@ -13,7 +13,6 @@
 #define METRICS_TABLE(ROW) \
 	ROW(BOTH,       build_info,                 GAUGE,     "version",          "1, and the version of the program") \
 	ROW(BOTH,       start_time_seconds,         GAUGE,     "",                 "when it was started, since 1970") \
-	ROW(BOTH,       draining,                   GAUGE,     "",                 "1 after a signal to stop") \
 	ROW(BOTH,       reload_failed,              GAUGE,     "",                 "1 if the last reload failed") \
 	ROW(BOTH,       flows,                      GAUGE,     "",                 "live flows, set-up included") \
 	ROW(BOTH,       max_flows,                  GAUGE,     "",                 "how many there may be") \

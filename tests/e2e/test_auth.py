@@ -234,6 +234,16 @@ class Auth(lab.TestCase):
         self.assertLessEqual(set(errors), {"wrong password", "too many passwords are waiting to be checked"})
         self.assertGreater(errors.count("too many passwords are waiting to be checked"), 10)
 
+    def test_client_over_its_limit(self):
+        """Hears it as the answer to its request, as one that need not log in does."""
+        t = self.start(line("bob", "bob's"), config="[limits]\nmax_flows_per_client = 1\n")
+        with t.host.connect("10.91.3.2", 1080) as first:
+            first.sendall(OFFER)
+            self.assertEqual(first.recv(2), CHOSEN)
+            self.assertEqual(self.talk(t, OFFER + login("bob", "bob's") + REQUEST)[0][:6], CHOSEN + KNOWN + b"\x05\x02")
+        record = t.usocksd.wait_line(end="client-limit")
+        self.assertNotIn("error", record)
+
     def test_clients_that_leave_meanwhile(self):
         t = self.start(line("bob", "bob's", "$6$rounds=150000$salt"))
         for number in range(30):

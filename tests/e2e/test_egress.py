@@ -170,7 +170,7 @@ class Addresses(Egress):
         self.reload(toml(EGRESS))
         code, _ = self.ask(t.clients[0], "2a00:1::1")
         self.assertEqual(code, 3)
-        t.usocksd.wait_line(end="connect-failed", error="outgoing.addresses has none of the destination's family")
+        t.usocksd.wait_line(end="connect-failed", error="the client's own addresses have none of the destination's family")
         self.assertIn(self.egress(t.clients[0], "both.test"), EGRESS)
 
     def test_weights(self):
