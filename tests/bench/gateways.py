@@ -67,6 +67,7 @@ socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}
 USOCKSD = """
 workers = {workers}
 [incoming]
+commands = ["connect"]
 addresses = ["{gateway}"]
 allow_from = ["10.91.1.0/24"]
 [log]
